@@ -1,0 +1,175 @@
+"""A case: config, hyper-parameters, weights and documents, which is everything that a run needs."""
+
+import json
+import math
+import os
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from parity.errors import UsageError
+from reference.config import PRESETS, Config, Hyper, State
+from reference.data import load_documents
+from reference.microgpt import Tokenizer, init_params, init_state
+
+FORMAT = "microgpt-parity case 1"
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything a run needs.
+
+    state: where the run starts, as nested lists of floats. documents: lists of tokens with BOS, the last token of
+    the vocabulary, at both ends. Step t trains on the batch_size documents from t * batch_size on, starting over at
+    the end. steps: how many steps the run has. Raises UsageError where the parts do not fit together.
+    """
+
+    config: Config
+    hyper: Hyper
+    state: State
+    documents: list[list[int]]
+    batch_size: int = 1
+    steps: int = 20
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "steps"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise UsageError(f"{name} must be a whole number of at least 1, not {getattr(self, name)!r}.")
+        if self.state.step + self.steps > self.hyper.num_steps:
+            raise UsageError(
+                f"{self.steps} steps from step {self.state.step} go past the end of the learning-rate schedule, "
+                f"num_steps {self.hyper.num_steps}; take fewer steps or a larger num_steps."
+            )
+        self._check_documents()
+        tensors = {kind: self._checked_tensors(kind, getattr(self.state, kind)) for kind in ("params", "m", "v")}
+        object.__setattr__(self, "state", State(**tensors, step=self.state.step))
+
+    def _check_documents(self) -> None:
+        if not self.documents:
+            raise UsageError("The case has no documents.")
+        bos = self.config.vocab_size - 1
+        for number, tokens in enumerate(self.documents):
+            if len(tokens) < 2 or tokens[0] != bos or tokens[-1] != bos:
+                raise UsageError(f"Document {number} does not have BOS, token {bos}, at both ends.")
+            strange = [token for token in tokens if type(token) is not int or not 0 <= token <= bos]
+            if strange:
+                raise UsageError(f"Document {number} has the token {strange[0]!r}; tokens are 0 to {bos}.")
+
+    def _checked_tensors(self, kind: str, tensors: dict[str, Any]) -> dict[str, list[list[float]]]:
+        shapes = self.config.shapes()
+        if set(tensors) != set(shapes):
+            raise UsageError(f"The case's {kind} {names_difference(tensors, shapes)}.")
+        checked = {}
+        for name, (rows, columns) in shapes.items():
+            try:
+                matrix = [[float(x) for x in row] for row in tensors[name]]
+            except (TypeError, ValueError, OverflowError):
+                raise UsageError(f"The case's {kind} {name} holds something other than rows of numbers.") from None
+            if len(matrix) != rows or any(len(row) != columns for row in matrix):
+                raise UsageError(f"The case's {kind} {name} must be {rows} rows of {columns} numbers.")
+            if not all(math.isfinite(x) and (kind != "v" or x >= 0) for row in matrix for x in row):
+                sort = "finite numbers of at least 0" if kind == "v" else "finite numbers"
+                raise UsageError(f"The case's {kind} {name} must hold {sort} only.")
+            checked[name] = matrix
+        return checked
+
+    @classmethod
+    def from_names(
+        cls,
+        names: str | Path | None = None,
+        preset: str = "microgpt_200",
+        seed: int = 42,
+        steps: int = 20,
+        batch_size: int = 1,
+        config: dict[str, Any] | None = None,
+        hyper: dict[str, Any] | None = None,
+    ) -> "Case":
+        """The run that `python -m reference` would make of a file of names, one a line (None: the embedded ones).
+
+        seed shuffles the documents and draws the weights; config and hyper replace values of the preset. Raises
+        UsageError for a preset or sizes that do not exist, and reference.data.DataError for the file.
+        """
+        if preset not in PRESETS:
+            raise UsageError(f"There is no preset {preset!r}; there are {', '.join(PRESETS)}.")
+        docs = load_documents(names)
+        tokenizer = Tokenizer(docs)
+        try:
+            model = replace(PRESETS[preset][0], vocab_size=tokenizer.vocab_size, **(config or {}))
+            optimizer = replace(PRESETS[preset][1], **(hyper or {}))
+        except (ValueError, TypeError) as error:
+            raise UsageError(f"These options do not fit together: {error}.") from None
+        rng = random.Random(seed)
+        rng.shuffle(docs)
+        state = init_state(init_params(model, rng))
+        used = docs[: max(1, steps * batch_size)]
+        return cls(model, optimizer, state, [tokenizer.encode(doc) for doc in used], batch_size, steps)
+
+    def batches(self) -> Iterator[list[list[int]]]:
+        """The documents of every step, as fresh lists."""
+        for step in range(self.steps):
+            start = step * self.batch_size
+            yield [list(self.documents[i % len(self.documents)]) for i in range(start, start + self.batch_size)]
+
+    def to_json(self) -> str:
+        """The case as JSON; floats are shortest decimals that read back as the same bits."""
+        return json.dumps({"format": FORMAT, **asdict(self)}, allow_nan=False, separators=(",", ":"))
+
+    @classmethod
+    def from_json(cls, text: str) -> "Case":
+        """The case that `to_json` wrote; UsageError where it is not one."""
+        try:
+            fields = json.loads(text)
+            if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
+                raise UsageError(f"This is not a stored case: its format is not {FORMAT!r}.")
+            fields["config"] = Config(**fields["config"])
+            fields["hyper"] = Hyper(**fields["hyper"])
+            fields["state"] = State(**fields["state"])
+            return cls(**fields)
+        except UsageError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise UsageError(f"This is not a stored case: {error}.") from None
+
+    def save(self, path: Path) -> None:
+        """Write the case to a file, wholly or not at all."""
+        write_whole(path, self.to_json() + "\n")
+
+    @classmethod
+    def load(cls, path: Path) -> "Case":
+        """The case in a file; UsageError where it cannot be read or is not one."""
+        try:
+            return cls.from_json(path.read_text(encoding="utf-8"))
+        except OSError as error:
+            raise UsageError(f"The case {path} cannot be read: {error.strerror}.") from None
+        except UnicodeDecodeError:
+            raise UsageError(f"The case {path} is not JSON text.") from None
+        except UsageError as error:
+            raise UsageError(f"{path}: {error}") from None
+
+
+def names_difference(actual: Sequence[str] | dict[str, Any], expected: Sequence[str] | dict[str, Any]) -> str:
+    """Which names are missing and which unknown, as the end of a sentence."""
+    missing = [str(name) for name in expected if name not in actual]
+    unknown = [str(name) for name in actual if name not in expected]
+    parts = [f"lack {', '.join(missing)}"] if missing else []
+    parts += [f"have the unknown {', '.join(unknown)}"] if unknown else []
+    return " and ".join(parts) or "have the right names"
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file so that it is never seen half-written; UsageError where it cannot be written."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
+            path.write_text(text, encoding="utf-8")
+            return
+        part = path.with_name(f".{path.name}.{os.getpid()}")
+        try:
+            part.write_text(text, encoding="utf-8")
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(f"{path} cannot be written: {error.strerror}.") from None

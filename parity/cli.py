@@ -1,0 +1,145 @@
+"""The command line: `parity check` and `parity replay`."""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from parity.case import Case, write_whole
+from parity.checking import MODES, Progress, Result, check
+from parity.errors import UsageError
+from parity.options import CASE_OPTIONS, CHECK_OPTIONS, SIZES
+from parity.render import console, rendered
+from parity.subjects import TWIN
+from reference.data import DataError
+
+EXIT_STATUS = """exit status:
+  0  IDENTICAL or PARITY
+  1  DIVERGED, PRECISION LOSS or ERROR (the subject failed)
+  2  bad usage or bad input
+  3  INCONCLUSIVE"""
+
+
+class Parser(argparse.ArgumentParser):
+    """One that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the sentence and leave with status 2."""
+        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
+
+
+def _parser() -> Parser:
+    parser = Parser(prog="parity", description="Does this code compute the same function as the reference?")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    checking = commands.add_parser(
+        "check",
+        help="compare a subject with the reference, step by step",
+        description="Compare a subject with the reference: loss, logits, every gradient and Adam's m, v and "
+        "parameters, element by element, in lock-step (the subject is set to the reference's state before every "
+        "step) and free-running (both start equal and run on).",
+        epilog=f"example:\n  parity check my_port.py:make --names names.txt --steps 100\n\n{EXIT_STATUS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    _add_subject(checking)
+    _add_options(checking, CASE_OPTIONS, "the case")
+    _add_options(checking, CHECK_OPTIONS, "the check")
+
+    replaying = commands.add_parser(
+        "replay",
+        help="check a stored case again",
+        description="Compare a subject with the reference on a case that a failing check or test stored.",
+        epilog=f"example:\n  parity replay .parity/case.json my_port.py:make\n\n{EXIT_STATUS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    replaying.add_argument("case", metavar="CASE.json", type=Path, help="the stored case")
+    _add_subject(replaying)
+    _add_options(replaying, CHECK_OPTIONS, "the check")
+    return parser
+
+
+def _add_subject(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "subject",
+        metavar="SUBJECT",
+        nargs="?",
+        default=TWIN,
+        help=f"factory package.module:make or path/to/file.py:make (default: {TWIN})",
+    )
+
+
+def _add_options(parser: argparse.ArgumentParser, table: dict[str, dict[str, Any]], title: str) -> None:
+    group = parser.add_argument_group(title)
+    for flag, details in table.items():
+        group.add_argument(flag, **details)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    try:
+        arguments = _parser().parse_args(argv)
+        if arguments.command == "replay":
+            case, source = Case.load(arguments.case), str(arguments.case)
+        else:
+            case, source = _case(arguments), arguments.names or "embedded names"
+        return _check(arguments, case, source)
+    except (UsageError, DataError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read the output has left
+        sys.stdout = None
+        return 141
+
+
+def _case(arguments: argparse.Namespace) -> Case:
+    config = {size: getattr(arguments, size) for size in SIZES if getattr(arguments, size) is not None}
+    hyper = {} if arguments.num_steps is None else {"num_steps": arguments.num_steps}
+    return Case.from_names(
+        arguments.names, arguments.preset, arguments.seed, arguments.steps, arguments.batch_size, config, hyper
+    )
+
+
+def _check(arguments: argparse.Namespace, case: Case, source: str) -> int:
+    modes = MODES if arguments.mode == "both" else (arguments.mode,)
+    with _progress(modes, case.steps) as progress:
+        result = check(
+            arguments.subject,
+            case,
+            modes=modes,
+            sites=arguments.sites,
+            dtype=arguments.dtype,
+            device=arguments.device,
+            progress=progress,
+        )
+    _report(result, source, arguments.json)
+    return result.verdict.exit_status
+
+
+def _report(result: Result, source: str, json_file: str | None) -> None:
+    text = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
+    if json_file == "-":
+        sys.stdout.write(text)
+    else:
+        console().print(rendered(result, source))
+        if json_file is not None:
+            write_whole(Path(json_file), text)
+    sys.stdout.flush()
+
+
+@contextmanager
+def _progress(modes: Iterable[str], steps: int) -> Iterator[Progress]:
+    """A bar for each mode on standard error, if that is a terminal."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bars
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    errors = console(stderr=True)
+    with Bars(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bars:
+        tasks = {mode: bars.add_task(mode, total=steps) for mode in modes}
+        yield lambda mode, done: bars.update(tasks[mode], completed=done)

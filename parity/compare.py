@@ -1,0 +1,164 @@
+"""Comparing two steps: every element of every quantity, in the order in which a step computes them.
+
+Comparison returns what it found and never decides; NaN, infinities and shapes count as differences.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.case import names_difference
+from parity.errors import SubjectError
+from parity.formats import ulp_distance
+from reference.config import Step
+
+Array = NDArray[np.float64]
+
+FIELDS = {
+    "sites": "site",
+    "logits": "logits",
+    "loss": "loss",
+    "site_grads": "site grad",
+    "grads": "grad",
+    "m": "m",
+    "v": "v",
+    "params": "param",
+}
+"""The fields of a Step and the quantities that they hold, in the order in which a step computes them."""
+
+SITES = ("site", "site grad")
+"""Quantities of which a subject may expose some tensors and not others."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One element on both sides: where it is, and how far apart. error may be infinite or NaN."""
+
+    step: int
+    quantity: str
+    tensor: str
+    index: tuple[int, ...]
+    actual: float
+    expected: float
+    error: float
+    ulps: float
+
+    @property
+    def where(self) -> str:
+        """The tensor and the index in it, such as layer0.attn_wq[3,7]."""
+        index = f"[{','.join(map(str, self.index))}]" if self.index else ""
+        tensor, at, place = self.tensor.partition(" at ")
+        return f"{tensor}{index}{at}{place}"
+
+    def __str__(self) -> str:
+        what = self.where if self.quantity == "loss" else f"{self.quantity} {self.where}"
+        return f"step {self.step}: {what}: {self.actual:.17g}, expected {self.expected:.17g}, error {self.error:.2g}"
+
+
+@dataclass(frozen=True)
+class Tensors:
+    """One tensor of one quantity on both sides."""
+
+    step: int
+    quantity: str
+    tensor: str
+    actual: Array
+    expected: Array
+
+    @property
+    def error(self) -> Array:
+        """|actual - expected|; 0 where both are the same infinity, NaN where either side is NaN."""
+        with np.errstate(invalid="ignore", over="ignore"):
+            error: Array = np.where(self.actual == self.expected, 0.0, np.abs(self.actual - self.expected))
+        return error
+
+    def at(self, flat_index: int, dtype: str) -> Difference:
+        """The element at a flat index."""
+        index = tuple(int(i) for i in np.unravel_index(flat_index, self.expected.shape))
+        actual, expected = self.actual[index], self.expected[index]
+        return Difference(
+            self.step,
+            self.quantity,
+            self.tensor,
+            index,
+            float(actual),
+            float(expected),
+            float(self.error[index]),
+            float(ulp_distance(np.array(actual), np.array(expected), dtype)),
+        )
+
+
+def paired(number: int, actual: Step, expected: Step, lengths: Sequence[int]) -> Iterator[Tensors]:
+    """The tensors of both steps side by side, in the order in which a step computes them.
+
+    number: of the step. lengths: positions of each document. What actual does not expose is left out. Raises
+    SubjectError where names or shapes differ from the expected ones, or where something is not numbers.
+    """
+    for field, quantity in FIELDS.items():
+        if getattr(actual, field, None) is None or getattr(expected, field) is None:
+            continue
+        expected_tensors = _tensors(field, getattr(expected, field), lengths)
+        actual_tensors = _tensors(field, getattr(actual, field), lengths)
+        unknown = actual_tensors.keys() - expected_tensors.keys()
+        missing = expected_tensors.keys() - actual_tensors.keys()
+        if unknown or (missing and quantity not in SITES):
+            raise SubjectError(f"The subject's {field} {names_difference(actual_tensors, expected_tensors)}.")
+        for name, value in expected_tensors.items():
+            if name in missing:
+                continue
+            expected_array = as_array(value, f"The reference's {field}, {name},")
+            actual_array = as_array(actual_tensors[name], f"The subject's {field}, {name},")
+            if actual_array.shape != expected_array.shape:
+                raise SubjectError(
+                    f"The subject's {field}, {name}, have the shape {actual_array.shape}, "
+                    f"expected {expected_array.shape}."
+                )
+            yield Tensors(number, quantity, name, actual_array, expected_array)
+
+
+def _tensors(field: str, value: Any, lengths: Sequence[int]) -> dict[str, Any]:
+    """The tensors that a field of a Step holds, by name, in the order in which a step computes them."""
+    if field == "loss":
+        return {"loss": value}
+    if field == "logits":
+        return {f"document {number}": matrix for number, matrix in enumerate(value)}
+    if not isinstance(value, dict):
+        raise SubjectError(f"The subject's {field} must be a dict from name to values, not {type(value).__name__}.")
+    if field not in ("sites", "site_grads"):
+        return value
+    for site, entries in value.items():
+        if len(entries) != sum(lengths):
+            raise SubjectError(
+                f"The subject's {field}, {site}, have {len(entries)} entries, expected one for each of the "
+                f"{sum(lengths)} positions."
+            )
+    places = [(document, position) for document, n in enumerate(lengths) for position in range(n)]
+    named = {
+        f"{site} at document {document}, position {position}": value[site][i]
+        for i, (document, position) in enumerate(places)
+        for site in value
+    }
+    return named if field == "sites" else dict(reversed(named.items()))
+
+
+def as_array(value: Any, what: str) -> Array:
+    """Nested lists, a NumPy array or a torch tensor in float64; SubjectError where it is not a block of numbers."""
+    try:
+        array = np.asarray(_detached(value))
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise SubjectError(f"{what} cannot be read as numbers: {error}.") from None
+    if array.dtype.kind not in "fiu":
+        raise SubjectError(f"{what} are not numbers but {array.dtype}.")
+    return array.astype(np.float64)
+
+
+def _detached(value: Any) -> Any:
+    """Without torch tensors, wherever they are nested; bfloat16 is not known to NumPy, float64 holds it exactly."""
+    if hasattr(value, "detach"):
+        return value.detach().cpu().double().numpy()
+    if isinstance(value, (list, tuple)) and value and not isinstance(value[0], (int, float)):
+        return [_detached(entry) for entry in value]
+    return value

@@ -1,0 +1,13 @@
+"""What can go wrong before or during a check; every message is a sentence for the person who reads it."""
+
+
+class UsageError(ValueError):
+    """Bad usage or bad input: exit status 2."""
+
+
+class SubjectError(Exception):
+    """The subject failed or answered with something that cannot be compared: verdict ERROR, exit status 1."""
+
+
+class NoExpectation(Exception):
+    """The reference has no answer for this case: verdict INCONCLUSIVE, exit status 3."""

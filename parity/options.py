@@ -1,0 +1,39 @@
+"""One table of options: what a check needs to know, for the command line and for whoever else asks for it."""
+
+from argparse import ArgumentTypeError
+from typing import Any
+
+from parity.checking import MODES
+from parity.formats import UNIT_ROUNDOFF
+from reference.config import PRESETS
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    if not text.isdecimal() or int(text) < 1:
+        raise ArgumentTypeError(f"it must be a whole number of at least 1, not {text!r}")
+    return int(text)
+
+
+SIZES = ("n_layer", "n_embd", "n_head", "block_size")
+
+CASE_OPTIONS: dict[str, dict[str, Any]] = {
+    "--names": {"metavar": "FILE", "help": "text file with one document a line (default: the embedded names)"},
+    "--steps": {"metavar": "N", "type": positive, "default": 20, "help": "training steps to compare (default: 20)"},
+    "--num-steps": {"metavar": "N", "type": positive, "help": "where the learning rate reaches 0 (default: 1000)"},
+    "--batch-size": {"metavar": "N", "type": positive, "default": 1, "help": "documents a step (default: 1)"},
+    "--seed": {"metavar": "N", "type": int, "default": 42, "help": "of weights and document order (default: 42)"},
+    "--preset": {"choices": list(PRESETS), "default": "microgpt_200", "help": "revision (default: microgpt_200)"},
+    **{
+        f"--{size.replace('_', '-')}": {"metavar": "N", "type": positive, "help": f"{size} (default: the preset's)"}
+        for size in SIZES
+    },
+}
+
+CHECK_OPTIONS: dict[str, dict[str, Any]] = {
+    "--mode": {"choices": [*MODES, "both"], "default": "both", "help": "(default: both)"},
+    "--sites": {"action": "store_true", "help": "compare every named intermediate and its gradient, too"},
+    "--dtype": {"choices": list(UNIT_ROUNDOFF), "help": "number format for the subject (default: the subject's own)"},
+    "--device": {"metavar": "DEVICE", "help": "device for the subject, as torch names it (default: the subject's own)"},
+    "--json": {"metavar": "FILE", "help": "write the result as JSON; - is standard output, in place of the table"},
+}

@@ -1,6 +1,7 @@
 """Train microGPT on names and sample new ones, with nothing but the standard library."""
 
 import argparse
+import os
 import random
 import sys
 from dataclasses import replace
@@ -23,8 +24,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--samples", type=int, default=20, help="how many names to sample at the end (default: 20)")
     parser.add_argument("--temperature", type=float, default=0.5, help="of sampling; 0 is greedy (default: 0.5)")
     arguments = parser.parse_args(argv)
-    if not 0 <= arguments.temperature < float("inf"):
-        parser.error(f"--temperature must be a finite number of at least 0, not {arguments.temperature}")
+    if arguments.temperature != 0 and not 1e-6 <= arguments.temperature <= 1e6:
+        parser.error(f"--temperature must be 0, or between 1e-6 and 1e6, not {arguments.temperature}")
     if arguments.samples < 0:
         parser.error(f"--samples must be at least 0, not {arguments.samples}")
     return arguments
@@ -82,6 +83,11 @@ def main(argv: list[str] | None = None) -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        status = main()
+        sys.stdout.flush()
     except KeyboardInterrupt:  # before there is anything to sample from
-        sys.exit(130)
+        status = 130
+    except BrokenPipeError:  # whoever read the output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        status = 141
+    sys.exit(status)

@@ -32,6 +32,11 @@ class Tokenizer:
         return "".join(self.chars[token] for token in tokens if token != self.bos)
 
 
+def function(name: str, x):
+    """The number's own method where it has one, and math's function for Python's numbers, which have none."""
+    return getattr(x, name)() if hasattr(x, name) else getattr(math, name)(x)
+
+
 class Value:
     """A scalar that remembers how it was computed, so that gradients can flow back through it.
 
@@ -61,10 +66,10 @@ class Value:
         return Value(self.data**exponent, (self,), (exponent * self.data ** (exponent - 1),))
 
     def log(self):
-        return Value(math.log(self.data), (self,), (1 / self.data,))
+        return Value(function("log", self.data), (self,), (1 / self.data,))
 
     def exp(self):
-        exp = math.exp(self.data)
+        exp = function("exp", self.data)
         return Value(exp, (self,), (exp,))
 
     def relu(self):
@@ -76,14 +81,20 @@ class Value:
     def __sub__(self, other):
         return self + -other
 
+    def __rsub__(self, other):
+        return -self + other
+
     def __truediv__(self, other):
         return self * other**-1
+
+    def __rtruediv__(self, other):
+        return self**-1 * other
 
     __radd__ = __add__
     __rmul__ = __mul__
 
     def backward(self):
-        """Set grad throughout the graph below: d self / d node, summed over the paths in a fixed order.
+        """Set grad throughout the graph below, once: d self / d node, summed over the paths in a fixed order.
 
         The order is that of a depth-first walk, left child first, on a stack of its own: a recursive one would
         limit the size of the model.
@@ -107,19 +118,19 @@ class Value:
                 left, right = node.children
                 left.grad += node.local_grads[0] * node.grad
                 right.grad += node.local_grads[1] * node.grad
-            else:
+            elif node.children:
                 node.children[0].grad += node.local_grads[0] * node.grad
 
 
-def without_gc(function):
+def without_gc(step):
     """Pause the cyclic garbage collector: it would search graphs without cycles for two thirds of the time."""
 
-    @wraps(function)
+    @wraps(step)
     def paused(*args, **kwargs):
         enabled = gc.isenabled()
         gc.disable()
         try:
-            return function(*args, **kwargs)
+            return step(*args, **kwargs)
         finally:
             if enabled:
                 gc.enable()
@@ -127,8 +138,8 @@ def without_gc(function):
     return paused
 
 
-def elementwise(function: Callable[..., Any], *matrices):
-    return [[function(*scalars) for scalars in zip(*rows)] for rows in zip(*matrices)]
+def elementwise(operation: Callable[..., Any], *matrices):
+    return [[operation(*scalars) for scalars in zip(*rows)] for rows in zip(*matrices)]
 
 
 def gradient(leaf) -> float:

@@ -182,21 +182,24 @@ def sample(params: dict, config: Config, rng: random.Random, temperature: float 
     return tokens[1:]
 
 
+DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
 class Twin:
-    """The twin as a subject. dtype: "float64" or "float32"; device: as torch names it.
+    """The twin as a subject. dtype: one of DTYPES; device: as torch names it.
 
     Set expose_sites to have every named intermediate and its gradient in `Step.sites` and `Step.site_grads`.
     """
 
     def __init__(self, config: Config, hyper: Hyper, dtype: str = "float64", device: str = "cpu") -> None:
-        if dtype not in ("float64", "float32"):
-            raise ValueError(f"The twin computes in float64 or float32, not {dtype!r}.")
+        if dtype not in DTYPES:
+            raise ValueError(f"The twin computes in {', '.join(DTYPES)}, not in {dtype!r}.")
         self.config, self.hyper, self.dtype, self.device = config, hyper, dtype, device
         self.expose_sites = False
 
     def load(self, state: State) -> None:
         """Take these weights, m, v and step number."""
-        options = {"dtype": getattr(torch, self.dtype), "device": self.device}
+        options = {"dtype": DTYPES[self.dtype], "device": self.device}
         params, m, v = (
             {name: torch.tensor(matrix, **options) for name, matrix in matrices.items()}
             for matrices in (state.params, state.m, state.v)

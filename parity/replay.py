@@ -1,0 +1,292 @@
+"""Replaying recorded graphs: exactly, which gives *expected*, and with noise, which gives the noise floor.
+
+Both work on flat arrays: the parameters in the order of `Config.shapes`, each tensor row by row.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity import kernels
+from parity.formats import FORMATS, Format
+from parity.graph import record
+from parity.program import MUL_TARGET, OP, Program, compile_graph
+from parity.update import Update, record_update
+from reference.config import Config, Hyper, State, Step
+
+Floats = NDArray[np.float64]
+Gates = dict[tuple[int, int], bool]
+"""ReLUs that are forced open or closed, by document and slot."""
+
+REPLICAS = 64
+"""Noisy replays from which a standard deviation is taken."""
+
+
+@lru_cache(maxsize=256)
+def program(config: Config, n: int) -> Program:
+    """The program of a document with n positions, recorded once for each config and n."""
+    return compile_graph(record(config, n))
+
+
+def flat(config: Config, tensors: dict[str, Any]) -> Floats:
+    """All tensors in one vector."""
+    return np.concatenate([np.asarray(tensors[name], dtype=np.float64).ravel() for name in config.shapes()])
+
+
+def named(config: Config, array: Floats) -> dict[str, Floats]:
+    """The tensors in a vector, or in the (elements, R) array of R vectors, as views."""
+    tensors, start = {}, 0
+    for name, (rows, columns) in config.shapes().items():
+        end = start + rows * columns
+        tensors[name] = array[start:end].reshape(rows, columns, *array.shape[1:])
+        start = end
+    return tensors
+
+
+class Document:
+    """One document on its program: values and gradients of all slots, (slots,) or with replicas (slots, R)."""
+
+    def __init__(self, config: Config, tokens: Sequence[int], shape: tuple[int, ...] = ()) -> None:
+        self.n = min(config.block_size, len(tokens) - 1)
+        self.program = program(config, self.n)
+        self.inputs = list(tokens[: self.n])
+        self.targets = np.array(tokens[1 : self.n + 1], dtype=np.int64)
+        self.vocabulary = (config.vocab_size, config.n_embd)
+        self.values = np.zeros((self.program.slots, *shape))
+        self.grads = np.zeros((self.program.slots, *shape))
+        self.gates = np.zeros(self.program.slots, dtype=np.int8)
+
+    def put(self, array: Floats, params: Floats) -> None:
+        """Fill the slots of the parameters, those of wte with the rows of the tokens."""
+        rows, columns = self.vocabulary
+        others = slice(
+            self.program.params["wpe"].start, self.program.params["wpe"].start + len(params) - rows * columns
+        )
+        array[others] = params[rows * columns :]
+        wte = params[: rows * columns].reshape(rows, columns, *params.shape[1:])
+        array[self.program.params["wte"]] = wte[self.inputs].reshape(self.n * columns, *params.shape[1:])
+
+    def start_backward(self, seed: float, grads: Floats) -> None:
+        """Set the gradient of the loss, and those of the parameters to what other documents added up so far."""
+        rows, columns = self.vocabulary
+        self.grads[:] = 0.0
+        others = self.program.params["wpe"].start
+        self.grads[others : others + len(grads) - rows * columns] = grads[rows * columns :]
+        self.grads[self.program.loss] = seed
+
+    def collect(self, grads: Floats) -> Iterable[tuple[Floats, Floats]]:
+        """Take the gradients of the parameters back; yields pairs of a row of wte and what to add to it."""
+        rows, columns = self.vocabulary
+        others = self.program.params["wpe"].start
+        grads[rows * columns :] = self.grads[others : others + len(grads) - rows * columns]
+        for position in self.program.wte_order:
+            token = self.inputs[position]
+            own = slice(position * columns, (position + 1) * columns)
+            yield grads[token * columns : (token + 1) * columns], self.grads[own]
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        """What both directions of a kernel need besides the code."""
+        p = self.program
+        return p.table, p.consts, self.gates, self.targets, p.exps
+
+    def sites(self, array: Floats) -> dict[str, list[Floats]]:
+        """The values, or gradients, of the named intermediates; those of probs are not slots."""
+        return {site: [array[slots] for slots in entries] for site, entries in self.program.sites.items()}
+
+    def exps(self, position: int) -> NDArray[np.int64]:
+        """The slots of the exponentials of the softmax over the vocabulary."""
+        first, stride = self.program.exps[position]
+        return np.asarray(first + stride * np.arange(self.vocabulary[0]))
+
+    def probability_grads(self) -> list[Floats]:
+        """The gradients of the probabilities of each position: only the target's is not zero."""
+        code = self.program.backward
+        slots = {row[-1]: row[2] for row in code[code[:, OP] == MUL_TARGET]}
+        grads = []
+        for position, target in enumerate(self.targets):
+            grads.append(np.zeros((self.vocabulary[0], *self.grads.shape[1:])))
+            grads[-1][target] = self.grads[slots[position]]
+        return grads
+
+
+@dataclass
+class Outcome:
+    """What one step computed on flat arrays, exactly (no replicas) or with noise (replicas last)."""
+
+    documents: list[Document]
+    loss: Floats
+    grads: Floats
+    before: Floats
+    after: Floats
+    probs: list[Floats]
+
+    def as_step(self, config: Config, sites: bool) -> Step:
+        """The step by name; sites and their gradients where asked for."""
+        step = Step(
+            loss=self.loss if self.loss.ndim else float(self.loss),
+            logits=[document.values[document.program.logits] for document in self.documents],
+            grads=named(config, self.grads),
+            params=named(config, self.after[0]),
+            m=named(config, self.after[1]),
+            v=named(config, self.after[2]),
+        )
+        if sites:
+            values = [document.sites(document.values) for document in self.documents]
+            grads = [document.sites(document.grads) for document in self.documents]
+            step.sites, step.site_grads = (
+                {site: [entry for document in all_sites for entry in document[site]] for site in all_sites[0]}
+                for all_sites in (values, grads)
+            )
+            step.sites["probs"] = self.probs
+            step.site_grads["probs"] = [g for document in self.documents for g in document.probability_grads()]
+            for tapped in (step.sites, step.site_grads):
+                tapped["loss"] = tapped.pop("loss")  # in the order of execution: probs before loss
+        return step
+
+
+class Replay:
+    """The reference replayed exactly: the same bits, and the same interface, as `parity.subjects.Reference`."""
+
+    dtype = "float64"
+
+    def __init__(self, config: Config, hyper: Hyper) -> None:
+        self.config, self.hyper = config, hyper
+        self.expose_sites = False
+
+    def load(self, state: State) -> None:
+        """Start from this state."""
+        tensors = [flat(self.config, matrices) for matrices in (state.params, state.m, state.v)]
+        self.tensors, self.number = np.array(tensors), state.step
+
+    @property
+    def state(self) -> State:
+        """Where the run stands; the tensors are arrays."""
+        params, m, v = (named(self.config, array) for array in self.tensors)
+        return State(params, m, v, self.number)
+
+    def train_step(self, batch: list[list[int]], gates: Gates | None = None) -> Step | None:
+        """The step, None where Python would have raised in it. gates: ReLUs to decide otherwise."""
+        outcome = self.outcome(batch, gates or {})
+        if outcome is None:
+            return None
+        self.tensors, self.number = outcome.after, self.number + 1
+        return outcome.as_step(self.config, self.expose_sites)
+
+    def outcome(self, batch: list[list[int]], gates: Gates) -> Outcome | None:
+        """One step, without moving on."""
+        params = self.tensors[0]
+        documents = [Document(self.config, tokens) for tokens in batch]
+        force(documents, gates)
+        for document in documents:
+            document.put(document.values, params)
+            if not kernels.forward(document.values, document.program.forward, *document.arguments):
+                return None
+        losses = [document.values[document.program.loss] for document in documents]
+        total = 0.0
+        for loss in losses:
+            total += loss
+        share = 1 / len(batch)
+        grads = np.zeros_like(params)
+        for document in reversed(documents):
+            document.start_backward(share, grads)
+            kernels.backward(document.values, document.grads, document.program.backward, *document.arguments)
+            for row, own in document.collect(grads):
+                row += own
+        update = recorded(self.hyper, self.number)
+        before = np.array([params, grads, *self.tensors[1:]])
+        after = np.empty_like(self.tensors)
+        if not kernels.update(update.code, update.exact, np.array(update.results), before, after):
+            return None
+        probs = []
+        if self.expose_sites:
+            probs = [
+                document.values[document.exps(position)] * document.values[pow_slot]
+                for document in documents
+                for position, pow_slot in enumerate(document.program.pows)
+            ]
+        return Outcome(documents, np.array(share * total), grads, before, after, probs)
+
+
+def recorded(hyper: Hyper, step: int) -> Update:
+    """The exact update alone."""
+    return record_update(hyper, step, 0, lambda noisy: noisy, rounded=False)
+
+
+def force(documents: Sequence[Document], gates: Gates) -> None:
+    """Set the gates of ReLUs that are decided otherwise."""
+    for (number, slot), opened in gates.items():
+        documents[number].gates[slot] = kernels.OPEN if opened else kernels.CLOSED
+
+
+class Noise:
+    """Noisy replays of one run in a number format, all replicas at once.
+
+    Float64 noise is twice as strong: the reference rounds as well as the subject there, and a perturbation smaller
+    than half the distance to the next number would be rounded away again in the replay itself.
+    """
+
+    def __init__(self, config: Config, hyper: Hyper, form: Format, seed: int = 0, replicas: int = REPLICAS) -> None:
+        self.config, self.hyper, self.replicas = config, hyper, replicas
+        self.u = form.u * (2 if form.name == "float64" else 1)
+        self.tiny = form.tiny
+        self.rounded = form.name != "float64"
+        # Scalars such as 1 - beta2 are computed in float32 at least, whatever the format of the tensors.
+        self.shared_u = min(self.u, FORMATS["float32"].u)
+        generator = np.random.default_rng(seed)
+        self.bits = generator.integers(1, 2**32, replicas, dtype=np.uint32)
+        self.expose_sites = False
+
+    def load(self, state: State) -> None:
+        """Start all replicas from the same state."""
+        tensors = [flat(self.config, matrices) for matrices in (state.params, state.m, state.v)]
+        self.tensors = np.repeat(np.array(tensors)[:, :, None], self.replicas, axis=2)
+        self.number = state.step
+
+    def train_step(self, batch: list[list[int]], gates: Gates | None = None) -> Outcome:
+        """One step of every replica; the outcome, replicas last."""
+        outcome = self.outcome(batch, gates or {})
+        self.tensors, self.number = outcome.after, self.number + 1
+        return outcome
+
+    def outcome(self, batch: list[list[int]], gates: Gates) -> Outcome:
+        """One step, without moving on."""
+        params, noise = self.tensors[0], (self.bits, self.u, self.tiny)
+        documents = [Document(self.config, tokens, (self.replicas,)) for tokens in batch]
+        force(documents, gates)
+        loss = np.zeros(self.replicas)
+        for document in documents:
+            document.put(document.values, params)
+            kernels.noisy_forward(document.values, document.program.forward, *document.arguments, *noise)
+            kernels.add(loss, loss, document.values[document.program.loss], *noise)
+        kernels.scale(loss, loss, 1 / len(batch), *noise)
+        grads = np.zeros_like(params)
+        for document in reversed(documents):
+            document.start_backward(1 / len(batch), grads)
+            kernels.noisy_backward(
+                document.values, document.grads, document.program.backward, *document.arguments, *noise
+            )
+            for row, own in document.collect(grads):
+                for total, part in zip(row, own, strict=True):
+                    kernels.add(total, total, part, *noise)
+        update = record_update(self.hyper, self.number, self.replicas, self._perturb, self.rounded)
+        before = np.array([params, grads, *self.tensors[1:]])
+        after = np.empty_like(self.tensors)
+        kernels.noisy_update(update.code, update.noisy, np.array(update.results), before, after, *noise)
+        probs = []
+        if self.expose_sites:
+            for document in documents:
+                for position, pow_slot in enumerate(document.program.pows):
+                    probs.append(np.empty((self.config.vocab_size, self.replicas)))
+                    for row, slot in zip(probs[-1], document.exps(position), strict=True):
+                        kernels.multiply(row, document.values[slot], document.values[pow_slot], *noise)
+        return Outcome(documents, loss, grads, before, after, probs)
+
+    def _perturb(self, values: Floats) -> Floats:
+        values = np.array(values, dtype=np.float64)
+        kernels.perturb(values, self.bits, self.shared_u, self.tiny)
+        return values

@@ -1,175 +1,77 @@
 """The check itself: a subject beside the reference, in lock-step and free-running."""
 
-import math
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from typing import Any, cast
 
 import numpy as np
 
-from parity import __version__
 from parity.case import Case
 from parity.compare import FIELDS, SITES, Difference, Tensors, paired
 from parity.errors import NoExpectation, SubjectError, UsageError
-from parity.formats import rounded, ulp_distance
-from parity.subjects import TWIN, Reference, Subject, guarded, make_subject, subject_dtype
-from parity.verdict import Verdict, bound, worst
-from reference.config import State
+from parity.formats import FORMATS, Format
+from parity.options import MODES
+from parity.oracle import Floor, Oracle, make_oracle
+from parity.replay import REPLICAS, Gates
+from parity.result import Judge, ModeResult, Result, TruthResult
+from parity.subjects import TWIN, Subject, guarded, make_subject, subject_dtype, takes_keyword
+from parity.truth import NOISY_RUNS, Truth
+from parity.verdict import FALSE_ALARM, Verdict, limit, worst
+from reference.config import State, Step
 
-MODES = ("lock-step", "free-running")
+MAX_TURNS = 16
+"""ReLUs at their kink that are tried on the other side, at most, to explain one step."""
 
 Progress = Callable[[str, int], None]
-
-
-@dataclass
-class QuantityResult:
-    """What the comparison of one quantity found over the steps of one mode."""
-
-    quantity: str
-    compared: int = 0
-    zero_in_both: int = 0
-    out_of_bound: int = 0
-    identical: bool = True
-    largest_error: Difference | None = None
-    largest_ulps: Difference | None = None
-
-    def add(self, tensors: Tensors, dtype: str) -> Difference | None:
-        """Take in one tensor; the first element out of bound, if any."""
-        actual, expected, error = tensors.actual, tensors.expected, tensors.error
-        self.compared += expected.size
-        self.zero_in_both += int(np.count_nonzero((actual == 0) & (expected == 0)))
-        self.identical &= actual.tobytes() == expected.tobytes()
-        if not expected.size:
-            return None
-        # NaN counts as infinitely wrong: it must neither pass nor hide behind the maximum.
-        size = np.where(np.isnan(error), np.inf, error)
-        self.largest_error = _larger(self.largest_error, tensors, size, dtype, "error")
-        self.largest_ulps = _larger(self.largest_ulps, tensors, ulp_distance(actual, expected, dtype), dtype, "ulps")
-        out = ~(error <= bound(dtype) * np.maximum(1.0, np.abs(expected)))
-        self.out_of_bound += int(np.count_nonzero(out))
-        return tensors.at(int(np.argmax(out)), dtype) if out.any() else None
-
-
-def _larger(known: Difference | None, tensors: Tensors, size: Any, dtype: str, attribute: str) -> Difference:
-    largest = int(np.argmax(size))
-    value = getattr(known, attribute) if known else -1.0
-    if known and (math.isnan(value) or value >= size.flat[largest]):
-        return known
-    return tensors.at(largest, dtype)
-
-
-@dataclass
-class ModeResult:
-    """What one mode found. steps: how many were compared."""
-
-    mode: str
-    steps: int = 0
-    quantities: dict[str, QuantityResult] = field(default_factory=dict)
-    first_divergence: Difference | None = None
-    first_site: Difference | None = None
-    verdict: Verdict = Verdict.INCONCLUSIVE
-    reason: str = "Nothing was compared."
-
-    def add(self, pairs: Iterable[Tensors], dtype: str) -> None:
-        """Take in the tensors of one step, in the order in which it computes them."""
-        for tensors in pairs:
-            row = self.quantities.setdefault(tensors.quantity, QuantityResult(tensors.quantity))
-            out = row.add(tensors, dtype)
-            if out and not self.first_divergence:
-                self.first_divergence = out
-        self.steps += 1
-
-    def conclude(self, dtype: str) -> None:
-        """Set the verdict from what was compared."""
-        rows = self.quantities.values()
-        if not sum(row.compared for row in rows):
-            return
-        if self.first_divergence:
-            self.verdict, self.reason = Verdict.DIVERGED, f"{self.first_divergence}."
-        elif all(row.identical for row in rows):
-            self.verdict, self.reason = Verdict.IDENTICAL, "Every bit is the same."
-        else:
-            self.verdict = Verdict.PARITY
-            self.reason = f"Every error is within {bound(dtype):.1e} of the larger of 1 and the expected value."
-
-
-@dataclass
-class Result:
-    """The outcome of a check; tables, JSON and assertions are views of it."""
-
-    case: Case
-    subject: str
-    dtype: str
-    modes: list[ModeResult]
-    unchecked: list[str]
-    verdict: Verdict
-    reason: str
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result for JSON: no NaN or infinity, which stand as strings."""
-        state = self.case.state
-        return {
-            "parity": __version__,
-            "verdict": self.verdict.value,
-            "reason": self.reason,
-            "subject": self.subject,
-            "dtype": self.dtype,
-            "bound": bound(self.dtype),
-            "config": vars(self.case.config),
-            "hyper": vars(self.case.hyper),
-            "run": {"first_step": state.step, "steps": self.case.steps, "batch_size": self.case.batch_size},
-            "unchecked": self.unchecked,
-            "modes": [_plain(mode) for mode in self.modes],
-        }
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, ModeResult):
-        return {**_plain(vars(value)), "quantities": [_plain(row) for row in value.quantities.values()]}
-    if isinstance(value, (QuantityResult, Difference)):
-        return _plain({**vars(value), "where": value.where} if isinstance(value, Difference) else vars(value))
-    if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
-    if isinstance(value, tuple):
-        return list(value)
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value
 
 
 def check(
     subject: Subject | Callable[..., Subject] | str = TWIN,
     case: Case | None = None,
     *,
-    modes: Iterable[str] = MODES,
+    modes: Sequence[str] = MODES,
     sites: bool = False,
     dtype: str | None = None,
     device: str | None = None,
+    false_alarm: float = FALSE_ALARM,
+    oracle: str = "replay",
+    truth: bool = False,
     progress: Progress = lambda mode, steps: None,
 ) -> Result:
     """Compare a subject with the reference, step by step, in every quantity that the subject exposes.
 
     subject: an object with load and train_step, a factory make(config, hyper), or the name of one
     (`package.module:make`, `path/to/file.py:make`). case: None for 20 steps of default size on the embedded names.
-    In lock-step the subject is set to the reference's state before every step; free-running both start equal and
-    run on. sites: compare the named intermediates too; where lock-step diverges they are asked for anyway, to say
-    where. dtype and device are passed to the factory. progress(mode, steps done) is called after every step.
+    modes: in lock-step the subject is set to the reference's state before every step; free-running both start
+    equal and run on. sites: compare the named intermediates too; where lock-step diverges they are asked for
+    anyway, to say where. dtype and device are passed to the factory. false_alarm: the chance of refusing a correct
+    subject, over all elements. oracle: "replay" or "python", which give the same bits. truth: judge the subject, and
+    the reference beside it, by a certified enclosure of the exact result; in lock-step only. progress(mode, steps
+    done) is called after every step.
 
     A subject that fails gives the verdict ERROR. Raises UsageError where the subject does not exist.
     """
     case = case or Case.from_names()
     name = subject if isinstance(subject, str) else _name(subject)
-    run = _Run(case, sites, progress)
+    factory = None if hasattr(subject, "train_step") else subject
+    if not modes or set(modes) - set(MODES):
+        raise UsageError(f"The modes are {' and '.join(MODES)}; at least one is needed.")
+    if not 0 < false_alarm < 1:
+        raise UsageError(f"The false-alarm rate must lie between 0 and 1, not {false_alarm!r}.")
+    if truth:
+        modes = ("lock-step",)
+    run = _Run(case, sites, oracle, progress)
+    run.truth = Truth(case.config, case.hyper) if truth else None
+    run.judge = Judge(FORMATS["float64"], limit(false_alarm, run.elements(len(modes)), REPLICAS), false_alarm)
     results: list[ModeResult] = []
     try:
-        if isinstance(subject, str) or not hasattr(subject, "train_step"):
-            subject = make_subject(subject, case.config, case.hyper, dtype=dtype, device=device)
+        if factory is not None:
+            subject = make_subject(factory, case.config, case.hyper, dtype=dtype, device=device)
         run.use(cast("Subject", subject))
         for mode in modes:
             results.append(ModeResult(mode))
-            (run.lock_step if mode == "lock-step" else run.free_running)(results[-1])
-        if not results:
-            raise UsageError("No mode was named.")
+            run.mode(results[-1])
+            if factory is not None and results[-1].verdict is Verdict.DIVERGED:
+                _look_for_precision_loss(factory, run, results[-1], device)
         verdict = worst(result.verdict for result in results)
         reason = next(result.reason for result in results if result.verdict is verdict)
     except (SubjectError, NoExpectation) as error:
@@ -177,7 +79,7 @@ def check(
         reason = str(error)
         if results:
             results[-1].verdict, results[-1].reason = verdict, reason
-    return Result(case, name, run.dtype, results, run.unchecked(), verdict, reason)
+    return Result(case, name, run.judge, results, run.unchecked(), verdict, reason)
 
 
 def _name(subject: Any) -> str:
@@ -186,90 +88,241 @@ def _name(subject: Any) -> str:
 
 
 class _Run:
-    """One subject and one reference on one case."""
+    """One subject and one oracle on one case."""
 
-    def __init__(self, case: Case, sites: bool, progress: Progress) -> None:
+    judge: Judge
+    subject: Subject
+    truth: "Truth | None" = None
+
+    def __init__(self, case: Case, sites: bool, oracle: str, progress: Progress) -> None:
         self.case, self.sites, self.progress = case, sites, progress
-        self.reference = Reference(case.config, case.hyper)
-        self.dtype = "float64"
+        self.oracle: Oracle = make_oracle(oracle, case.config, case.hyper)
         self.exposed: set[str] = set()
 
+    def elements(self, modes: int) -> int:
+        """How many elements the case offers for comparison."""
+        lengths = [self.positions(tokens) for batch in self.case.batches() for tokens in batch]
+        floor = Floor(self.case.config, self.case.hyper, FORMATS["float64"])
+        one = 1 + 4 * self.case.config.num_params()
+        documents = sum(
+            n * self.case.config.vocab_size + (floor.site_elements(n) if self.sites else 0) for n in lengths
+        )
+        return modes * (self.case.steps * one + documents)
+
+    def positions(self, tokens: Sequence[int]) -> int:
+        return min(self.case.config.block_size, len(tokens) - 1)
+
     def use(self, subject: Subject) -> None:
+        """Take this subject, and the noise floor of its number format."""
         self.subject = subject
-        self.dtype = subject_dtype(subject)
+        form = FORMATS[subject_dtype(subject)]
+        self.judge = Judge(form, self.judge.limit, self.judge.false_alarm)
+        self.floor = Floor(self.case.config, self.case.hyper, form)
         self.expose_sites(self.sites)
 
     def expose_sites(self, expose: bool) -> None:
-        self.reference.expose_sites = expose
+        self.oracle.expose_sites = self.floor.expose_sites = expose
         if hasattr(self.subject, "expose_sites"):
             self.subject.expose_sites = expose
 
-    def lock_step(self, result: ModeResult) -> None:
-        state = self.case.state
-        for batch in self.case.batches():
-            state = self.in_format(state)
+    def mode(self, result: ModeResult, steps: int | None = None) -> None:
+        """Run one mode to its end, or for some steps."""
+        state = self.in_format(self.case.state)
+        self.load(state)
+        for batch in list(self.case.batches())[:steps]:
+            if result.mode == "lock-step" and result.steps:
+                state = self.in_format(self.oracle.state)
+                self.load(state)
             diverged = result.first_divergence is not None
-            self.load(state)
-            result.add(self.step(state.step, batch), self.dtype)
-            after = self.reference.state
-            if result.first_divergence and not diverged:
+            result.add(self.step(result, batch), self.judge)
+            if result.first_divergence and not diverged and result.mode == "lock-step":
+                after = self.oracle.state
                 result.first_site = self.locate(state, batch)
-            state = after
+                self.oracle.load(after)
             self.progress(result.mode, result.steps)
-        result.conclude(self.dtype)
-
-    def free_running(self, result: ModeResult) -> None:
-        self.load(self.in_format(self.case.state))
-        for batch in self.case.batches():
-            result.add(self.step(self.reference.state.step, batch), self.dtype)
-            self.progress(result.mode, result.steps)
-        result.conclude(self.dtype)
+        result.conclude(self.judge)
 
     def in_format(self, state: State) -> State:
         """The state in numbers that both sides can represent."""
-        if self.dtype == "float64":
-            return state
         params, m, v = (
-            {name: rounded(matrix, self.dtype) for name, matrix in tensors.items()}
+            {name: self.judge.form.rounded(matrix).tolist() for name, matrix in tensors.items()}
             for tensors in (state.params, state.m, state.v)
         )
+        if not all(np.isfinite(matrix).all() for tensors in (params, m, v) for matrix in tensors.values()):
+            raise NoExpectation(f"The weights of step {state.step} are too large for {self.judge.form.name}.")
         return State(params, m, v, state.step)
 
     def load(self, state: State) -> None:
         """Set both sides; the subject gets lists of its own, so that it cannot change the reference's."""
-        params, m, v = (
-            {name: [list(row) for row in matrix] for name, matrix in tensors.items()}
-            for tensors in (state.params, state.m, state.v)
-        )
-        guarded(f"load before step {state.step}", self.subject.load, State(params, m, v, state.step))
-        self.reference.load(state)
+        self.oracle.load(state)
+        self.floor.load(state)
+        guarded(f"load before step {state.step}", self.subject.load, self.in_format(state))
 
-    def step(self, number: int, batch: list[list[int]]) -> list[Tensors]:
-        """One step on both sides."""
-        expected = self.reference.train_step(batch)
-        actual = guarded(f"step {number}", self.subject.train_step, [list(tokens) for tokens in batch])
-        if actual is None:
-            raise SubjectError(f"The subject's train_step gave nothing back at step {number}.")
-        lengths = [min(self.case.config.block_size, len(tokens) - 1) for tokens in batch]
-        try:
-            pairs = list(paired(number, actual, expected, lengths))
-        except (TypeError, ValueError, AttributeError) as error:
-            raise SubjectError(f"The subject's answer at step {number} cannot be read as a Step: {error}.") from error
+    def step(self, result: ModeResult, batch: list[list[int]]) -> list[Tensors]:
+        """One step on both sides, side by side."""
+        number = self.oracle.number
+        if self.truth is not None:
+            return self.true_step(result, batch)
+        before = self.floor.tensors, self.oracle.state
+        expected = self.oracle.train_step(batch)
+        sigma, kinks = self.floor.train_step(batch, self.judge.limit)
+        actual = self.answer(number, batch)
+        pairs = self.paired(number, batch, actual, expected, sigma)
+        result.kinks += len(kinks)
+        if kinks and self.outside(pairs):
+            pairs = self.turned(result, number, batch, actual, kinks, before) or pairs
         self.exposed |= {tensors.quantity for tensors in pairs}
         return pairs
 
+    def true_step(self, result: ModeResult, batch: list[list[int]]) -> list[Tensors]:
+        """One step of the subject beside the truth, with what the reference and both to each other are noted."""
+        assert self.truth is not None
+        number, state = self.oracle.number, self.oracle.state
+        result.truth = result.truth or TruthResult()
+        actual = self.answer(number, batch)
+        sigma, kinks = self.floor.train_step(batch, self.judge.limit)
+        result.kinks += len(kinks)
+        lengths = [self.positions(tokens) for tokens in batch]
+        try:
+            expected = self.oracle.train_step(batch)
+        except NoExpectation as error:
+            result.truth.failures.append(str(error).rstrip("."))
+            enclosure = self.truth.enclosure(state, batch, None)
+            sigma = self.truth.spread(state, batch, self.judge.form, self.limit_of(NOISY_RUNS) / self.judge.limit)
+            high = enclosure.high
+            self.oracle.load(State(high.params, high.m, high.v, number + 1))
+        else:
+            enclosure = self.truth.enclosure(state, batch, sigma)
+            reference_sigma = sigma
+            if self.judge.form.name != "float64":
+                floor = Floor(self.case.config, self.case.hyper, FORMATS["float64"])
+                floor.load(state)
+                reference_sigma, _ = floor.train_step(batch, self.judge.limit)
+            reference = self.paired(number, batch, expected, enclosure.high, reference_sigma)
+            result.truth.add(result.truth.reference, enclosure.errors(reference, lengths))
+            result.truth.add(result.truth.apart, self.paired(number, batch, actual, expected, sigma))
+        pairs = self.paired(number, batch, actual, enclosure.high, sigma)
+        result.truth.add(result.truth.subject, enclosure.errors(pairs, lengths))
+        self.exposed |= {tensors.quantity for tensors in pairs}
+        return pairs
+
+    def limit_of(self, replicas: int) -> float:
+        return limit(self.judge.false_alarm, self.elements(1), replicas)
+
+    def answer(self, number: int, batch: list[list[int]]) -> Step:
+        actual = guarded(f"step {number}", self.subject.train_step, [list(tokens) for tokens in batch])
+        if actual is None:
+            raise SubjectError(f"The subject's train_step gave nothing back at step {number}.")
+        return cast("Step", actual)
+
+    def paired(self, number: int, batch: list[list[int]], actual: Step, expected: Step, sigma: Step) -> list[Tensors]:
+        try:
+            return list(paired(number, actual, expected, sigma, [self.positions(tokens) for tokens in batch]))
+        except (TypeError, ValueError, AttributeError) as error:
+            raise SubjectError(f"The subject's answer at step {number} cannot be read as a Step: {error}.") from error
+
+    def outside(self, pairs: Sequence[Tensors]) -> int:
+        return sum(int(np.count_nonzero(self.judge.outside(tensors))) for tensors in pairs)
+
+    def turned(
+        self, result: ModeResult, number: int, batch: list[list[int]], actual: Step, kinks: Gates, before: Any
+    ) -> list[Tensors] | None:
+        """The step with some ReLUs at their kink decided otherwise, if that explains the subject's answer.
+
+        Each choice is a function that rounding can turn the reference into; none but these is allowed for.
+        """
+        after = self.floor.tensors, self.oracle.state
+        chosen: Gates = {}
+        candidates = dict(list(kinks.items())[:MAX_TURNS])
+        fewest, best = -1, None
+        while candidates:
+            attempts = []
+            for kink, opened in candidates.items():
+                self.floor.tensors, self.floor.number = before[0], number
+                self.oracle.load(before[1])
+                gates = {**chosen, kink: opened}
+                expected = self.oracle.train_step(batch, gates)
+                sigma, _ = self.floor.train_step(batch, self.judge.limit, gates)
+                pairs = self.paired(number, batch, actual, expected, sigma)
+                attempts.append((self.outside(pairs), kink, pairs, (self.floor.tensors, self.oracle.state)))
+            count, kink, best, moved = min(attempts, key=lambda attempt: attempt[0])
+            chosen[kink] = candidates.pop(kink)
+            if count == 0:
+                result.kinks_turned += len(chosen)
+                self.restore(moved, number + 1)
+                return best
+            if 0 <= fewest <= count:
+                break
+            fewest = count
+        self.restore(after, number + 1)
+        return None
+
+    def restore(self, point: Any, number: int) -> None:
+        self.floor.tensors, self.floor.number = point[0], number
+        self.oracle.load(point[1])
+
     def locate(self, state: State, batch: list[list[int]]) -> Difference | None:
-        """The first site out of bound at a step that diverged, if the subject exposes sites."""
+        """The first site outside at a step that diverged, if the subject exposes sites."""
         if not hasattr(self.subject, "expose_sites"):
             return None
         self.expose_sites(True)
         self.load(state)
-        again = ModeResult("lock-step")
-        again.add((t for t in self.step(state.step, batch) if t.quantity in SITES), self.dtype)
+        again, truth, self.truth = ModeResult("lock-step"), self.truth, None
+        again.add((t for t in self.step(again, batch) if t.quantity in SITES), self.judge)
         self.expose_sites(self.sites)
+        self.truth = truth
         return again.first_divergence
 
     def unchecked(self) -> list[str]:
         """The quantities that the subject does not expose."""
         asked = [quantity for quantity in FIELDS.values() if self.sites or quantity not in SITES]
         return [quantity for quantity in asked if quantity not in self.exposed]
+
+
+def _look_for_precision_loss(
+    factory: Callable[..., Subject] | str, run: _Run, result: ModeResult, device: str | None
+) -> None:
+    """Turn DIVERGED into PRECISION LOSS where z stays, and so the error shrinks, in a wider format."""
+    here = run.judge.form
+    if result.first_divergence is None or not takes_keyword(factory, "dtype"):
+        return
+    other = _other_format(factory, run.case, here, device)
+    if other is None:
+        return
+    form, subject = other
+    probe = _Run(run.case, run.sites, "replay", lambda mode, steps: None)
+    probe.judge = run.judge
+    probe.exposed = set()
+    again = ModeResult(result.mode)
+    try:
+        probe.use(subject)
+        probe.mode(again, steps=result.first_divergence.step - run.case.state.step + 1)
+    except (SubjectError, NoExpectation):
+        return
+    z_here, z_there = (_largest_z(mode) for mode in (result, again))
+    narrow, wide = (z_here, z_there) if form.digits > here.digits else (z_there, z_here)
+    growth = 2.0 ** abs(form.digits - here.digits)
+    if narrow > run.judge.limit and wide <= narrow * growth**0.5:
+        result.verdict = Verdict.PRECISION_LOSS
+        result.reason = (
+            f"{result.first_divergence} (limit {run.judge.limit:.1f}), and z is {z_there:.2g} in {form.name}: "
+            "the error shrinks with the unit roundoff, so this is an unstable way to compute the right function."
+        )
+
+
+def _other_format(
+    factory: Callable[..., Subject] | str, case: Case, here: Format, device: str | None
+) -> tuple[Format, Subject] | None:
+    """A wider format that the subject can compute in, or a narrower one."""
+    wider = [form for form in FORMATS.values() if form.digits > here.digits]
+    narrower = [form for form in FORMATS.values() if form.digits < here.digits]
+    for form in [*reversed(wider), *narrower]:
+        try:
+            return form, make_subject(factory, case.config, case.hyper, dtype=form.name, device=device)
+        except (SubjectError, UsageError):
+            continue
+    return None
+
+
+def _largest_z(result: ModeResult) -> float:
+    return max((row.largest_z.z for row in result.quantities.values() if row.largest_z), default=0.0)

@@ -2,19 +2,21 @@
 
 import argparse
 import json
+import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from parity.case import Case, write_whole
-from parity.checking import MODES, Progress, Result, check
 from parity.errors import UsageError
-from parity.options import CASE_OPTIONS, CHECK_OPTIONS, SIZES
-from parity.render import console, rendered
+from parity.options import CASE_OPTIONS, CHECK_OPTIONS, MODES, SIZES
 from parity.subjects import TWIN
 from reference.data import DataError
+
+if TYPE_CHECKING:
+    from parity.result import Result
 
 EXIT_STATUS = """exit status:
   0  IDENTICAL or PARITY
@@ -93,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         print("Interrupted.", file=sys.stderr)
         return 130
     except BrokenPipeError:  # whoever read the output has left
-        sys.stdout = None
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
 
 
@@ -106,7 +108,11 @@ def _case(arguments: argparse.Namespace) -> Case:
 
 
 def _check(arguments: argparse.Namespace, case: Case, source: str) -> int:
-    modes = MODES if arguments.mode == "both" else (arguments.mode,)
+    from parity.checking import check
+
+    if arguments.truth and arguments.mode == "free-running":
+        raise UsageError("--truth judges single steps, so it goes with --mode lock-step.")
+    modes = ("lock-step",) if arguments.truth else MODES if arguments.mode == "both" else (arguments.mode,)
     with _progress(modes, case.steps) as progress:
         result = check(
             arguments.subject,
@@ -115,13 +121,18 @@ def _check(arguments: argparse.Namespace, case: Case, source: str) -> int:
             sites=arguments.sites,
             dtype=arguments.dtype,
             device=arguments.device,
+            false_alarm=arguments.false_alarm,
+            oracle=arguments.oracle,
+            truth=arguments.truth,
             progress=progress,
         )
     _report(result, source, arguments.json)
     return result.verdict.exit_status
 
 
-def _report(result: Result, source: str, json_file: str | None) -> None:
+def _report(result: "Result", source: str, json_file: str | None) -> None:
+    from parity.render import console, rendered
+
     text = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
     if json_file == "-":
         sys.stdout.write(text)
@@ -133,10 +144,12 @@ def _report(result: Result, source: str, json_file: str | None) -> None:
 
 
 @contextmanager
-def _progress(modes: Iterable[str], steps: int) -> Iterator[Progress]:
+def _progress(modes: Iterable[str], steps: int) -> Iterator[Callable[[str, int], None]]:
     """A bar for each mode on standard error, if that is a terminal."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
+
+    from parity.render import console
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     errors = console(stderr=True)

@@ -5,17 +5,15 @@ Comparison returns what it found and never decides; NaN, infinities and shapes c
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from parity.case import names_difference
 from parity.errors import SubjectError
-from parity.formats import ulp_distance
+from parity.formats import Floats, Format
 from reference.config import Step
-
-Array = NDArray[np.float64]
 
 FIELDS = {
     "sites": "site",
@@ -35,7 +33,7 @@ SITES = ("site", "site grad")
 
 @dataclass(frozen=True)
 class Difference:
-    """One element on both sides: where it is, and how far apart. error may be infinite or NaN."""
+    """One element on both sides: where it is, and how far apart. error and z may be infinite or NaN."""
 
     step: int
     quantity: str
@@ -45,6 +43,7 @@ class Difference:
     expected: float
     error: float
     ulps: float
+    z: float
 
     @property
     def where(self) -> str:
@@ -55,30 +54,42 @@ class Difference:
 
     def __str__(self) -> str:
         what = self.where if self.quantity == "loss" else f"{self.quantity} {self.where}"
-        return f"step {self.step}: {what}: {self.actual:.17g}, expected {self.expected:.17g}, error {self.error:.2g}"
+        return f"step {self.step}: {what}: {self.actual:.17g}, expected {self.expected:.17g}, z {self.z:.2g}"
 
 
 @dataclass(frozen=True)
 class Tensors:
-    """One tensor of one quantity on both sides."""
+    """One tensor of one quantity on both sides, and the noise floor of its elements."""
 
     step: int
     quantity: str
     tensor: str
-    actual: Array
-    expected: Array
+    actual: Floats
+    expected: Floats
+    sigma: Floats
 
     @property
-    def error(self) -> Array:
-        """|actual - expected|; 0 where both are the same infinity, NaN where either side is NaN."""
-        with np.errstate(invalid="ignore", over="ignore"):
-            error: Array = np.where(self.actual == self.expected, 0.0, np.abs(self.actual - self.expected))
-        return error
+    def kind(self) -> str:
+        """The tensor without its place in the batch: logits, a site or a matrix."""
+        return "logits" if self.quantity == "logits" else self.tensor.partition(" at ")[0]
 
-    def at(self, flat_index: int, dtype: str) -> Difference:
+    @cached_property
+    def error(self) -> Floats:
+        """|actual - expected|; 0 where both are the same infinity, NaN where either side is NaN."""
+        return distance(self.actual, self.expected)
+
+    @cached_property
+    def z(self) -> Floats:
+        """The error over the noise floor; where that is 0, 0 for equality and infinite otherwise, as for NaN.
+
+        NaN where there is a difference but no finite noise floor to judge it by.
+        """
+        return over_floor(self.error, self.sigma)
+
+    def at(self, flat_index: int, form: Format) -> Difference:
         """The element at a flat index."""
         index = tuple(int(i) for i in np.unravel_index(flat_index, self.expected.shape))
-        actual, expected = self.actual[index], self.expected[index]
+        actual, expected = np.asarray(self.actual[index]), np.asarray(self.expected[index])
         return Difference(
             self.step,
             self.quantity,
@@ -87,20 +98,37 @@ class Tensors:
             float(actual),
             float(expected),
             float(self.error[index]),
-            float(ulp_distance(np.array(actual), np.array(expected), dtype)),
+            float(form.ulp_distance(actual, expected)),
+            float(self.z[index]),
         )
 
 
-def paired(number: int, actual: Step, expected: Step, lengths: Sequence[int]) -> Iterator[Tensors]:
+def distance(actual: Floats, expected: Floats) -> Floats:
+    """|actual - expected|; 0 where both are the same infinity, NaN where either side is NaN."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.where(actual == expected, 0.0, np.abs(actual - expected))
+
+
+def over_floor(error: Floats, sigma: Floats) -> Floats:
+    """See `Tensors.z`."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        z = np.where(np.isfinite(sigma), error / sigma, np.nan)
+    z = np.where(np.isnan(error) | ((sigma == 0) & (error != 0)), np.inf, z)
+    return np.where(error == 0, 0.0, z)
+
+
+def paired(number: int, actual: Step, expected: Step, sigma: Step, lengths: Sequence[int]) -> Iterator[Tensors]:
     """The tensors of both steps side by side, in the order in which a step computes them.
 
-    number: of the step. lengths: positions of each document. What actual does not expose is left out. Raises
-    SubjectError where names or shapes differ from the expected ones, or where something is not numbers.
+    number: of the step. sigma: the noise floor, a Step like expected. lengths: positions of each document. What
+    actual does not expose is left out. Raises SubjectError where names or shapes differ from the expected ones, or
+    where something is not numbers.
     """
     for field, quantity in FIELDS.items():
         if getattr(actual, field, None) is None or getattr(expected, field) is None:
             continue
         expected_tensors = _tensors(field, getattr(expected, field), lengths)
+        sigmas = _tensors(field, getattr(sigma, field), lengths)
         actual_tensors = _tensors(field, getattr(actual, field), lengths)
         unknown = actual_tensors.keys() - expected_tensors.keys()
         missing = expected_tensors.keys() - actual_tensors.keys()
@@ -116,7 +144,7 @@ def paired(number: int, actual: Step, expected: Step, lengths: Sequence[int]) ->
                     f"The subject's {field}, {name}, have the shape {actual_array.shape}, "
                     f"expected {expected_array.shape}."
                 )
-            yield Tensors(number, quantity, name, actual_array, expected_array)
+            yield Tensors(number, quantity, name, actual_array, expected_array, np.asarray(sigmas[name]))
 
 
 def _tensors(field: str, value: Any, lengths: Sequence[int]) -> dict[str, Any]:
@@ -144,7 +172,7 @@ def _tensors(field: str, value: Any, lengths: Sequence[int]) -> dict[str, Any]:
     return named if field == "sites" else dict(reversed(named.items()))
 
 
-def as_array(value: Any, what: str) -> Array:
+def as_array(value: Any, what: str) -> Floats:
     """Nested lists, a NumPy array or a torch tensor in float64; SubjectError where it is not a block of numbers."""
     try:
         array = np.asarray(_detached(value))

@@ -1,34 +1,79 @@
 """Number formats: unit roundoff, rounding, and distance in units in the last place (ULP)."""
 
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-UNIT_ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24}
-"""Half the distance from 1 to the next larger number, by the name of the format."""
+Floats = NDArray[np.float64]
 
 
-def rounded(matrix: Any, dtype: str) -> list[list[float]]:
-    """A matrix with every element rounded to the nearest number of the format."""
-    rows: list[list[float]] = np.asarray(matrix, dtype=np.float64).astype(dtype).astype(np.float64).tolist()
-    return rows
+@dataclass(frozen=True)
+class Format:
+    """A binary floating-point format with gradual underflow.
 
-
-def ulp_distance(actual: NDArray[np.float64], expected: NDArray[np.float64], dtype: str) -> NDArray[np.float64]:
-    """How many numbers of the format lie between the elements of two arrays, after rounding both to it.
-
-    The numbers of a format, read as sign and magnitude integers, are in the order of their values, so that the
-    distance is a difference of integers; 0.0 and -0.0 are the same. Infinite where either side is NaN.
+    digits: significant bits. lowest, highest: exponents e of the smallest normal and the largest number, written
+    as m·2^e with m in [1/2, 1).
     """
-    ordinals = []
-    for array in (actual, expected):
-        with np.errstate(over="ignore"):
-            bits = array.astype(dtype).view(np.int64 if dtype == "float64" else np.int32).astype(np.int64)
-        magnitude = bits & (2**63 - 1 if dtype == "float64" else 2**31 - 1)
-        ordinals.append(np.where(bits < 0, -magnitude, magnitude))
-    # In float64 the difference of two int64 would overflow; as floats it is right to 53 bits.
-    near = np.abs(ordinals[0] - ordinals[1]).astype(np.float64)
-    far = np.abs(ordinals[0].astype(np.float64) - ordinals[1].astype(np.float64))
-    distance = np.where(far < 2.0**62, near, far)
-    return np.where(np.isnan(actual) | np.isnan(expected), np.inf, distance)
+
+    name: str
+    digits: int
+    lowest: int
+    highest: int
+
+    @property
+    def u(self) -> float:
+        """Unit roundoff: the largest relative error of rounding to nearest, away from underflow."""
+        return float(2.0**-self.digits)
+
+    @property
+    def tiny(self) -> float:
+        """The smallest positive number."""
+        return float(2.0 ** (self.lowest - self.digits))
+
+    def rounded(self, array: Any) -> Floats:
+        """Every element rounded to the nearest number of the format, ties to even; infinite beyond the largest."""
+        array = np.array(array, dtype=np.float64)
+        if self.name == "float64":
+            return cast("Floats", array)
+        scaled, exponent = self._scaled(array)
+        near = np.ldexp(scaled, exponent - self.digits)
+        result: Floats = np.where(np.abs(near) >= 2.0**self.highest, np.copysign(np.inf, array), near)
+        return result
+
+    def ulp_distance(self, actual: Floats, expected: Floats) -> Floats:
+        """How many numbers of the format lie between the elements of two arrays, once rounded to it.
+
+        Zero for 0.0 and -0.0, infinite where one side is not finite and the other is not the same.
+        """
+        ordinals = []
+        for array in (actual, expected):
+            scaled, exponent = self._scaled(np.where(np.isfinite(array), array, 0.0))
+            steps = (exponent - self.lowest).astype(np.int64) << (self.digits - 1)
+            ordinals.append(np.copysign(1, scaled).astype(np.int64) * (np.abs(scaled).astype(np.int64) + steps))
+        same_sign = (ordinals[0] < 0) == (ordinals[1] < 0)
+        apart = np.abs(ordinals[0]).astype(np.uint64) + np.abs(ordinals[1]).astype(np.uint64)
+        distance = np.where(same_sign, np.abs(ordinals[0] - ordinals[1]).astype(np.uint64), apart).astype(np.float64)
+        comparable = np.isfinite(actual) & np.isfinite(expected)
+        return np.where(comparable, distance, np.where(actual == expected, 0.0, np.inf))
+
+    def _scaled(self, array: Floats) -> tuple[Floats, NDArray[np.int32]]:
+        """Integers and exponents: the array rounded to the format is integer · 2^(exponent - digits)."""
+        exponent = np.maximum(np.frexp(array)[1], self.lowest)
+        scaled = np.rint(np.ldexp(array, self.digits - exponent))
+        # Rounded up to the next power of two: half as much with the next exponent.
+        full = np.abs(scaled) == 2.0**self.digits
+        return np.where(full, scaled / 2, scaled), exponent + full
+
+
+FORMATS = {
+    format.name: format
+    for format in (
+        Format("float64", 53, -1021, 1024),
+        Format("float32", 24, -125, 128),
+        Format("bfloat16", 8, -125, 128),
+        Format("float16", 11, -13, 16),
+    )
+}
+"""By name, from the widest to the narrowest range of use."""

@@ -3,8 +3,8 @@
 from argparse import ArgumentTypeError
 from typing import Any
 
-from parity.checking import MODES
-from parity.formats import UNIT_ROUNDOFF
+from parity.formats import FORMATS
+from parity.verdict import FALSE_ALARM
 from reference.config import PRESETS
 
 
@@ -15,6 +15,19 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def rate(text: str) -> float:
+    """A number between 0 and 1."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < 1:
+        raise ArgumentTypeError(f"it must be a number between 0 and 1, not {text!r}")
+    return number
+
+
+MODES = ("lock-step", "free-running")
+ORACLES = ("replay", "python")
 SIZES = ("n_layer", "n_embd", "n_head", "block_size")
 
 CASE_OPTIONS: dict[str, dict[str, Any]] = {
@@ -33,7 +46,22 @@ CASE_OPTIONS: dict[str, dict[str, Any]] = {
 CHECK_OPTIONS: dict[str, dict[str, Any]] = {
     "--mode": {"choices": [*MODES, "both"], "default": "both", "help": "(default: both)"},
     "--sites": {"action": "store_true", "help": "compare every named intermediate and its gradient, too"},
-    "--dtype": {"choices": list(UNIT_ROUNDOFF), "help": "number format for the subject (default: the subject's own)"},
+    "--dtype": {"choices": list(FORMATS), "help": "number format for the subject (default: the subject's own)"},
     "--device": {"metavar": "DEVICE", "help": "device for the subject, as torch names it (default: the subject's own)"},
+    "--false-alarm": {
+        "metavar": "RATE",
+        "type": rate,
+        "default": FALSE_ALARM,
+        "help": f"chance of refusing a correct subject, over all elements compared (default: {FALSE_ALARM})",
+    },
+    "--oracle": {
+        "choices": list(ORACLES),
+        "default": "replay",
+        "help": "compiled replay of the reference's graph, or the reference itself: the same bits (default: replay)",
+    },
+    "--truth": {
+        "action": "store_true",
+        "help": "judge subject and reference by a certified enclosure of the exact result, in lock-step",
+    },
     "--json": {"metavar": "FILE", "help": "write the result as JSON; - is standard output, in place of the table"},
 }

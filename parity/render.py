@@ -5,8 +5,8 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from parity.checking import ModeResult, Result
 from parity.compare import FIELDS
+from parity.result import ModeResult, QuantityResult, Result, TruthResult
 from parity.verdict import Verdict
 
 STYLES = {Verdict.IDENTICAL: "bold green", Verdict.PARITY: "bold green", Verdict.INCONCLUSIVE: "bold yellow"}
@@ -24,10 +24,15 @@ def rendered(result: Result, source: str) -> Group:
     """The whole result; source says where the documents came from."""
     return Group(
         Text(heading(result, source)),
-        *(part for mode in result.modes for part in ("", *mode_table(mode))),
+        *(part for mode in result.modes for part in ("", *mode_table(mode, result))),
         "",
-        Text.assemble((result.verdict.value, STYLES.get(result.verdict, "bold red")), f": {summary(result)}"),
+        Text.assemble((result.verdict.value, style(result.verdict)), f": {summary(result)}"),
     )
+
+
+def style(verdict: Verdict) -> str:
+    """The colour of a verdict."""
+    return STYLES.get(verdict, "bold red")
 
 
 def heading(result: Result, source: str) -> str:
@@ -37,37 +42,76 @@ def heading(result: Result, source: str) -> str:
     return (
         f"config:  n_layer {config.n_layer}, n_embd {config.n_embd}, n_head {config.n_head}, block_size "
         f"{config.block_size}, vocab_size {config.vocab_size}, {config.activation}: {config.num_params():,} "
-        f"parameters\n"
+        "parameters\n"
         f"data:    {source}, {case.steps} steps of {case.batch_size} {documents}, "
         f"learning rate {hyper.learning_rate} falling to 0 at step {hyper.num_steps}\n"
-        f"subject: {result.subject} in {result.dtype}"
+        f"subject: {result.subject} in {result.judge.form.name}"
     )
 
 
-def mode_table(mode: ModeResult) -> list[RenderableType]:
-    """A row for each quantity, and the first divergence."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title=f"{mode.mode}, {mode.steps} steps", title_justify="left")
-    table.title_style = "bold"
-    for column in ("quantity", "largest error", "where", "largest ULPs", "compared", "both zero", "out of bound"):
-        table.add_column(column, justify="left" if column in ("quantity", "where") else "right")
-    for quantity in FIELDS.values():
-        row = mode.quantities.get(quantity)
-        if row and row.largest_error and row.largest_ulps:
+COLUMNS = ("quantity", "verdict", "z", "error", "where", "ULPs", "compared", "both 0", "would catch")
+
+
+def mode_table(mode: ModeResult, result: Result) -> list[RenderableType]:
+    """A row for each quantity, the first divergence, and what the check could not see."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
+    table.title = f"{mode.mode}, {mode.steps} steps: {mode.verdict}"
+    for column in COLUMNS:
+        table.add_column(column, justify="left" if column in ("quantity", "verdict", "where") else "right")
+    rows = [mode.quantities[quantity] for quantity in FIELDS.values() if quantity in mode.quantities]
+    for row in rows:
+        if row.largest_z and row.largest_error and row.largest_ulps:
             table.add_row(
-                quantity,
+                row.quantity,
+                Text(row.verdict.value, style=style(row.verdict)),
+                f"{row.largest_z.z:.2g}",
                 f"{row.largest_error.error:.1e}" if row.largest_error.error else "0",
-                f"step {row.largest_error.step}, {row.largest_error.where}",
-                f"{row.largest_ulps.ulps:.3g}",
+                f"step {row.largest_z.step}, {row.largest_z.where}",
+                f"{row.largest_ulps.ulps:.2g}",
                 f"{row.compared:,}",
                 f"{row.zero_in_both:,}",
-                f"{row.out_of_bound:,}",
+                power(row),
             )
     parts: list[RenderableType] = [table]
     if mode.first_divergence:
-        parts.append(Text(f"first divergence: {mode.first_divergence}", style="red"))
+        parts.append(Text(f"first divergence: {mode.first_divergence} (limit {result.judge.limit:.1f})", style="red"))
     if mode.first_site:
-        parts.append(Text(f"first site out of bound: {mode.first_site}", style="red"))
+        parts.append(Text(f"first site outside: {mode.first_site} (limit {result.judge.limit:.1f})", style="red"))
+    blind = [f"{row.quantity} {tensor} ({', '.join(wrong)})" for row in rows for tensor, wrong in row.blind.items()]
+    if blind:
+        parts.append(Text(f"vacuous, since a wrong answer would have passed: {'; '.join(blind)}", style="yellow"))
+    if mode.truth:
+        parts += truth_table(mode.truth, result.judge.limit)
+    if mode.kinks:
+        parts.append(
+            Text(f"{mode.kinks} ReLU inputs within the noise floor of zero, {mode.kinks_turned} decided the other way")
+        )
     return parts
+
+
+def truth_table(truth: TruthResult, limit: float) -> list[RenderableType]:
+    """The largest z of each quantity between subject, reference and truth, and which of them is wrong."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
+    table.title = f"largest z (limit {limit:.1f})"
+    columns = {
+        "subject against truth": truth.subject,
+        "reference against truth": truth.reference,
+        "subject against reference": truth.apart,
+    }
+    table.add_column("quantity")
+    for column in columns:
+        table.add_column(column, justify="right")
+    for quantity in truth.subject:
+        table.add_row(quantity, *(f"{z[quantity]:.2g}" if quantity in z else "-" for z in columns.values()))
+    return [table, Text(truth.sentence(limit))]
+
+
+def power(row: QuantityResult) -> str:
+    """The smallest relative error that would have been caught: the median element of the median tensor, the worst."""
+    medians = sorted(power.median for power in row.power.values() if power.medians)
+    if not medians:
+        return "nothing"
+    return f"{medians[len(medians) // 2]:.0e}, {max(power.worst for power in row.power.values()):.0e}"
 
 
 def summary(result: Result) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from parity.errors import NoExpectation, SubjectError, UsageError
-from parity.formats import UNIT_ROUNDOFF
+from parity.formats import FORMATS
 from reference import microgpt
 from reference.config import Config, Hyper, State, Step
 
@@ -37,10 +37,10 @@ def make_subject(factory: str | Callable[..., Any], config: Config, hyper: Hyper
     options (dtype, device) go to the factory as keywords, where not None. Raises UsageError where there is no such
     factory or it takes no such option, and SubjectError where it fails.
     """
-    make = _find_factory(factory) if isinstance(factory, str) else factory
+    make = _found(factory)
     wanted = {name: option for name, option in options.items() if option is not None}
     for name in wanted:
-        if not _takes_keyword(make, name):
+        if not takes_keyword(make, name):
             raise UsageError(f"The subject cannot be made with --{name}: its factory has no parameter {name!r}.")
     subject = guarded("making it", make, config, hyper, **wanted)
     for method in ("load", "train_step"):
@@ -52,11 +52,17 @@ def make_subject(factory: str | Callable[..., Any], config: Config, hyper: Hyper
     return subject  # type: ignore[no-any-return]
 
 
+def takes_keyword(factory: str | Callable[..., Any], name: str) -> bool:
+    """Whether a factory, or the one so named, can be called with a keyword."""
+    parameters = inspect.signature(_found(factory)).parameters.values()
+    return any(parameter.name == name or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
 def subject_dtype(subject: Subject) -> str:
     """The name of the number format that a subject computes in; SubjectError for one that is not known."""
     dtype = str(getattr(subject, "dtype", "float64")).removeprefix("torch.")
-    if dtype not in UNIT_ROUNDOFF:
-        raise SubjectError(f"The subject's dtype is {dtype!r}; it must be one of {', '.join(UNIT_ROUNDOFF)}.")
+    if dtype not in FORMATS:
+        raise SubjectError(f"The subject's dtype is {dtype!r}; it must be one of {', '.join(FORMATS)}.")
     return dtype
 
 
@@ -76,7 +82,9 @@ def guarded(doing: str, function: Callable[..., Any], *arguments: Any, **options
         raise SubjectError(f"The subject raised {cause}{place} in {doing}.") from error
 
 
-def _find_factory(name: str) -> Callable[..., Any]:
+def _found(name: str | Callable[..., Any]) -> Callable[..., Any]:
+    if not isinstance(name, str):
+        return name
     place, separator, attribute = name.rpartition(":")
     if not separator or not place or not attribute:
         raise UsageError(f"A subject is named package.module:make or path/to/file.py:make, not {name!r}.")
@@ -113,11 +121,6 @@ def _import_module(name: str) -> Any:
         raise
     finally:
         sys.path.remove("")
-
-
-def _takes_keyword(function: Callable[..., Any], name: str) -> bool:
-    parameters = inspect.signature(function).parameters.values()
-    return any(parameter.name == name or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 class Reference:

@@ -1,12 +1,10 @@
-"""The verdicts, and the bound that decides between them."""
+"""The verdicts, and the limit that decides between them."""
 
 from collections.abc import Iterable
 from enum import StrEnum
 
-from parity.formats import UNIT_ROUNDOFF
-
-PROVISIONAL_BOUND = 1e-12
-"""Largest error for PARITY in float64, relative to max(1, |expected|); other formats scale it by unit roundoff."""
+FALSE_ALARM = 1e-9
+"""The chance that a correct subject gets a verdict other than IDENTICAL or PARITY, over all elements compared."""
 
 
 class Verdict(StrEnum):
@@ -30,6 +28,12 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return max(verdicts, key=list(Verdict).index, default=Verdict.INCONCLUSIVE)
 
 
-def bound(dtype: str) -> float:
-    """The bound of a number format."""
-    return PROVISIONAL_BOUND * UNIT_ROUNDOFF[dtype] / UNIT_ROUNDOFF["float64"]
+def limit(false_alarm: float, elements: int, replicas: int) -> float:
+    """The largest z that rounding alone explains.
+
+    σ is estimated from the replicas, so that z follows Student's t with replicas - 1 degrees of freedom; the limit
+    is its two-sided quantile for the family-wise false-alarm rate, split evenly over the elements (Bonferroni).
+    """
+    from scipy.special import stdtrit
+
+    return -float(stdtrit(replicas - 1, false_alarm / (2 * max(1, elements))))

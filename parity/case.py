@@ -37,6 +37,8 @@ class Case:
         for name in ("batch_size", "steps"):
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise UsageError(f"{name} must be a whole number of at least 1, not {getattr(self, name)!r}.")
+        if type(self.state.step) is not int or self.state.step < 0:
+            raise UsageError(f"The state's step must be a whole number of at least 0, not {self.state.step!r}.")
         if self.state.step + self.steps > self.hyper.num_steps:
             raise UsageError(
                 f"{self.steps} steps from step {self.state.step} go past the end of the learning-rate schedule, "
@@ -165,6 +167,7 @@ def write_whole(path: Path, text: str) -> None:
         if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
             path.write_text(text, encoding="utf-8")
             return
+        path = path.resolve()  # a link stays one
         part = path.with_name(f".{path.name}.{os.getpid()}")
         try:
             part.write_text(text, encoding="utf-8")

@@ -1,7 +1,10 @@
 """The check itself: a subject beside the reference, in lock-step and free-running."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from contextlib import suppress
+from functools import partial
+from math import isfinite
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -9,17 +12,17 @@ from parity.case import Case
 from parity.compare import FIELDS, SITES, Difference, Tensors, paired
 from parity.errors import NoExpectation, SubjectError, UsageError
 from parity.formats import FORMATS, Format
+from parity.kinks import turned
 from parity.options import MODES
-from parity.oracle import Floor, Oracle, make_oracle
-from parity.replay import REPLICAS, Gates
+from parity.oracle import Floor, Kink, Oracle, Point, make_oracle
+from parity.replay import REPLICAS
 from parity.result import Judge, ModeResult, Result, TruthResult
 from parity.subjects import TWIN, Subject, guarded, make_subject, subject_dtype, takes_keyword
-from parity.truth import NOISY_RUNS, Truth
 from parity.verdict import FALSE_ALARM, Verdict, limit, worst
 from reference.config import State, Step
 
-MAX_TURNS = 16
-"""ReLUs at their kink that are tried on the other side, at most, to explain one step."""
+if TYPE_CHECKING:
+    from parity.truth import Truth
 
 Progress = Callable[[str, int], None]
 
@@ -52,7 +55,7 @@ def check(
     """
     case = case or Case.from_names()
     name = subject if isinstance(subject, str) else _name(subject)
-    factory = None if hasattr(subject, "train_step") else subject
+    factory = subject if isinstance(subject, (str, type)) or not hasattr(subject, "train_step") else None
     if not modes or set(modes) - set(MODES):
         raise UsageError(f"The modes are {' and '.join(MODES)}; at least one is needed.")
     if not 0 < false_alarm < 1:
@@ -60,7 +63,10 @@ def check(
     if truth:
         modes = ("lock-step",)
     run = _Run(case, sites, oracle, progress)
-    run.truth = Truth(case.config, case.hyper) if truth else None
+    if truth:
+        from parity.truth import Truth
+
+        run.truth = Truth(case.config, case.hyper)
     run.judge = Judge(FORMATS["float64"], limit(false_alarm, run.elements(len(modes)), REPLICAS), false_alarm)
     results: list[ModeResult] = []
     try:
@@ -163,32 +169,40 @@ class _Run:
         number = self.oracle.number
         if self.truth is not None:
             return self.true_step(result, batch)
-        before = self.floor.tensors, self.oracle.state
-        expected = self.oracle.train_step(batch)
+        before = self.floor.point
+        expected = self.expected(number, batch)
         sigma, kinks = self.floor.train_step(batch, self.judge.limit)
         actual = self.answer(number, batch)
         pairs = self.paired(number, batch, actual, expected, sigma)
-        result.kinks += len(kinks)
-        if kinks and self.outside(pairs):
-            pairs = self.turned(result, number, batch, actual, kinks, before) or pairs
+        pairs = self.other_side(result, before, batch, actual, pairs, kinks) or pairs
         self.exposed |= {tensors.quantity for tensors in pairs}
         return pairs
+
+    def expected(self, number: int, batch: list[list[int]]) -> Step:
+        """The oracle's step; NoExpectation where it is not made of finite numbers."""
+        step = self.oracle.train_step(batch)
+        tensors = [step.loss, *step.logits, *step.grads.values(), *step.params.values(), *step.v.values()]
+        if not all(np.isfinite(tensor).all() for tensor in tensors):
+            raise NoExpectation(f"The reference itself computes infinities or NaN at step {number}.")
+        return step
 
     def true_step(self, result: ModeResult, batch: list[list[int]]) -> list[Tensors]:
         """One step of the subject beside the truth, with what the reference and both to each other are noted."""
         assert self.truth is not None
         number, state = self.oracle.number, self.oracle.state
         result.truth = result.truth or TruthResult()
-        actual = self.answer(number, batch)
+        actual, before = self.answer(number, batch), self.floor.point
         sigma, kinks = self.floor.train_step(batch, self.judge.limit)
-        result.kinks += len(kinks)
+        other = None
         lengths = [self.positions(tokens) for tokens in batch]
         try:
-            expected = self.oracle.train_step(batch)
+            expected = self.expected(number, batch)
         except NoExpectation as error:
             result.truth.failures.append(str(error).rstrip("."))
             enclosure = self.truth.enclosure(state, batch, None)
-            sigma = self.truth.spread(state, batch, self.judge.form, self.limit_of(NOISY_RUNS) / self.judge.limit)
+            sigma = self.truth.spread(
+                state, batch, self.judge.form, self.limit_of(self.truth.noisy_runs) / self.judge.limit
+            )
             high = enclosure.high
             self.oracle.load(State(high.params, high.m, high.v, number + 1))
         else:
@@ -200,11 +214,34 @@ class _Run:
                 reference_sigma, _ = floor.train_step(batch, self.judge.limit)
             reference = self.paired(number, batch, expected, enclosure.high, reference_sigma)
             result.truth.add(result.truth.reference, enclosure.errors(reference, lengths))
-            result.truth.add(result.truth.apart, self.paired(number, batch, actual, expected, sigma))
-        pairs = self.paired(number, batch, actual, enclosure.high, sigma)
-        result.truth.add(result.truth.subject, enclosure.errors(pairs, lengths))
+            apart = self.paired(number, batch, actual, expected, sigma)
+            other = self.other_side(result, before, batch, actual, apart, kinks)
+            result.truth.add(result.truth.apart, other or apart)
+        pairs = other or self.paired(number, batch, actual, enclosure.high, sigma)
+        result.truth.add(result.truth.subject, other or enclosure.errors(pairs, lengths))
         self.exposed |= {tensors.quantity for tensors in pairs}
         return pairs
+
+    def other_side(
+        self,
+        result: ModeResult,
+        before: Point,
+        batch: list[list[int]],
+        actual: Step,
+        pairs: list[Tensors],
+        kinks: Sequence[Kink],
+    ) -> list[Tensors] | None:
+        """The pairs with some ReLUs at their kink turned, where that explains an answer that is outside."""
+        result.kinks += len(kinks)
+        if not kinks or not self.outside(pairs):
+            return None
+        other = turned(self.floor, before, batch, pairs, kinks, partial(self.paired, before.number, batch, actual))
+        if other is None or self.outside(other.pairs):
+            return None
+        result.kinks_turned += other.gates
+        self.floor.point = other.after
+        self.oracle.load(self.floor.state)
+        return other.pairs
 
     def limit_of(self, replicas: int) -> float:
         return limit(self.judge.false_alarm, self.elements(1), replicas)
@@ -213,6 +250,10 @@ class _Run:
         actual = guarded(f"step {number}", self.subject.train_step, [list(tokens) for tokens in batch])
         if actual is None:
             raise SubjectError(f"The subject's train_step gave nothing back at step {number}.")
+        if not any(hasattr(actual, name) for name in FIELDS):
+            raise SubjectError(
+                f"The subject's train_step gave a {type(actual).__name__} back at step {number}, not a Step."
+            )
         return cast("Step", actual)
 
     def paired(self, number: int, batch: list[list[int]], actual: Step, expected: Step, sigma: Step) -> list[Tensors]:
@@ -224,43 +265,6 @@ class _Run:
     def outside(self, pairs: Sequence[Tensors]) -> int:
         return sum(int(np.count_nonzero(self.judge.outside(tensors))) for tensors in pairs)
 
-    def turned(
-        self, result: ModeResult, number: int, batch: list[list[int]], actual: Step, kinks: Gates, before: Any
-    ) -> list[Tensors] | None:
-        """The step with some ReLUs at their kink decided otherwise, if that explains the subject's answer.
-
-        Each choice is a function that rounding can turn the reference into; none but these is allowed for.
-        """
-        after = self.floor.tensors, self.oracle.state
-        chosen: Gates = {}
-        candidates = dict(list(kinks.items())[:MAX_TURNS])
-        fewest, best = -1, None
-        while candidates:
-            attempts = []
-            for kink, opened in candidates.items():
-                self.floor.tensors, self.floor.number = before[0], number
-                self.oracle.load(before[1])
-                gates = {**chosen, kink: opened}
-                expected = self.oracle.train_step(batch, gates)
-                sigma, _ = self.floor.train_step(batch, self.judge.limit, gates)
-                pairs = self.paired(number, batch, actual, expected, sigma)
-                attempts.append((self.outside(pairs), kink, pairs, (self.floor.tensors, self.oracle.state)))
-            count, kink, best, moved = min(attempts, key=lambda attempt: attempt[0])
-            chosen[kink] = candidates.pop(kink)
-            if count == 0:
-                result.kinks_turned += len(chosen)
-                self.restore(moved, number + 1)
-                return best
-            if 0 <= fewest <= count:
-                break
-            fewest = count
-        self.restore(after, number + 1)
-        return None
-
-    def restore(self, point: Any, number: int) -> None:
-        self.floor.tensors, self.floor.number = point[0], number
-        self.oracle.load(point[1])
-
     def locate(self, state: State, batch: list[list[int]]) -> Difference | None:
         """The first site outside at a step that diverged, if the subject exposes sites."""
         if not hasattr(self.subject, "expose_sites"):
@@ -268,7 +272,9 @@ class _Run:
         self.expose_sites(True)
         self.load(state)
         again, truth, self.truth = ModeResult("lock-step"), self.truth, None
-        again.add((t for t in self.step(again, batch) if t.quantity in SITES), self.judge)
+        # The truth may have gone on without the reference; and broken sites are no news once a step is wrong.
+        with suppress(NoExpectation, SubjectError):
+            again.add((t for t in self.step(again, batch) if t.quantity in SITES), self.judge)
         self.expose_sites(self.sites)
         self.truth = truth
         return again.first_divergence
@@ -301,8 +307,9 @@ def _look_for_precision_loss(
         return
     z_here, z_there = (_largest_z(mode) for mode in (result, again))
     narrow, wide = (z_here, z_there) if form.digits > here.digits else (z_there, z_here)
-    growth = 2.0 ** abs(form.digits - here.digits)
-    if narrow > run.judge.limit and wide <= narrow * growth**0.5:
+    # Of a wrong function, z grows as the noise floor shrinks; an infinite one says nothing of how fast.
+    most = narrow * 2.0 ** (abs(form.digits - here.digits) / 2) if isfinite(narrow) else run.judge.limit
+    if narrow > run.judge.limit and wide <= most:
         result.verdict = Verdict.PRECISION_LOSS
         result.reason = (
             f"{result.first_divergence} (limit {run.judge.limit:.1f}), and z is {z_there:.2g} in {form.name}: "

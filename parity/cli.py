@@ -34,7 +34,12 @@ class Parser(argparse.ArgumentParser):
 
 
 def _parser() -> Parser:
-    parser = Parser(prog="parity", description="Does this code compute the same function as the reference?")
+    parser = Parser(
+        prog="parity",
+        description="Does this code compute the same function as the reference?",
+        epilog="example:\n  parity check my_port.py:make",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     checking = commands.add_parser(

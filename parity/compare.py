@@ -186,7 +186,8 @@ def as_array(value: Any, what: str) -> Floats:
 def _detached(value: Any) -> Any:
     """Without torch tensors, wherever they are nested; bfloat16 is not known to NumPy, float64 holds it exactly."""
     if hasattr(value, "detach"):
-        return value.detach().cpu().double().numpy()
+        tensor = value.detach().cpu()
+        return (tensor if tensor.is_complex() else tensor.double()).numpy()
     if isinstance(value, (list, tuple)) and value and not isinstance(value[0], (int, float)):
         return [_detached(entry) for entry in value]
     return value

@@ -38,7 +38,8 @@ class Format:
         if self.name == "float64":
             return cast("Floats", array)
         scaled, exponent = self._scaled(array)
-        near = np.ldexp(scaled, exponent - self.digits)
+        with np.errstate(over="ignore"):
+            near = np.ldexp(scaled, exponent - self.digits)
         result: Floats = np.where(np.abs(near) >= 2.0**self.highest, np.copysign(np.inf, array), near)
         return result
 
@@ -52,15 +53,17 @@ class Format:
             scaled, exponent = self._scaled(np.where(np.isfinite(array), array, 0.0))
             steps = (exponent - self.lowest).astype(np.int64) << (self.digits - 1)
             ordinals.append(np.copysign(1, scaled).astype(np.int64) * (np.abs(scaled).astype(np.int64) + steps))
+        # Unsigned, since the distance of two int64 of unlike sign may need a bit more.
+        sizes = [np.abs(ordinal).astype(np.uint64) for ordinal in ordinals]
         same_sign = (ordinals[0] < 0) == (ordinals[1] < 0)
-        apart = np.abs(ordinals[0]).astype(np.uint64) + np.abs(ordinals[1]).astype(np.uint64)
-        distance = np.where(same_sign, np.abs(ordinals[0] - ordinals[1]).astype(np.uint64), apart).astype(np.float64)
+        apart = np.where(same_sign, np.maximum(*sizes) - np.minimum(*sizes), sizes[0] + sizes[1])
+        distance = apart.astype(np.float64)
         comparable = np.isfinite(actual) & np.isfinite(expected)
         return np.where(comparable, distance, np.where(actual == expected, 0.0, np.inf))
 
     def _scaled(self, array: Floats) -> tuple[Floats, NDArray[np.int32]]:
         """Integers and exponents: the array rounded to the format is integer · 2^(exponent - digits)."""
-        exponent = np.maximum(np.frexp(array)[1], self.lowest)
+        exponent = np.maximum(np.where(array == 0, self.lowest, np.frexp(array)[1]), self.lowest)
         scaled = np.rint(np.ldexp(array, self.digits - exponent))
         # Rounded up to the next power of two: half as much with the next exponent.
         full = np.abs(scaled) == 2.0**self.digits

@@ -36,16 +36,31 @@ def forward(values: Any, code: Any, table: Any, consts: Any, gates: Any, targets
         if op == MUL_TARGET:
             left = exps[position, 0] + targets[position] * exps[position, 1]
             op = MUL
-        for r in range(count):
+        start = 0
+        if op == DOT and not gather:
+            # Four sums at a time: each must add up in order, but they need not wait for each other.
+            while start + 4 <= count:
+                a, b = left + start * d_left, right + start * d_right
+                sum_0 = sum_1 = sum_2 = sum_3 = 0.0
+                for _ in range(size):
+                    sum_0 += values[a] * values[b]
+                    sum_1 += values[a + d_left] * values[b + d_right]
+                    sum_2 += values[a + 2 * d_left] * values[b + 2 * d_right]
+                    sum_3 += values[a + 3 * d_left] * values[b + 3 * d_right]
+                    a += s_left
+                    b += s_right
+                values[dst], values[dst + d_dst] = sum_0, sum_1
+                values[dst + 2 * d_dst], values[dst + 3 * d_dst] = sum_2, sum_3
+                dst += 4 * d_dst
+                start += 4
+        for r in range(start, count):
             if op == DOT:
                 total = 0.0
-                if gather:
-                    for j in range(size):
+                for j in range(size):
+                    if gather:
                         total += values[table[left + j] + r * d_left] * values[table[right + j] + r * d_right]
-                else:
-                    a, b = left + r * d_left, right + r * d_right
-                    for j in range(size):
-                        total += values[a + j * s_left] * values[b + j * s_right]
+                    else:
+                        total += values[left + r * d_left + j * s_left] * values[right + r * d_right + j * s_right]
                 values[dst] = total
             elif op == SUM:
                 total = 0.0
@@ -159,8 +174,9 @@ def random_bits(state: Any) -> Any:
 
 @compiled
 def moved(r: float, bits: Any, u: float, tiny: float) -> float:
-    """R moved by at most its rounding error, as the bits, an uint32, say."""
-    return r + np.float64(np.int32(bits)) * 2.0**-31 * (u * abs(r) + tiny)
+    """R moved by at most its rounding error, as the bits, an uint32, say; rounding never changes a sign."""
+    result = r + np.float64(np.int32(bits)) * 2.0**-31 * (u * abs(r) + tiny)
+    return result if (result > 0) == (r > 0) else 0.0
 
 
 @compiled
@@ -364,20 +380,36 @@ def update(code: Any, shared: Any, results: Any, before: Any, after: Any) -> boo
     """
     fine = True
     block = 256
-    registers = np.empty((4 + len(code), block))
+    first_shared = 4 + len(code)
+    registers = np.empty((first_shared + len(shared), block))
+    for i in range(len(shared)):
+        registers[first_shared + i] = shared[i]
     for start in range(0, before.shape[1], block):
         size = min(block, before.shape[1] - start)
-        registers[:4, :size] = before[:, start : start + size]
+        for i in range(4):
+            registers[i, :size] = before[i, start : start + size]
         for i in range(len(code)):
             operation, result, left, right = code[i]
-            for e in range(size):
-                a = registers[left, e] if left >= 0 else shared[-left - 1]
-                b = registers[right, e] if right >= 0 else shared[-right - 1]
-                registers[result, e] = arithmetic(operation, a, b)
-            if operation in (POWER, DIVIDE):
+            a = registers[left if left >= 0 else first_shared - left - 1]
+            b = registers[right if right >= 0 else first_shared - right - 1]
+            r = registers[result]
+            if operation == PLUS:
                 for e in range(size):
-                    a = registers[left, e] if left >= 0 else shared[-left - 1]
-                    fine &= math.isfinite(registers[result, e]) or not math.isfinite(a)
+                    r[e] = a[e] + b[e]
+            elif operation == MINUS:
+                for e in range(size):
+                    r[e] = a[e] - b[e]
+            elif operation == TIMES:
+                for e in range(size):
+                    r[e] = a[e] * b[e]
+            elif operation == DIVIDE:
+                for e in range(size):
+                    r[e] = a[e] / b[e]
+                    fine &= b[e] != 0
+            else:
+                for e in range(size):
+                    r[e] = math.pow(a[e], b[e])
+                    fine &= math.isfinite(r[e]) or not math.isfinite(a[e])
         for i in range(3):
             after[i, start : start + size] = registers[results[i], :size]
     return fine

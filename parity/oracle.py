@@ -1,14 +1,16 @@
 """What expected comes from, and the noise floor around it."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
 
 from parity import kernels
-from parity.errors import NoExpectation, UsageError
-from parity.formats import Format
+from parity.errors import UsageError
+from parity.formats import Floats, Format
 from parity.options import ORACLES
-from parity.replay import Gates, Noise, Replay, program
+from parity.replay import Gates, Noise, Outcome, Replay, program
 from parity.subjects import Reference
 from reference.config import Config, Hyper, State, Step
 
@@ -29,8 +31,8 @@ class Oracle(Protocol):
     def number(self) -> int:
         """The number of the next step."""
 
-    def train_step(self, batch: list[list[int]], gates: Gates | None = None) -> Step:
-        """One step; gates: ReLUs to decide otherwise than by their sign. NoExpectation where the reference fails."""
+    def train_step(self, batch: list[list[int]]) -> Step:
+        """One step; NoExpectation where the reference fails."""
 
 
 class ReplayOracle:
@@ -55,14 +57,13 @@ class ReplayOracle:
         """The number of the next step."""
         return self.replay.number
 
-    def train_step(self, batch: list[list[int]], gates: Gates | None = None) -> Step:
-        """One step, bit for bit that of the reference where no gate is forced."""
+    def train_step(self, batch: list[list[int]]) -> Step:
+        """One step, bit for bit that of the reference."""
         self.replay.expose_sites = self.expose_sites
-        step = self.replay.train_step(batch, gates)
-        if step is not None:
-            return step
-        if gates:
-            raise NoExpectation(f"The reference has no value for the other side of a ReLU at step {self.number}.")
+        return self.replay.train_step(batch) or self.in_python(batch)
+
+    def in_python(self, batch: list[list[int]]) -> Step:
+        """One step of the reference itself."""
         self.reference.expose_sites = self.expose_sites
         self.reference.load(_as_floats(self.state))
         step = self.reference.train_step(batch)
@@ -71,17 +72,11 @@ class ReplayOracle:
 
 
 class PythonOracle(ReplayOracle):
-    """The reference itself, step by step in pure Python; only forced gates, which it has not, are replayed."""
+    """The reference itself, step by step in pure Python."""
 
-    def train_step(self, batch: list[list[int]], gates: Gates | None = None) -> Step:
+    def train_step(self, batch: list[list[int]]) -> Step:
         """One step."""
-        if gates:
-            return super().train_step(batch, gates)
-        self.reference.expose_sites = self.expose_sites
-        self.reference.load(_as_floats(self.state))
-        step = self.reference.train_step(batch)
-        self.replay.load(self.reference.state)
-        return step
+        return self.in_python(batch)
 
 
 def _as_floats(state: State) -> State:
@@ -100,8 +95,21 @@ def make_oracle(name: str, config: Config, hyper: Hyper) -> Oracle:
     return (ReplayOracle if name == "replay" else PythonOracle)(config, hyper)
 
 
+Kink = tuple[int, int]
+"""A ReLU of a step: its document and its slot."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """Where the exact and the noisy replays of a run stand."""
+
+    exact: Floats
+    noisy: Floats
+    number: int
+
+
 class Floor:
-    """The noise floor of a run in a number format: the spread of noisy replays."""
+    """The noise floor of a run in a number format: the spread of noisy replays around the exact one."""
 
     def __init__(self, config: Config, hyper: Hyper, form: Format) -> None:
         self.config, self.hyper, self.form = config, hyper, form
@@ -110,26 +118,55 @@ class Floor:
         self.expose_sites = False
 
     def load(self, state: State) -> None:
-        """Start all replicas from the same state."""
+        """Start the exact replay and all replicas from the same state."""
         self.noise.load(state)
+        self.replay.load(state)
 
-    def train_step(self, batch: list[list[int]], limit: float, gates: Gates | None = None) -> tuple[Step, Gates]:
+    @property
+    def point(self) -> Point:
+        """Where the run stands."""
+        return Point(self.replay.tensors, self.noise.tensors, self.noise.number)
+
+    @point.setter
+    def point(self, point: Point) -> None:
+        self.replay.tensors, self.noise.tensors = point.exact, point.noisy
+        self.replay.number = self.noise.number = point.number
+
+    @property
+    def state(self) -> State:
+        """Where the exact replay stands."""
+        return self.replay.state
+
+    def exact(self, point: Point, batch: list[list[int]], turned: Sequence[Kink]) -> Step | None:
+        """The exact step from a point with some ReLUs decided otherwise; None where Python would have raised."""
+        here, self.point = self.point, point
+        self.replay.expose_sites = self.expose_sites
+        outcome = self.replay.outcome(batch)
+        if outcome is not None and turned:
+            outcome = self.replay.outcome(batch, _turned(outcome, turned))
+        self.point = here
+        return None if outcome is None else outcome.as_step(self.config, self.expose_sites)
+
+    def train_step(self, batch: list[list[int]], limit: float, turned: Sequence[Kink] = ()) -> tuple[Step, list[Kink]]:
         """The standard deviation of every element of one step, and the ReLUs at their kink.
 
-        Those are the ones whose input lies within limit standard deviations of zero in the middle of the replicas;
-        each comes with the decision that is not the usual one.
+        Those are the ones whose input is not zero but lies within limit standard deviations of it. All replicas take
+        the exact replay's decisions, but for those turned.
         """
-        self.noise.expose_sites = self.expose_sites
+        self.noise.expose_sites = self.replay.expose_sites = self.expose_sites
+        exact = self.replay.outcome(batch)
+        gates = None
+        if exact is not None:
+            gates = _turned(exact, turned)
+            exact = self.replay.outcome(batch, gates) if turned else exact
         outcome = self.noise.train_step(batch, gates)
-        kinks: Gates = {}
-        for number, document in enumerate(outcome.documents):
-            outputs, inputs = document.program.relus.T if len(document.program.relus) else ((), ())
-            samples = document.values[list(inputs)]
-            sigma = kernels.deviation(samples)
-            middle = np.median(samples, axis=1) if len(samples) else sigma
-            for slot, x, spread in zip(outputs, middle, sigma, strict=True):
-                if abs(x) <= limit * spread and spread > 0:
-                    kinks[number, int(slot)] = bool(x <= 0)
+        kinks = []
+        if exact is not None:
+            self.replay.move_on(exact)
+            for number, (one, many) in enumerate(zip(exact.documents, outcome.documents, strict=True)):
+                slots, inputs = one.program.relus.T
+                x, sigma = np.abs(one.values[inputs]), kernels.deviation(many.values[inputs])
+                kinks += [(number, int(slot)) for slot in slots[(x <= limit * sigma) & (sigma > 0)]]
         step = outcome.as_step(self.config, self.expose_sites)
         return _deviations(step), kinks
 
@@ -138,23 +175,13 @@ class Floor:
         entries = [entry for entries in program(self.config, n).sites.values() for entry in entries]
         return 2 * (sum(entry.size for entry in entries) + n * self.config.vocab_size)
 
-    @property
-    def tensors(self) -> Any:
-        """The replicas' parameters, m and v."""
-        return self.noise.tensors
 
-    @tensors.setter
-    def tensors(self, tensors: Any) -> None:
-        self.noise.tensors = tensors
-
-    @property
-    def number(self) -> int:
-        """The number of the next step."""
-        return self.noise.number
-
-    @number.setter
-    def number(self, number: int) -> None:
-        self.noise.number = number
+def _turned(outcome: Outcome, kinks: Sequence[Kink]) -> Gates:
+    """The gates of a step, some of them turned."""
+    gates = [document.decisions() for document in outcome.documents]
+    for number, slot in kinks:
+        gates[number][slot] = kernels.CLOSED if gates[number][slot] == kernels.OPEN else kernels.OPEN
+    return gates
 
 
 def _deviations(value: Any) -> Any:

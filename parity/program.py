@@ -116,7 +116,7 @@ def compile_graph(graph: Graph) -> Program:
         sites={
             site: [_slots(entry, slot) for entry in entries] for site, entries in graph.sites.items() if site != "probs"
         },
-        relus=_slots([[operation.dst, *operation.left] for operation in operations if operation.op == RELU], slot),
+        relus=_slots([[op.dst, *op.left] for op in operations if op.op == RELU], slot).reshape(-1, 2),
         exps=np.array([[row[0], row[1] - row[0] if len(row) > 1 else 0] for row in exps], dtype=np.int64),
         pows=_slots([operation.right[0] for operation in targets], slot),
         wte_order=_wte_order(graph),

@@ -77,7 +77,11 @@ def mode_table(mode: ModeResult, result: Result) -> list[RenderableType]:
         parts.append(Text(f"first divergence: {mode.first_divergence} (limit {result.judge.limit:.1f})", style="red"))
     if mode.first_site:
         parts.append(Text(f"first site outside: {mode.first_site} (limit {result.judge.limit:.1f})", style="red"))
-    blind = [f"{row.quantity} {tensor} ({', '.join(wrong)})" for row in rows for tensor, wrong in row.blind.items()]
+    blind = [
+        f"{row.quantity if tensor in ('loss', 'logits') else f'{row.quantity} {tensor}'} ({', '.join(wrong)})"
+        for row in rows
+        for tensor, wrong in row.blind.items()
+    ]
     if blind:
         parts.append(Text(f"vacuous, since a wrong answer would have passed: {'; '.join(blind)}", style="yellow"))
     if mode.truth:

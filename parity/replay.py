@@ -19,8 +19,8 @@ from parity.update import Update, record_update
 from reference.config import Config, Hyper, State, Step
 
 Floats = NDArray[np.float64]
-Gates = dict[tuple[int, int], bool]
-"""ReLUs that are forced open or closed, by document and slot."""
+Gates = Sequence[NDArray[np.int8]]
+"""What each document's ReLUs do, by slot: NATURAL, CLOSED or OPEN, as `parity.kernels` says."""
 
 REPLICAS = 64
 """Noisy replays from which a standard deviation is taken."""
@@ -93,6 +93,14 @@ class Document:
         """What both directions of a kernel need besides the code."""
         p = self.program
         return p.table, p.consts, self.gates, self.targets, p.exps
+
+    def decisions(self) -> NDArray[np.int8]:
+        """The gates as this document's exact values decide them."""
+        slots, inputs = self.program.relus.T
+        natural = np.where(self.values[inputs] > 0, kernels.OPEN, kernels.CLOSED)
+        gates = self.gates.copy()
+        gates[slots] = np.where(gates[slots] == kernels.NATURAL, natural, gates[slots])
+        return gates
 
     def sites(self, array: Floats) -> dict[str, list[Floats]]:
         """The values, or gradients, of the named intermediates; those of probs are not slots."""
@@ -170,14 +178,18 @@ class Replay:
         return State(params, m, v, self.number)
 
     def train_step(self, batch: list[list[int]], gates: Gates | None = None) -> Step | None:
-        """The step, None where Python would have raised in it. gates: ReLUs to decide otherwise."""
-        outcome = self.outcome(batch, gates or {})
+        """The step, None where Python would have raised in it. gates: forced decisions of ReLUs."""
+        outcome = self.outcome(batch, gates)
         if outcome is None:
             return None
-        self.tensors, self.number = outcome.after, self.number + 1
+        self.move_on(outcome)
         return outcome.as_step(self.config, self.expose_sites)
 
-    def outcome(self, batch: list[list[int]], gates: Gates) -> Outcome | None:
+    def move_on(self, outcome: Outcome) -> None:
+        """Go to where a step led."""
+        self.tensors, self.number = outcome.after, self.number + 1
+
+    def outcome(self, batch: list[list[int]], gates: Gates | None = None) -> Outcome | None:
         """One step, without moving on."""
         params = self.tensors[0]
         documents = [Document(self.config, tokens) for tokens in batch]
@@ -217,10 +229,10 @@ def recorded(hyper: Hyper, step: int) -> Update:
     return record_update(hyper, step, 0, lambda noisy: noisy, rounded=False)
 
 
-def force(documents: Sequence[Document], gates: Gates) -> None:
-    """Set the gates of ReLUs that are decided otherwise."""
-    for (number, slot), opened in gates.items():
-        documents[number].gates[slot] = kernels.OPEN if opened else kernels.CLOSED
+def force(documents: Sequence[Document], gates: Gates | None) -> None:
+    """Set the gates of all documents."""
+    for document, forced in zip(documents, gates or (), strict=False):
+        document.gates = forced
 
 
 class Noise:
@@ -249,11 +261,11 @@ class Noise:
 
     def train_step(self, batch: list[list[int]], gates: Gates | None = None) -> Outcome:
         """One step of every replica; the outcome, replicas last."""
-        outcome = self.outcome(batch, gates or {})
+        outcome = self.outcome(batch, gates)
         self.tensors, self.number = outcome.after, self.number + 1
         return outcome
 
-    def outcome(self, batch: list[list[int]], gates: Gates) -> Outcome:
+    def outcome(self, batch: list[list[int]], gates: Gates | None = None) -> Outcome:
         """One step, without moving on."""
         params, noise = self.tensors[0], (self.bits, self.u, self.tiny)
         documents = [Document(self.config, tokens, (self.replicas,)) for tokens in batch]

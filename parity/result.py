@@ -82,7 +82,7 @@ class TensorPower:
         for name, wrong in WRONG_ANSWERS.items():
             answer = wrong(expected)
             # An answer that happens to be right is not a wrong one, unless there is nothing but zeros.
-            if name in ("reversed", "shuffled") and nonzero.any() and np.array_equal(answer, expected):
+            if name in ("reversed", "shuffled") and expected.any() and np.array_equal(answer, expected):
                 continue
             (self.accepted if judge.accepts(answer, expected, sigma) else self.refused).add(name)
 

@@ -111,6 +111,8 @@ def _import_file(path: Path) -> Any:
 
 
 def _import_module(name: str) -> Any:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UsageError(f"{name!r} is not the name of a module; a file's name ends in .py.")
     sys.path.insert(0, "")  # a console script does not look in the current folder by itself
     try:
         return guarded(f"importing {name}", importlib.import_module, name)

@@ -144,6 +144,8 @@ class Enclosure:
 class Truth:
     """The reference on balls, from a given state."""
 
+    noisy_runs = NOISY_RUNS
+
     def __init__(self, config: Config, hyper: Hyper) -> None:
         self.config, self.hyper = config, hyper
 

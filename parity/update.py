@@ -7,6 +7,7 @@ noisy replica.
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from reference.config import Hyper, State
 PLUS, MINUS, TIMES, DIVIDE, POWER = range(5)
 
 Floats = NDArray[np.float64]
-Perturb = Callable[[Floats], Floats]
+Perturb = Callable[[Any], Any]
 """Adds rounding noise to an array of results."""
 
 P, G, M, V = range(4)
@@ -27,10 +28,10 @@ P, G, M, V = range(4)
 
 @dataclass
 class Shared:
-    """A scalar of the update: its exact value, and the values that the noisy replicas have of it."""
+    """A scalar of the update: its exact value, and the values that the noisy replicas, if any, have of it."""
 
     exact: float
-    noisy: Floats
+    noisy: Floats | float
     perturb: Perturb
 
     def _combined(self, function: Callable[[Any, Any], Any], other: Any, swapped: bool = False) -> Any:
@@ -74,7 +75,7 @@ class _Recorder:
         if isinstance(value, Element):
             return value.register
         if not isinstance(value, Shared):
-            value = Shared(float(value), np.array(float(value)), lambda noisy: noisy)
+            value = Shared(float(value), float(value), lambda noisy: noisy)
         self.shared.append(value)
         return -len(self.shared)
 
@@ -122,29 +123,39 @@ class _SymbolicHyper:
     lr_schedule: str
 
 
+@lru_cache(maxsize=16)
+def _as_array(code: tuple[tuple[int, int, int, int], ...]) -> NDArray[np.int64]:
+    return np.array(code, dtype=np.int64)
+
+
 def record_update(hyper: Hyper, step: int, replicas: int, perturb: Perturb, rounded: bool) -> Update:
     """The update at a step. rounded: the hyper-parameters are not numbers of the format, and get noise, too."""
 
     def shared(value: float) -> Shared:
-        noisy = np.full(replicas, value)
+        noisy = np.full(replicas, value) if replicas else 0.0
         return Shared(value, perturb(noisy) if rounded else noisy, perturb)
+
+    def average(beta: float) -> Shared:
+        # m + (1 - beta) · (g - m) is a common way to write it, and gives beta the rounding error of 1 - beta.
+        noisy = 1 - perturb(np.full(replicas, 1 - beta)) if replicas else 0.0
+        return Shared(beta, perturb(noisy) if rounded else noisy, perturb)
 
     recorder = _Recorder()
     p, g, m, v = (Element(recorder, register) for register in (P, G, M, V))
     symbolic: Any = _SymbolicHyper(
         learning_rate=shared(hyper.learning_rate),
-        beta1=shared(hyper.beta1),
-        beta2=shared(hyper.beta2),
+        beta1=average(hyper.beta1),
+        beta2=average(hyper.beta2),
         eps_adam=shared(hyper.eps_adam),
         num_steps=hyper.num_steps,
         lr_schedule=hyper.lr_schedule,
     )
     state = State({"w": [[p]]}, {"w": [[m]]}, {"w": [[v]]}, step)
     after = microgpt.adam(state, {"w": [[g]]}, symbolic)
-    noisy = np.array([np.broadcast_to(value.noisy, replicas) for value in recorder.shared])
+    noisy = np.array([np.broadcast_to(value.noisy, replicas) for value in recorder.shared] if replicas else [])
     new_p, new_m, new_v = (tensors["w"][0][0].register for tensors in (after.params, after.m, after.v))
     return Update(
-        code=np.array(recorder.code, dtype=np.int64),
+        code=_as_array(tuple(recorder.code)),
         exact=np.array([value.exact for value in recorder.shared]),
         noisy=noisy,
         results=(new_p, new_m, new_v),

@@ -47,6 +47,17 @@ class Case:
         self._check_documents()
         tensors = {kind: self._checked_tensors(kind, getattr(self.state, kind)) for kind in ("params", "m", "v")}
         object.__setattr__(self, "state", State(**tensors, step=self.state.step))
+        object.__setattr__(self, "documents", [list(tokens) for tokens in self.documents])
+
+    def __repr__(self) -> str:
+        # Without the thousands of floats of the state, which drown every message that they stand in.
+        return (
+            f"Case({self.config}, {self.hyper}, <state of step {self.state.step}>, {self.documents}, "
+            f"batch_size={self.batch_size}, steps={self.steps})"
+        )
+
+    def _repr_pretty_(self, printer: Any, cycle: bool) -> None:  # Hypothesis and IPython print fields otherwise
+        printer.text(repr(self))
 
     def _check_documents(self) -> None:
         if not self.documents:

@@ -1,6 +1,6 @@
 """The check itself: a subject beside the reference, in lock-step and free-running."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from math import isfinite
@@ -11,12 +11,13 @@ import numpy as np
 from parity.case import Case
 from parity.compare import FIELDS, SITES, Difference, Tensors, paired
 from parity.errors import NoExpectation, SubjectError, UsageError
-from parity.formats import FORMATS, Format
+from parity.formats import FORMATS, Floats, Format
 from parity.kinks import turned
 from parity.options import MODES
 from parity.oracle import Floor, Kink, Oracle, Point, make_oracle
-from parity.replay import REPLICAS
+from parity.replay import REPLICAS, flat
 from parity.result import Judge, ModeResult, Result, TruthResult
+from parity.steep import ORDER, Judged, adopted, judged
 from parity.subjects import TWIN, Subject, guarded, make_subject, subject_dtype, takes_keyword
 from parity.verdict import FALSE_ALARM, Verdict, limit, worst
 from reference.config import State, Step
@@ -99,6 +100,7 @@ class _Run:
     judge: Judge
     subject: Subject
     truth: "Truth | None" = None
+    previous: Floats | None = None
 
     def __init__(self, case: Case, sites: bool, oracle: str, progress: Progress) -> None:
         self.case, self.sites, self.progress = case, sites, progress
@@ -162,6 +164,7 @@ class _Run:
         """Set both sides; the subject gets lists of its own, so that it cannot change the reference's."""
         self.oracle.load(state)
         self.floor.load(state)
+        self.previous = np.array([flat(self.case.config, part) for part in (state.params, state.m, state.v)])
         guarded(f"load before step {state.step}", self.subject.load, self.in_format(state))
 
     def step(self, result: ModeResult, batch: list[list[int]]) -> list[Tensors]:
@@ -174,8 +177,14 @@ class _Run:
         sigma, kinks = self.floor.train_step(batch, self.judge.limit)
         actual = self.answer(number, batch)
         pairs = self.paired(number, batch, actual, expected, sigma)
-        pairs = self.other_side(result, before, batch, actual, pairs, kinks) or pairs
+        pairs = self.explained(result, before, batch, actual, pairs, kinks)
         self.exposed |= {tensors.quantity for tensors in pairs}
+        exposed = all(getattr(actual, part, None) is not None for part in ("params", "m", "v"))
+        self.previous = (
+            np.array([flat(self.case.config, {t.tensor: t.actual for t in pairs if t.quantity == q}) for q in ORDER])
+            if exposed
+            else None
+        )
         return pairs
 
     def expected(self, number: int, batch: list[list[int]]) -> Step:
@@ -215,33 +224,57 @@ class _Run:
             reference = self.paired(number, batch, expected, enclosure.high, reference_sigma)
             result.truth.add(result.truth.reference, enclosure.errors(reference, lengths))
             apart = self.paired(number, batch, actual, expected, sigma)
-            other = self.other_side(result, before, batch, actual, apart, kinks)
+            if self.outside(self.paired(number, batch, actual, enclosure.high, sigma)):
+                other = self.explained(result, before, batch, actual, apart, kinks)
             result.truth.add(result.truth.apart, other or apart)
-        pairs = other or self.paired(number, batch, actual, enclosure.high, sigma)
-        result.truth.add(result.truth.subject, other or enclosure.errors(pairs, lengths))
+        pairs = self.paired(number, batch, actual, enclosure.high, sigma)
+        if other is not None and not self.outside(other):
+            pairs = other
+        result.truth.add(result.truth.subject, pairs if pairs is other else enclosure.errors(pairs, lengths))
         self.exposed |= {tensors.quantity for tensors in pairs}
         return pairs
 
-    def other_side(
+    def explained(
         self,
         result: ModeResult,
         before: Point,
         batch: list[list[int]],
         actual: Step,
         pairs: list[Tensors],
-        kinks: Sequence[Kink],
-    ) -> list[Tensors] | None:
-        """The pairs with some ReLUs at their kink turned, where that explains an answer that is outside."""
+        kinks: Mapping[Kink, float],
+    ) -> list[Tensors]:
+        """The pairs, where they are outside with ReLUs turned or updates judged by themselves if that explains them."""
         result.kinks += len(kinks)
-        if not kinks or not self.outside(pairs):
-            return None
-        other = turned(self.floor, before, batch, pairs, kinks, partial(self.paired, before.number, batch, actual))
-        if other is None or self.outside(other.pairs):
-            return None
-        result.kinks_turned += other.gates
-        self.floor.point = other.after
+        if not self.outside(pairs):
+            return pairs
+
+        def by_itself(pairs: Sequence[Tensors]) -> Judged:
+            return judged(pairs, self.previous, self.floor, before.number, self.judge)
+
+        update = by_itself(pairs)
+        if kinks and self.outside(update.pairs):
+            paired = partial(self.paired, before.number, batch, actual)
+            other = turned(
+                self.floor,
+                before,
+                batch,
+                pairs,
+                kinks,
+                self.judge.limit,
+                paired,
+                lambda pairs: self.outside(by_itself(pairs).pairs),
+            )
+            if other is not None:
+                result.kinks_turned += other.gates
+                self.floor.point = other.after
+                pairs, update = other.pairs, by_itself(other.pairs)
+        if self.outside(update.pairs):
+            return pairs
+        result.steep += update.elements
+        for part, tensor, delta in adopted(pairs, update.pairs):
+            self.floor.adopt(part, tensor, delta)
         self.oracle.load(self.floor.state)
-        return other.pairs
+        return update.pairs
 
     def limit_of(self, replicas: int) -> float:
         return limit(self.judge.false_alarm, self.elements(1), replicas)
@@ -323,7 +356,7 @@ def _other_format(
     """A wider format that the subject can compute in, or a narrower one."""
     wider = [form for form in FORMATS.values() if form.digits > here.digits]
     narrower = [form for form in FORMATS.values() if form.digits < here.digits]
-    for form in [*reversed(wider), *narrower]:
+    for form in [*wider, *narrower]:
         try:
             return form, make_subject(factory, case.config, case.hyper, dtype=form.name, device=device)
         except (SubjectError, UsageError):

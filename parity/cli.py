@@ -114,11 +114,13 @@ def _case(arguments: argparse.Namespace) -> Case:
 
 def _check(arguments: argparse.Namespace, case: Case, source: str) -> int:
     from parity.checking import check
+    from parity.kernels import compile_timer
 
+    compiled: list[float] = []
     if arguments.truth and arguments.mode == "free-running":
         raise UsageError("--truth judges single steps, so it goes with --mode lock-step.")
     modes = ("lock-step",) if arguments.truth else MODES if arguments.mode == "both" else (arguments.mode,)
-    with _progress(modes, case.steps) as progress:
+    with _progress(modes, case.steps) as progress, compile_timer(compiled):
         result = check(
             arguments.subject,
             case,
@@ -131,6 +133,8 @@ def _check(arguments: argparse.Namespace, case: Case, source: str) -> int:
             truth=arguments.truth,
             progress=progress,
         )
+    if compiled:
+        print(f"The oracle was compiled in {sum(compiled):.1f} s; the next run finds it on disk.", file=sys.stderr)
     _report(result, source, arguments.json)
     return result.verdict.exit_status
 

@@ -9,10 +9,12 @@ Random source: one xorshift32 generator (Marsaglia 2003, triple 13, 17, 5) per r
 """
 
 import math
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numba
 import numpy as np
+from numba.core import event
 
 from parity.graph import ADD, ADD_CONST, ADD_DETACHED, EXP, LOG, MUL, MUL_CONST, NEG_MAX, POW, RELU
 from parity.program import DOT, DOT_TARGET, MUL_TARGET, SUM
@@ -23,8 +25,17 @@ NATURAL, CLOSED, OPEN = range(3)
 
 
 def compiled(function: Any) -> Any:
-    """Machine code on the first call, kept on disk for the next process."""
-    return numba.njit(cache=True, error_model="numpy", nogil=True)(function)
+    """Machine code on the first call, kept on disk for the next process where there is a place for it."""
+    try:
+        return numba.njit(cache=True, error_model="numpy", nogil=True)(function)
+    except RuntimeError:  # no folder can be written to
+        return numba.njit(error_model="numpy", nogil=True)(function)
+
+
+def compile_timer(seconds: list[float]) -> AbstractContextManager[None]:
+    """While it is entered, append how long each compilation took; what is found on disk is not compiled."""
+    timer: AbstractContextManager[None] = event.install_timer("numba:compile", seconds.append)
+    return timer
 
 
 @compiled
@@ -221,7 +232,7 @@ def perturb(result: Any, state: Any, u: float, tiny: float) -> None:
 
 @compiled
 def deviation(samples: Any) -> Any:
-    """The standard deviation of each row of (elements, R), exactly 0 where all samples are equal.
+    """The standard deviation of each row of (elements, R): 0 where all are equal, infinite where one is not finite.
 
     Differences are taken from the first sample and scaled by the largest, so that nothing cancels or underflows.
     """
@@ -229,12 +240,12 @@ def deviation(samples: Any) -> Any:
     replicas = samples.shape[1]
     for e in range(len(samples)):
         first, largest = samples[e, 0], 0.0
+        finite = True
         for k in range(replicas):
-            difference = abs(samples[e, k] - first)
-            if not difference <= largest:  # NaN too
-                largest = difference
-        if largest == 0.0 or not math.isfinite(largest):
-            result[e] = largest
+            finite &= math.isfinite(samples[e, k])
+            largest = max(largest, abs(samples[e, k] - first))
+        if not finite or not 0.0 < largest < math.inf:
+            result[e] = largest if finite else math.inf
             continue
         mean = 0.0
         for k in range(replicas):

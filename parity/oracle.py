@@ -1,6 +1,6 @@
 """What expected comes from, and the noise floor around it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -10,7 +10,7 @@ from parity import kernels
 from parity.errors import UsageError
 from parity.formats import Floats, Format
 from parity.options import ORACLES
-from parity.replay import Gates, Noise, Outcome, Replay, program
+from parity.replay import Gates, Noise, Outcome, Replay, named, program
 from parity.subjects import Reference
 from reference.config import Config, Hyper, State, Step
 
@@ -115,6 +115,7 @@ class Floor:
         self.config, self.hyper, self.form = config, hyper, form
         self.noise = Noise(config, hyper, form)
         self.replay = Replay(config, hyper)
+        self.smooth = config.activation == "relu2"
         self.expose_sites = False
 
     def load(self, state: State) -> None:
@@ -137,7 +138,7 @@ class Floor:
         """Where the exact replay stands."""
         return self.replay.state
 
-    def exact(self, point: Point, batch: list[list[int]], turned: Sequence[Kink]) -> Step | None:
+    def exact(self, point: Point, batch: list[list[int]], turned: Iterable[Kink]) -> Step | None:
         """The exact step from a point with some ReLUs decided otherwise; None where Python would have raised."""
         here, self.point = self.point, point
         self.replay.expose_sites = self.expose_sites
@@ -147,11 +148,14 @@ class Floor:
         self.point = here
         return None if outcome is None else outcome.as_step(self.config, self.expose_sites)
 
-    def train_step(self, batch: list[list[int]], limit: float, turned: Sequence[Kink] = ()) -> tuple[Step, list[Kink]]:
+    def train_step(
+        self, batch: list[list[int]], limit: float, turned: Iterable[Kink] = ()
+    ) -> tuple[Step, dict[Kink, float]]:
         """The standard deviation of every element of one step, and the ReLUs at their kink.
 
-        Those are the ones whose input is not zero but lies within limit standard deviations of it. All replicas take
-        the exact replay's decisions, but for those turned.
+        Those are the ones whose input lies within limit standard deviations of zero, each with the relative noise of
+        the gradient that its gate lets through or not. All replicas take the exact replay's decisions, but for those
+        turned.
         """
         self.noise.expose_sites = self.replay.expose_sites = self.expose_sites
         exact = self.replay.outcome(batch)
@@ -159,16 +163,40 @@ class Floor:
         if exact is not None:
             gates = _turned(exact, turned)
             exact = self.replay.outcome(batch, gates) if turned else exact
+        if self.smooth and exact is not None:
+            gates = _only(exact, turned)
         outcome = self.noise.train_step(batch, gates)
-        kinks = []
+        kinks: dict[Kink, float] = {}
         if exact is not None:
             self.replay.move_on(exact)
             for number, (one, many) in enumerate(zip(exact.documents, outcome.documents, strict=True)):
                 slots, inputs = one.program.relus.T
                 x, sigma = np.abs(one.values[inputs]), kernels.deviation(many.values[inputs])
-                kinks += [(number, int(slot)) for slot in slots[(x <= limit * sigma) & (sigma > 0)]]
+                near = slots[(x <= limit * sigma) & (sigma > 0)]
+                gradient, noise = np.abs(one.grads[near]), kernels.deviation(many.grads[near])
+                ratios = np.divide(noise, gradient, out=np.full(len(near), np.inf), where=gradient > 0)
+                kinks |= {(number, int(slot)): float(ratio) for slot, ratio in zip(near, ratios, strict=True)}
         step = outcome.as_step(self.config, self.expose_sites)
         return _deviations(step), kinks
+
+    def own_update(
+        self, number: int, previous: Floats, grads: Floats
+    ) -> tuple[list[dict[str, Floats]], list[dict[str, Floats]]]:
+        """Adam alone on given gradients, (elements,), from given parameters, m and v, (3, elements).
+
+        The new parameters, m and v by name, and the noise floor of this update.
+        """
+        before = np.array([previous[0], grads, *previous[1:]])
+        exact, samples = self.replay.adam(number, before), self.noise.adam(number, before)
+        after = samples[:, :, 0] if exact is None else exact
+        spread = [kernels.deviation(part) for part in samples]
+        return [named(self.config, part) for part in after], [named(self.config, part) for part in spread]
+
+    def adopt(self, part: int, tensor: str, delta: Floats) -> None:
+        """Move a tensor of the run: part 0 for the parameters, 1 and 2 for m and v."""
+        self.replay.tensors, self.noise.tensors = self.replay.tensors.copy(), self.noise.tensors.copy()
+        named(self.config, self.replay.tensors[part])[tensor] += delta
+        named(self.config, self.noise.tensors[part])[tensor] += delta[..., None]
 
     def site_elements(self, n: int) -> int:
         """How many elements the sites of a document with n positions have, gradients included."""
@@ -176,7 +204,15 @@ class Floor:
         return 2 * (sum(entry.size for entry in entries) + n * self.config.vocab_size)
 
 
-def _turned(outcome: Outcome, kinks: Sequence[Kink]) -> Gates:
+def _only(outcome: Outcome, kinks: Iterable[Kink]) -> Gates:
+    """All gates left to the replicas, but for some that are open."""
+    gates = [np.zeros_like(document.gates) for document in outcome.documents]
+    for number, slot in kinks:
+        gates[number][slot] = kernels.OPEN
+    return gates
+
+
+def _turned(outcome: Outcome, kinks: Iterable[Kink]) -> Gates:
     """The gates of a step, some of them turned."""
     gates = [document.decisions() for document in outcome.documents]
     for number, slot in kinks:

@@ -10,7 +10,7 @@ from parity.result import ModeResult, QuantityResult, Result, TruthResult
 from parity.verdict import Verdict
 
 STYLES = {Verdict.IDENTICAL: "bold green", Verdict.PARITY: "bold green", Verdict.INCONCLUSIVE: "bold yellow"}
-LOG_WIDTH = 110
+LOG_WIDTH = 118
 """Columns where the output is not a terminal."""
 
 
@@ -30,6 +30,11 @@ def rendered(result: Result, source: str) -> Group:
     )
 
 
+def counted(number: int, what: str) -> str:
+    """A number of things, in words."""
+    return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
 def style(verdict: Verdict) -> str:
     """The colour of a verdict."""
     return STYLES.get(verdict, "bold red")
@@ -38,24 +43,24 @@ def style(verdict: Verdict) -> str:
 def heading(result: Result, source: str) -> str:
     """What was checked, in three lines."""
     case, config, hyper = result.case, result.case.config, result.case.hyper
-    documents = "document" if case.batch_size == 1 else "documents"
+    run = f"{counted(case.steps, 'step')} of {counted(case.batch_size, 'document')}"
     return (
         f"config:  n_layer {config.n_layer}, n_embd {config.n_embd}, n_head {config.n_head}, block_size "
         f"{config.block_size}, vocab_size {config.vocab_size}, {config.activation}: {config.num_params():,} "
         "parameters\n"
-        f"data:    {source}, {case.steps} steps of {case.batch_size} {documents}, "
+        f"data:    {source}, {run}, "
         f"learning rate {hyper.learning_rate} falling to 0 at step {hyper.num_steps}\n"
         f"subject: {result.subject} in {result.judge.form.name}"
     )
 
 
-COLUMNS = ("quantity", "verdict", "z", "error", "where", "ULPs", "compared", "both 0", "would catch")
+COLUMNS = ("quantity", "verdict", "z", "where", "error", "ULPs", "compared", "both 0", "would catch")
 
 
 def mode_table(mode: ModeResult, result: Result) -> list[RenderableType]:
     """A row for each quantity, the first divergence, and what the check could not see."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
-    table.title = f"{mode.mode}, {mode.steps} steps: {mode.verdict}"
+    table.title = f"{mode.mode}, {counted(mode.steps, 'step')}: {mode.verdict}"
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in ("quantity", "verdict", "where") else "right")
     rows = [mode.quantities[quantity] for quantity in FIELDS.values() if quantity in mode.quantities]
@@ -65,8 +70,8 @@ def mode_table(mode: ModeResult, result: Result) -> list[RenderableType]:
                 row.quantity,
                 Text(row.verdict.value, style=style(row.verdict)),
                 f"{row.largest_z.z:.2g}",
+                f"{row.largest_z.where}, step {row.largest_z.step}",
                 f"{row.largest_error.error:.1e}" if row.largest_error.error else "0",
-                f"step {row.largest_z.step}, {row.largest_z.where}",
                 f"{row.largest_ulps.ulps:.2g}",
                 f"{row.compared:,}",
                 f"{row.zero_in_both:,}",
@@ -90,6 +95,8 @@ def mode_table(mode: ModeResult, result: Result) -> list[RenderableType]:
         parts.append(
             Text(f"{mode.kinks} ReLU inputs within the noise floor of zero, {mode.kinks_turned} decided the other way")
         )
+    if mode.steep:
+        parts.append(Text(f"{mode.steep} updates judged by themselves: a gradient within the noise floor decides them"))
     return parts
 
 

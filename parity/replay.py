@@ -15,7 +15,7 @@ from parity import kernels
 from parity.formats import FORMATS, Format
 from parity.graph import record
 from parity.program import MUL_TARGET, OP, Program, compile_graph
-from parity.update import Update, record_update
+from parity.update import record_update
 from reference.config import Config, Hyper, State, Step
 
 Floats = NDArray[np.float64]
@@ -209,10 +209,9 @@ class Replay:
             kernels.backward(document.values, document.grads, document.program.backward, *document.arguments)
             for row, own in document.collect(grads):
                 row += own
-        update = recorded(self.hyper, self.number)
         before = np.array([params, grads, *self.tensors[1:]])
-        after = np.empty_like(self.tensors)
-        if not kernels.update(update.code, update.exact, np.array(update.results), before, after):
+        after = self.adam(self.number, before)
+        if after is None:
             return None
         probs = []
         if self.expose_sites:
@@ -223,10 +222,12 @@ class Replay:
             ]
         return Outcome(documents, np.array(share * total), grads, before, after, probs)
 
-
-def recorded(hyper: Hyper, step: int) -> Update:
-    """The exact update alone."""
-    return record_update(hyper, step, 0, lambda noisy: noisy, rounded=False)
+    def adam(self, number: int, before: Floats) -> Floats | None:
+        """The update alone: before, (4, elements), is p, g, m, v, and what comes back p, m, v; None as in outcome."""
+        update = record_update(self.hyper, number, 0, lambda noisy: noisy, rounded=False)
+        after = np.empty((3, before.shape[1]))
+        fine = kernels.update(update.code, update.exact, np.array(update.results), before, after)
+        return after if fine else None
 
 
 def force(documents: Sequence[Document], gates: Gates | None) -> None:
@@ -285,10 +286,8 @@ class Noise:
             for row, own in document.collect(grads):
                 for total, part in zip(row, own, strict=True):
                     kernels.add(total, total, part, *noise)
-        update = record_update(self.hyper, self.number, self.replicas, self._perturb, self.rounded)
         before = np.array([params, grads, *self.tensors[1:]])
-        after = np.empty_like(self.tensors)
-        kernels.noisy_update(update.code, update.noisy, np.array(update.results), before, after, *noise)
+        after = self.adam(self.number, before)
         probs = []
         if self.expose_sites:
             for document in documents:
@@ -297,6 +296,16 @@ class Noise:
                     for row, slot in zip(probs[-1], document.exps(position), strict=True):
                         kernels.multiply(row, document.values[slot], document.values[pow_slot], *noise)
         return Outcome(documents, loss, grads, before, after, probs)
+
+    def adam(self, number: int, before: Floats) -> Floats:
+        """The update of every replica: before, (4, elements) or with replicas last, is p, g, m, v; p, m, v after."""
+        if before.ndim == 2:
+            before = np.repeat(before[:, :, None], self.replicas, axis=2)
+        update = record_update(self.hyper, number, self.replicas, self._perturb, self.rounded)
+        after = np.empty((3, *before.shape[1:]))
+        noise = (self.bits, self.u, self.tiny)
+        kernels.noisy_update(update.code, update.noisy, np.array(update.results), before, after, *noise)
+        return after
 
     def _perturb(self, values: Floats) -> Floats:
         values = np.array(values, dtype=np.float64)

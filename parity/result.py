@@ -48,6 +48,11 @@ WRONG_ANSWERS: dict[str, Callable[[Floats], Floats]] = {
 """What a check must be able to refuse; one that never does is vacuous."""
 
 
+def _median(values: Floats) -> float:
+    with np.errstate(over="ignore", invalid="ignore"):
+        return float(np.median(values))
+
+
 @dataclass
 class TensorPower:
     """What the check of one tensor could have seen.
@@ -64,7 +69,7 @@ class TensorPower:
     @property
     def median(self) -> float:
         """Of the steps' medians; NaN where all that was expected is 0."""
-        return float(np.median(self.medians)) if self.medians else math.nan
+        return _median(np.array(self.medians)) if self.medians else math.nan
 
     @property
     def blind(self) -> list[str]:
@@ -76,8 +81,9 @@ class TensorPower:
         expected, sigma = tensors.expected, tensors.sigma
         nonzero = (expected != 0) & np.isfinite(sigma)
         if nonzero.any():
-            visible = judge.limit * sigma[nonzero] / np.abs(expected[nonzero])
-            self.medians.append(float(np.median(visible)))
+            with np.errstate(over="ignore"):
+                visible = judge.limit * sigma[nonzero] / np.abs(expected[nonzero])
+            self.medians.append(_median(visible))
             self.worst = max(self.worst, float(visible.max()))
         for name, wrong in WRONG_ANSWERS.items():
             answer = wrong(expected)
@@ -196,7 +202,8 @@ class ModeResult:
     """What one mode found.
 
     steps: how many were compared. kinks: ReLUs whose input lay within the noise floor of zero, kinks_turned: those
-    of them that the subject, legitimately, decided otherwise than the reference.
+    of them that the subject, legitimately, decided otherwise than the reference. steep: elements whose update was
+    judged by itself, from the subject's own gradient.
     """
 
     mode: str
@@ -206,6 +213,7 @@ class ModeResult:
     first_site: Difference | None = None
     kinks: int = 0
     kinks_turned: int = 0
+    steep: int = 0
     truth: TruthResult | None = None
     verdict: Verdict = Verdict.INCONCLUSIVE
     reason: str = "Nothing was compared."

@@ -202,6 +202,50 @@ FORWARD = (
         site="loss at document 0, position 3",
         site_quantity="site grad",
     ),
+    Fault(
+        "scores are scaled by the root of n_embd",
+        (("/ config.head_dim**0.5", "/ config.n_embd**0.5"),),
+        "logits",
+        "document 0",
+        index=(1, 0),
+        site="layer0.attn.scores at document 0, position 0",
+    ),
+    Fault(
+        "the first norm is missing",
+        (('tap("norm", rmsnorm(x))', 'tap("norm", x)'),),
+        "logits",
+        "document 0",
+        index=(0, 0),
+        site="norm at document 0, position 0",
+    ),
+    Fault(
+        "the ReLU leaks a hundredth",
+        (("x = x.relu()", "x = torch.nn.functional.leaky_relu(x)"),),
+        "logits",
+        "document 0",
+        index=(0, 0),
+        site="layer0.mlp.post at document 0, position 0",
+    ),
+    Fault(
+        "rmsnorm subtracts the mean",
+        (("mean_square = (x * x).sum() / len(x)", "mean_square = ((x - x.mean()) ** 2).sum() / len(x)"),),
+        "logits",
+        "document 0",
+        index=(0, 0),
+        site="norm at document 0, position 0",
+    ),
+    Fault(
+        "labels are smoothed",
+        (
+            (
+                "-probs[tokens[position + 1]].log()",
+                "-0.9 * probs[tokens[position + 1]].log() - 0.1 * probs.log().mean()",
+            ),
+        ),
+        "loss",
+        "loss",
+        site="loss at document 0, position 0",
+    ),
 )
 
 BACKWARD = (
@@ -280,6 +324,23 @@ ADAM = (
     Fault(
         "the learning rate is one step ahead",
         (("progress = step / hyper.num_steps", "progress = (step + 1) / hyper.num_steps"),),
+        "param",
+        "wte",
+    ),
+    Fault(
+        "gradients are clipped at a norm of 0.1",
+        (
+            (
+                "* state.m[name] + (1 - hyper.beta1) * grad",
+                "* state.m[name] + (1 - hyper.beta1) * grad.renorm(2, 0, 0.1)",
+            ),
+        ),
+        "m",
+        "wte",
+    ),
+    Fault(
+        "weights decay by 1e-4 of the rate",
+        (("- update", "- update - 1e-4 * rate * state.params[name]"),),
         "param",
         "wte",
     ),

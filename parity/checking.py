@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
-from math import isfinite
+from math import inf, isfinite
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -12,13 +12,13 @@ from parity.case import Case
 from parity.compare import FIELDS, SITES, Difference, Tensors, paired
 from parity.errors import NoExpectation, SubjectError, UsageError
 from parity.formats import FORMATS, Floats, Format
-from parity.kinks import turned
+from parity.kinks import early, turned
 from parity.options import MODES
-from parity.oracle import Floor, Kink, Oracle, Point, make_oracle
+from parity.oracle import Floor, Kink, Nearness, Oracle, Point, make_oracle
 from parity.replay import REPLICAS, flat
 from parity.result import Judge, ModeResult, Result, TruthResult
-from parity.steep import ORDER, Judged, adopted, judged
-from parity.subjects import TWIN, Subject, guarded, make_subject, subject_dtype, takes_keyword
+from parity.steep import ORDER, adopted, judged
+from parity.subjects import TWIN, Subject, guarded, make_subject, require_methods, subject_dtype, takes_keyword
 from parity.verdict import FALSE_ALARM, Verdict, limit, worst
 from reference.config import State, Step
 
@@ -57,12 +57,16 @@ def check(
     case = case or Case.from_names()
     name = subject if isinstance(subject, str) else _name(subject)
     factory = subject if isinstance(subject, (str, type)) or not hasattr(subject, "train_step") else None
+    modes = (modes,) if isinstance(modes, str) else tuple(dict.fromkeys(modes))
     if not modes or set(modes) - set(MODES):
-        raise UsageError(f"The modes are {' and '.join(MODES)}; at least one is needed.")
+        raise UsageError(f"The modes are {' and '.join(MODES)}, not {', '.join(modes) or 'none'}.")
+    if factory is None and (dtype or device):
+        raise UsageError("dtype and device are for a factory to make a subject with; this one is made already.")
+    if truth and (sites or modes == ("free-running",)):
+        raise UsageError("The truth judges what comes out of single steps: in lock-step, and without sites.")
     if not 0 < false_alarm < 1:
         raise UsageError(f"The false-alarm rate must lie between 0 and 1, not {false_alarm!r}.")
-    if truth:
-        modes = ("lock-step",)
+    modes = ("lock-step",) if truth else modes
     run = _Run(case, sites, oracle, progress)
     if truth:
         from parity.truth import Truth
@@ -71,21 +75,26 @@ def check(
     run.judge = Judge(FORMATS["float64"], limit(false_alarm, run.elements(len(modes)), REPLICAS), false_alarm)
     results: list[ModeResult] = []
     try:
-        if factory is not None:
+        if factory is None:
+            require_methods(subject)
+        else:
             subject = make_subject(factory, case.config, case.hyper, dtype=dtype, device=device)
         run.use(cast("Subject", subject))
         for mode in modes:
             results.append(ModeResult(mode))
-            run.mode(results[-1])
+            try:
+                run.mode(results[-1])
+            except NoExpectation as error:
+                results[-1].conclude(run.judge)
+                if results[-1].verdict is not Verdict.DIVERGED:  # what was found before stays found
+                    results[-1].verdict, results[-1].reason = Verdict.INCONCLUSIVE, str(error)
             if factory is not None and results[-1].verdict is Verdict.DIVERGED:
                 _look_for_precision_loss(factory, run, results[-1], device)
-        verdict = worst(result.verdict for result in results)
-        reason = next(result.reason for result in results if result.verdict is verdict)
-    except (SubjectError, NoExpectation) as error:
-        verdict = Verdict.ERROR if isinstance(error, SubjectError) else Verdict.INCONCLUSIVE
-        reason = str(error)
-        if results:
-            results[-1].verdict, results[-1].reason = verdict, reason
+    except SubjectError as error:
+        results = results or [ModeResult(modes[0])]
+        results[-1].verdict, results[-1].reason = Verdict.ERROR, str(error)
+    verdict = worst(result.verdict for result in results)
+    reason = next(result.reason for result in results if result.verdict is verdict)
     return Result(case, name, run.judge, results, run.unchecked(), verdict, reason)
 
 
@@ -105,7 +114,8 @@ class _Run:
     def __init__(self, case: Case, sites: bool, oracle: str, progress: Progress) -> None:
         self.case, self.sites, self.progress = case, sites, progress
         self.oracle: Oracle = make_oracle(oracle, case.config, case.hyper)
-        self.exposed: set[str] = set()
+        self.exposed: set[tuple[str, str]] = set()
+        self.latest: list[Tensors] = []
 
     def elements(self, modes: int) -> int:
         """How many elements the case offers for comparison."""
@@ -142,7 +152,11 @@ class _Run:
                 state = self.in_format(self.oracle.state)
                 self.load(state)
             diverged = result.first_divergence is not None
-            result.add(self.step(result, batch), self.judge)
+            self.latest = self.step(result, batch)
+            result.add(self.latest, self.judge)
+            if result.first_divergence and not diverged:
+                first = next(t for t in self.latest if t.key == result.first_divergence.key)
+                result.first_z = _largest_z(first)
             if result.first_divergence and not diverged and result.mode == "lock-step":
                 after = self.oracle.state
                 result.first_site = self.locate(state, batch)
@@ -165,7 +179,7 @@ class _Run:
         self.oracle.load(state)
         self.floor.load(state)
         self.previous = np.array([flat(self.case.config, part) for part in (state.params, state.m, state.v)])
-        guarded(f"load before step {state.step}", self.subject.load, self.in_format(state))
+        guarded(f"load before step {state.step}", lambda: self.subject.load(self.in_format(state)))
 
     def step(self, result: ModeResult, batch: list[list[int]]) -> list[Tensors]:
         """One step on both sides, side by side."""
@@ -178,7 +192,7 @@ class _Run:
         actual = self.answer(number, batch)
         pairs = self.paired(number, batch, actual, expected, sigma)
         pairs = self.explained(result, before, batch, actual, pairs, kinks)
-        self.exposed |= {tensors.quantity for tensors in pairs}
+        self.note_exposed(result, number, pairs)
         exposed = all(getattr(actual, part, None) is not None for part in ("params", "m", "v"))
         self.previous = (
             np.array([flat(self.case.config, {t.tensor: t.actual for t in pairs if t.quantity == q}) for q in ORDER])
@@ -231,8 +245,16 @@ class _Run:
         if other is not None and not self.outside(other):
             pairs = other
         result.truth.add(result.truth.subject, pairs if pairs is other else enclosure.errors(pairs, lengths))
-        self.exposed |= {tensors.quantity for tensors in pairs}
+        self.note_exposed(result, number, pairs)
         return pairs
+
+    def note_exposed(self, result: ModeResult, number: int, pairs: Sequence[Tensors]) -> None:
+        """Keep what was exposed; SubjectError where something is no longer, which would go unchecked unnoticed."""
+        exposed = {(t.quantity, t.kind) for t in pairs}
+        if self.exposed and exposed != self.exposed:
+            changed = ", ".join(sorted({quantity for quantity, _ in exposed ^ self.exposed}))
+            raise SubjectError(f"The subject exposes {changed} at some steps and not at others (step {number}).")
+        self.exposed = exposed
 
     def explained(
         self,
@@ -241,35 +263,20 @@ class _Run:
         batch: list[list[int]],
         actual: Step,
         pairs: list[Tensors],
-        kinks: Mapping[Kink, float],
+        kinks: Mapping[Kink, Nearness],
     ) -> list[Tensors]:
         """The pairs, where they are outside with ReLUs turned or updates judged by themselves if that explains them."""
         result.kinks += len(kinks)
-        if not self.outside(pairs):
+        if not self.outside(pairs) or result.first_divergence:  # once diverged, a step more or less is no news
             return pairs
 
-        def by_itself(pairs: Sequence[Tensors]) -> Judged:
-            return judged(pairs, self.previous, self.floor, before.number, self.judge)
-
-        update = by_itself(pairs)
-        if kinks and self.outside(update.pairs):
+        if kinks and self.outside(early(pairs)):
             paired = partial(self.paired, before.number, batch, actual)
-            other = turned(
-                self.floor,
-                before,
-                batch,
-                pairs,
-                kinks,
-                self.judge.limit,
-                paired,
-                lambda pairs: self.outside(by_itself(pairs).pairs),
-            )
+            other = turned(self.floor, before, batch, pairs, kinks, self.judge, paired)
             if other is not None:
                 result.kinks_turned += other.gates
-                self.floor.point = other.after
-                pairs, update = other.pairs, by_itself(other.pairs)
-        if self.outside(update.pairs):
-            return pairs
+                self.floor.point, pairs = other.after, other.pairs
+        update = judged(pairs, self.previous, self.floor, before.number, self.judge)
         result.steep += update.elements
         for part, tensor, delta in adopted(pairs, update.pairs):
             self.floor.adopt(part, tensor, delta)
@@ -305,17 +312,19 @@ class _Run:
         self.expose_sites(True)
         self.load(state)
         again, truth, self.truth = ModeResult("lock-step"), self.truth, None
+        exposed, self.exposed = self.exposed, set()
         # The truth may have gone on without the reference; and broken sites are no news once a step is wrong.
         with suppress(NoExpectation, SubjectError):
             again.add((t for t in self.step(again, batch) if t.quantity in SITES), self.judge)
         self.expose_sites(self.sites)
-        self.truth = truth
+        self.truth, self.exposed = truth, exposed
         return again.first_divergence
 
     def unchecked(self) -> list[str]:
         """The quantities that the subject does not expose."""
         asked = [quantity for quantity in FIELDS.values() if self.sites or quantity not in SITES]
-        return [quantity for quantity in asked if quantity not in self.exposed]
+        exposed = {quantity for quantity, _ in self.exposed}
+        return [quantity for quantity in asked if quantity not in exposed]
 
 
 def _look_for_precision_loss(
@@ -331,23 +340,27 @@ def _look_for_precision_loss(
     form, subject = other
     probe = _Run(run.case, run.sites, "replay", lambda mode, steps: None)
     probe.judge = run.judge
-    probe.exposed = set()
     again = ModeResult(result.mode)
     try:
         probe.use(subject)
         probe.mode(again, steps=result.first_divergence.step - run.case.state.step + 1)
     except (SubjectError, NoExpectation):
         return
-    z_here, z_there = (_largest_z(mode) for mode in (result, again))
+    z_here = result.first_z
+    z_there = max((_largest_z(t) for t in probe.latest if t.key == result.first_divergence.key), default=inf)
     narrow, wide = (z_here, z_there) if form.digits > here.digits else (z_there, z_here)
     # Of a wrong function, z grows as the noise floor shrinks; an infinite one says nothing of how fast.
     most = narrow * 2.0 ** (abs(form.digits - here.digits) / 2) if isfinite(narrow) else run.judge.limit
     if narrow > run.judge.limit and wide <= most:
         result.verdict = Verdict.PRECISION_LOSS
-        result.reason = (
-            f"{result.first_divergence} (limit {run.judge.limit:.1f}), and z is {z_there:.2g} in {form.name}: "
-            "the error shrinks with the unit roundoff, so this is an unstable way to compute the right function."
+        first = result.first_divergence
+        why = (
+            "the error shrinks with the unit roundoff, so this is an unstable way to compute the right function"
+            if isfinite(first.actual) and isfinite(z_here)
+            else f"{here.name} cannot hold what is computed on the way to it"
         )
+        z = f"the largest z of {first.quantity} {first.tensor}".replace("loss loss", "loss")
+        result.reason = f"{first} (limit {run.judge.limit:.1f}), and {z} is {z_there:.2g} in {form.name}: {why}."
 
 
 def _other_format(
@@ -364,5 +377,5 @@ def _other_format(
     return None
 
 
-def _largest_z(result: ModeResult) -> float:
-    return max((row.largest_z.z for row in result.quantities.values() if row.largest_z), default=0.0)
+def _largest_z(tensors: Tensors) -> float:
+    return float(np.where(np.isnan(tensors.z), np.inf, tensors.z).max(initial=0.0))

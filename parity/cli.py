@@ -117,9 +117,7 @@ def _check(arguments: argparse.Namespace, case: Case, source: str) -> int:
     from parity.kernels import compile_timer
 
     compiled: list[float] = []
-    if arguments.truth and arguments.mode == "free-running":
-        raise UsageError("--truth judges single steps, so it goes with --mode lock-step.")
-    modes = ("lock-step",) if arguments.truth else MODES if arguments.mode == "both" else (arguments.mode,)
+    modes = MODES if arguments.mode == "both" else (arguments.mode,)
     with _progress(modes, case.steps) as progress, compile_timer(compiled):
         result = check(
             arguments.subject,

@@ -46,6 +46,11 @@ class Difference:
     z: float
 
     @property
+    def key(self) -> tuple[int, str, str]:
+        """Step, quantity and tensor."""
+        return self.step, self.quantity, self.tensor
+
+    @property
     def where(self) -> str:
         """The tensor and the index in it, such as layer0.attn_wq[3,7]."""
         index = f"[{','.join(map(str, self.index))}]" if self.index else ""
@@ -67,6 +72,13 @@ class Tensors:
     actual: Floats
     expected: Floats
     sigma: Floats
+    loose: Floats | None = None
+    """The noise floor before it was narrowed to that of an update alone."""
+
+    @property
+    def key(self) -> tuple[int, str, str]:
+        """Step, quantity and tensor."""
+        return self.step, self.quantity, self.tensor
 
     @property
     def kind(self) -> str:

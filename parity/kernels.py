@@ -185,7 +185,7 @@ def random_bits(state: Any) -> Any:
 
 @compiled
 def moved(r: float, bits: Any, u: float, tiny: float) -> float:
-    """R moved by at most its rounding error, as the bits, an uint32, say; rounding never changes a sign."""
+    """The result r moved by at most its rounding error, as the bits, an uint32, say; rounding never changes a sign."""
     result = r + np.float64(np.int32(bits)) * 2.0**-31 * (u * abs(r) + tiny)
     return result if (result > 0) == (r > 0) else 0.0
 
@@ -446,6 +446,7 @@ def noisy_update(
 ) -> None:
     """`update` with noise: shared is (shared, R), before (4, elements, R) and after (3, elements, R)."""
     replicas = len(state)
+    term = np.empty(replicas)
     registers = np.empty((4 + len(code), replicas))
     for e in range(before.shape[1]):
         registers[:4] = before[:, e]
@@ -457,6 +458,10 @@ def noisy_update(
                 multiply(registers[result], a, b, state, u, tiny)
             elif operation == PLUS:
                 add(registers[result], a, b, state, u, tiny)
+            elif operation == MINUS:
+                for k in range(replicas):
+                    term[k] = -b[k]
+                add(registers[result], a, term, state, u, tiny)
             else:
                 for k in range(replicas):
                     if operation == POWER and b[k] in (0.5, 2.0):  # noise follows: the last bit need not be libm's

@@ -6,6 +6,7 @@ answer is then held to what the reference gives with exactly these gates. Half a
 (The square of a ReLU has no jump; its replicas decide for themselves, and only gates that stay shut are turned.)
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,9 @@ import numpy as np
 
 from parity.compare import Tensors
 from parity.formats import Floats
-from parity.oracle import Floor, Kink, Point
+from parity.oracle import Floor, Kink, Nearness, Point
+from parity.replay import REPLICAS
+from parity.result import Judge
 from reference.config import Step
 
 MAX_ROUNDS = 6
@@ -37,77 +40,120 @@ def turned(
     before: Point,
     batch: list[list[int]],
     pairs: list[Tensors],
-    kinks: Mapping[Kink, float],
-    limit: float,
+    kinks: Mapping[Kink, Nearness],
+    judge: Judge,
     paired: Paired,
-    outside: Callable[[list[Tensors]], int],
 ) -> Turned | None:
     """The step with the gates turned that explain the subject's answer; None where none explain it.
 
-    kinks: the gates, with the relative noise of their effects. An effect is what the exact replay changes by when the
+    An effect of a gate is what the exact replay changes by when the
     gate is turned. Matching pursuit picks, one after another, the gate whose effect explains most of what is left
     between subject and reference; then the effects are computed anew, from the gates as they stand.
     """
-    after, gates = floor.point, frozenset[Kink]()
-    seen = {gates}
+    after = floor.point
     try:
-        for _ in range(MAX_ROUNDS):
-            effects = []
-            pairs = _early(pairs)
-            expected = _flat([t.expected for t in pairs])
-            for kink in kinks:
-                step = floor.exact(before, batch, gates ^ {kink})
-                if step is None:
-                    return None
-                effects.append(_flat([t.expected for t in _early(paired(step, step))]) - expected)
-            left, sigma = _flat([t.actual for t in pairs]) - expected, _flat([t.sigma for t in pairs])
-            sigma = np.maximum(sigma, np.where(sigma > 0, floor.form.u * np.abs(expected), 0.0))
-            chosen = _pursuit(left, np.array(effects), np.array(list(kinks.values())), sigma, smooth=floor.smooth)
-            gates = gates ^ {list(kinks)[i] for i in chosen}
-            step = floor.exact(before, batch, gates)
-            if gates in seen or step is None:
-                return None
-            seen.add(gates)
-            floor.point = before
-            spread, kinks = floor.train_step(batch, limit, gates)
-            pairs = paired(step, spread)
-            if not outside(pairs):
-                return Turned(pairs, len(gates), floor.point)
+        for wide in (False, True):
+            found = _attempt(floor, before, batch, pairs, kinks, judge, paired, wide)
+            if found is not None:
+                return found
         return None
     finally:
         floor.point = after
 
 
-def _early(pairs: Sequence[Tensors]) -> list[Tensors]:
-    """What comes before Adam, which makes a jump of what is none; all, if nothing does."""
+def _attempt(
+    floor: Floor,
+    before: Point,
+    batch: list[list[int]],
+    pairs: list[Tensors],
+    kinks: Mapping[Kink, Nearness],
+    judge: Judge,
+    paired: Paired,
+    wide: bool,
+) -> Turned | None:
+    """`turned` with one notion of how noisy effects are: as the gradient alone, or wide, as the input as well."""
+    gates = frozenset[Kink]()
+    seen = {gates}
+    distances: dict[Kink, float] = {}
+    for _ in range(MAX_ROUNDS):
+        effects = []
+        pairs = early(pairs)
+        expected = _flat([t.expected for t in pairs])
+        for kink in kinks:
+            step = floor.exact(before, batch, gates ^ {kink})
+            if step is None:
+                return None
+            effects.append(_flat([t.expected for t in early(paired(step, step))]) - expected)
+        left, sigma = _flat([t.actual for t in pairs]) - expected, _flat([t.sigma for t in pairs])
+        sigma = np.maximum(sigma, np.where(sigma > 0, floor.form.u * np.abs(expected), 0.0))
+        if floor.smooth:
+            chosen = _dead(left, np.array(effects), sigma)
+        else:
+            chosen = _pursuit(left, np.array(effects), list(kinks.values()), sigma, wide)
+        gates = gates ^ {list(kinks)[i] for i in chosen}
+        distances |= {kink: near.distance for kink, near in kinks.items()}
+        step = floor.exact(before, batch, gates)
+        if gates in seen or step is None:
+            return None
+        if not _plausible([distances[kink] for kink in gates], len(kinks), judge.false_alarm):
+            return None
+        seen.add(gates)
+        floor.point = before
+        spread, kinks = floor.train_step(batch, judge.limit, gates)
+        pairs = paired(step, spread)
+        if not any(judge.outside(t).any() for t in early(pairs)):
+            return Turned(pairs, len(gates), floor.point)
+    return None
+
+
+def early(pairs: Sequence[Tensors]) -> list[Tensors]:
+    """What comes before Adam, which makes a jump of what is none; all pairs, if nothing does."""
     return [t for t in pairs if t.quantity not in ("m", "v", "param")] or list(pairs)
+
+
+def _plausible(distances: Sequence[float], kinks: int, false_alarm: float) -> bool:
+    """Whether rounding may have moved so many inputs so far, whichever of the kinks they belong to.
+
+    The chance that it moves just these, by Student's t for each, times the number of such sets (Bonferroni).
+    """
+    from scipy.special import stdtr
+
+    chance = sum(math.log(2 * stdtr(REPLICAS - 1, -distance)) for distance in distances)
+    sets = math.lgamma(kinks + 1) - math.lgamma(len(distances) + 1) - math.lgamma(max(0, kinks - len(distances)) + 1)
+    return chance + sets >= math.log(false_alarm)
 
 
 def _flat(arrays: Sequence[Floats]) -> Floats:
     return np.concatenate([array.ravel() for array in arrays])
 
 
-def _pursuit(left: Floats, effects: Floats, noise: Floats, sigma: Floats, smooth: bool) -> list[int]:
+def _dead(left: Floats, effects: Floats, sigma: Floats) -> list[int]:
+    """Of squared ReLUs, the gates that alone can make an element differ from an exact zero; rounding decides how."""
+    dead = (sigma == 0) & (left != 0)
+    return [i for i, effect in enumerate(effects) if effect[dead].any()]
+
+
+def _pursuit(left: Floats, effects: Floats, near: Sequence[Nearness], sigma: Floats, wide: bool) -> list[int]:
     """Rows of effects, (kinks, elements), that add up to what is left, as far as rounding lets one tell.
 
-    noise: of each effect, relative to it. A row is taken while that makes what is left more likely: an element
-    within e·(1 ± noise) ± sigma of it instead of within ± sigma of zero.
+    A row is taken while that makes what is left more likely: elements within e·(1 ± noise) ± sigma of the effect e
+    instead of within ± sigma of zero, against the chance that rounding moves an input so far.
     """
-    if smooth:
-        # Only an open gate can make an element differ from an exact zero; which way it tends, rounding decides.
-        dead = (sigma == 0) & (left != 0)
-        return [i for i, effect in enumerate(effects) if effect[dead].any()]
     usable = np.isfinite(left) & np.isfinite(sigma) & np.isfinite(effects).all(axis=0)
     # An element that is exactly zero on this side of the kink has no floor here, and some on the other.
     scale = np.maximum(sigma, 2.0**-10 * np.abs(effects).max(axis=0))
     usable &= scale > 0
     effects, left = effects[:, usable] / scale[usable], left[usable] / scale[usable]
-    spread = (np.minimum(noise, 1e3)[:, None] * effects) ** 2
+    inputs = [1 / max(n.distance, 1e-3) if wide else 0.0 for n in near]
+    noise = np.minimum([math.hypot(n.noise, x) for n, x in zip(near, inputs, strict=True)], 1e3)
+    spread = (noise[:, None] * effects) ** 2
+    price = np.array([n.distance**2 for n in near])
     variance = np.ones(len(left))
     chosen: list[int] = []
     while len(chosen) < len(effects):
         wider = variance + spread
         gains = (left**2 / variance - (left - effects) ** 2 / wider - np.log(wider / variance)).sum(axis=1)
+        gains -= price
         gains[chosen] = -np.inf
         best = int(np.argmax(gains))
         if not gains[best] > 0:

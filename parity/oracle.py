@@ -100,6 +100,18 @@ Kink = tuple[int, int]
 
 
 @dataclass(frozen=True)
+class Nearness:
+    """How near a ReLU is to its kink.
+
+    distance: of its input from zero, in standard deviations. noise: of the gradient that its gate lets through or not,
+    relative to it.
+    """
+
+    distance: float
+    noise: float
+
+
+@dataclass(frozen=True)
 class Point:
     """Where the exact and the noisy replays of a run stand."""
 
@@ -150,12 +162,11 @@ class Floor:
 
     def train_step(
         self, batch: list[list[int]], limit: float, turned: Iterable[Kink] = ()
-    ) -> tuple[Step, dict[Kink, float]]:
+    ) -> tuple[Step, dict[Kink, Nearness]]:
         """The standard deviation of every element of one step, and the ReLUs at their kink.
 
-        Those are the ones whose input lies within limit standard deviations of zero, each with the relative noise of
-        the gradient that its gate lets through or not. All replicas take the exact replay's decisions, but for those
-        turned.
+        Those are the ones whose input lies within limit standard deviations of zero. All replicas take the exact
+        replay's decisions, but for those turned.
         """
         self.noise.expose_sites = self.replay.expose_sites = self.expose_sites
         exact = self.replay.outcome(batch)
@@ -166,16 +177,16 @@ class Floor:
         if self.smooth and exact is not None:
             gates = _only(exact, turned)
         outcome = self.noise.train_step(batch, gates)
-        kinks: dict[Kink, float] = {}
+        kinks: dict[Kink, Nearness] = {}
         if exact is not None:
             self.replay.move_on(exact)
             for number, (one, many) in enumerate(zip(exact.documents, outcome.documents, strict=True)):
                 slots, inputs = one.program.relus.T
                 x, sigma = np.abs(one.values[inputs]), kernels.deviation(many.values[inputs])
-                near = slots[(x <= limit * sigma) & (sigma > 0)]
-                gradient, noise = np.abs(one.grads[near]), kernels.deviation(many.grads[near])
-                ratios = np.divide(noise, gradient, out=np.full(len(near), np.inf), where=gradient > 0)
-                kinks |= {(number, int(slot)): float(ratio) for slot, ratio in zip(near, ratios, strict=True)}
+                gradient, noise = np.abs(one.grads[slots]), kernels.deviation(many.grads[slots])
+                noise = np.divide(noise, gradient, out=np.full(len(slots), np.inf), where=gradient > 0)
+                for i in np.flatnonzero((x <= limit * sigma) & (sigma > 0)):
+                    kinks[number, int(slots[i])] = Nearness(float(x[i] / sigma[i]), float(noise[i]))
         step = outcome.as_step(self.config, self.expose_sites)
         return _deviations(step), kinks
 

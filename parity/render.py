@@ -78,6 +78,8 @@ def mode_table(mode: ModeResult, result: Result) -> list[RenderableType]:
                 power(row),
             )
     parts: list[RenderableType] = [table]
+    if mode.verdict.exit_status == 0:
+        parts += power_table(mode)
     if mode.first_divergence:
         parts.append(Text(f"first divergence: {mode.first_divergence} (limit {result.judge.limit:.1f})", style="red"))
     if mode.first_site:
@@ -117,8 +119,24 @@ def truth_table(truth: TruthResult, limit: float) -> list[RenderableType]:
     return [table, Text(truth.sentence(limit))]
 
 
+def power_table(mode: ModeResult) -> list[RenderableType]:
+    """For every tensor, the smallest relative error that would have been caught: of the median element, the worst."""
+    rows = {q: mode.quantities[q].power for q in ("grad", "m", "v", "param") if q in mode.quantities}
+    if not rows:
+        return []
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
+    table.title = f"would catch, {mode.mode}: relative error of the median element and of the worst"
+    table.add_column("tensor")
+    for quantity in rows:
+        table.add_column(quantity, justify="right")
+    for tensor in next(iter(rows.values())):
+        cells = [row[tensor] for row in rows.values()]
+        table.add_row(tensor, *(f"{p.median:.0e}, {p.worst:.0e}" if p.medians else "nothing" for p in cells))
+    return [table]
+
+
 def power(row: QuantityResult) -> str:
-    """The smallest relative error that would have been caught: the median element of the median tensor, the worst."""
+    """The same over the tensors of a quantity: the median of their medians, the worst."""
     medians = sorted(power.median for power in row.power.values() if power.medians)
     if not medians:
         return "nothing"

@@ -232,8 +232,9 @@ class Replay:
 
 def force(documents: Sequence[Document], gates: Gates | None) -> None:
     """Set the gates of all documents."""
-    for document, forced in zip(documents, gates or (), strict=False):
-        document.gates = forced
+    if gates is not None:
+        for document, forced in zip(documents, gates, strict=True):
+            document.gates = forced
 
 
 class Noise:

@@ -78,7 +78,7 @@ class TensorPower:
 
     def add(self, tensors: Tensors, judge: Judge) -> None:
         """Take in one step."""
-        expected, sigma = tensors.expected, tensors.sigma
+        expected, sigma = tensors.expected, tensors.sigma if tensors.loose is None else tensors.loose
         nonzero = (expected != 0) & np.isfinite(sigma)
         if nonzero.any():
             with np.errstate(over="ignore"):
@@ -201,9 +201,9 @@ class TruthResult:
 class ModeResult:
     """What one mode found.
 
-    steps: how many were compared. kinks: ReLUs whose input lay within the noise floor of zero, kinks_turned: those
-    of them that the subject, legitimately, decided otherwise than the reference. steep: elements whose update was
-    judged by itself, from the subject's own gradient.
+    steps: how many were compared. first_z: the largest z of the tensor that diverged first. kinks: ReLUs whose input
+    lay within the noise floor of zero, kinks_turned: those of them that the subject, legitimately, decided otherwise
+    than the reference. steep: elements whose update was judged by itself, from the subject's own gradient.
     """
 
     mode: str
@@ -211,6 +211,7 @@ class ModeResult:
     quantities: dict[str, QuantityResult] = field(default_factory=dict)
     first_divergence: Difference | None = None
     first_site: Difference | None = None
+    first_z: float = 0.0
     kinks: int = 0
     kinks_turned: int = 0
     steep: int = 0

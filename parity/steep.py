@@ -46,7 +46,10 @@ def judged(pairs: Sequence[Tensors], previous: Floats | None, floor: Floor, numb
             explained &= judge.outside(t) & ~judge.outside(grads[t.tensor])
             result.elements += int(np.count_nonzero(explained))
             t = replace(
-                t, expected=np.where(explained, expected, t.expected), sigma=np.where(explained, sigma, t.sigma)
+                t,
+                expected=np.where(explained, expected, t.expected),
+                sigma=np.where(explained, sigma, t.sigma),
+                loose=t.sigma,
             )
         result.pairs.append(t)
     return result

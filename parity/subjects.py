@@ -43,24 +43,32 @@ def make_subject(factory: str | Callable[..., Any], config: Config, hyper: Hyper
         if not takes_keyword(make, name):
             raise UsageError(f"The subject cannot be made with --{name}: its factory has no parameter {name!r}.")
     subject = guarded("making it", make, config, hyper, **wanted)
-    for method in ("load", "train_step"):
-        if not callable(getattr(subject, method, None)):
-            raise SubjectError(f"The factory made a {type(subject).__name__}, which has no method {method}.")
+    require_methods(subject)
     dtype = subject_dtype(subject)
     if wanted.get("dtype", dtype) != dtype:
         raise SubjectError(f"The subject was to compute in {wanted['dtype']} but says that it computes in {dtype}.")
     return subject  # type: ignore[no-any-return]
 
 
+def require_methods(subject: Any) -> None:
+    """SubjectError for something that is no subject."""
+    for method in ("load", "train_step"):
+        if not callable(getattr(subject, method, None)):
+            raise SubjectError(f"The subject is a {type(subject).__name__}, which has no method {method}.")
+
+
 def takes_keyword(factory: str | Callable[..., Any], name: str) -> bool:
     """Whether a factory, or the one so named, can be called with a keyword."""
-    parameters = inspect.signature(_found(factory)).parameters.values()
+    try:
+        parameters = inspect.signature(_found(factory)).parameters.values()
+    except (ValueError, TypeError):  # some callables of C have none
+        return False
     return any(parameter.name == name or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
 
 
 def subject_dtype(subject: Subject) -> str:
     """The name of the number format that a subject computes in; SubjectError for one that is not known."""
-    dtype = str(getattr(subject, "dtype", "float64")).removeprefix("torch.")
+    dtype = str(guarded("its dtype", lambda: getattr(subject, "dtype", "float64"))).removeprefix("torch.")
     if dtype not in FORMATS:
         raise SubjectError(f"The subject's dtype is {dtype!r}; it must be one of {', '.join(FORMATS)}.")
     return dtype
@@ -100,13 +108,21 @@ def _found(name: str | Callable[..., Any]) -> Callable[..., Any]:
 def _import_file(path: Path) -> Any:
     if not path.is_file():
         raise UsageError(f"There is no file {path}.")
-    spec = importlib.util.spec_from_file_location(path.stem, path)
+    name = f"parity subject {path.resolve()}"
+    spec = importlib.util.spec_from_file_location(name, path)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    # Beside its own folder, as if it were run as a script, so that it can import its neighbours.
-    sys.path.insert(0, str(path.parent.resolve()))
-    guarded(f"importing {path}", spec.loader.exec_module, module)
+    # As if it were run as a script: it can import its neighbours, and dataclasses find their module.
+    folder = str(path.parent.resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    sys.modules[name] = module
+    try:
+        guarded(f"importing {path}", spec.loader.exec_module, module)
+    except BaseException:
+        del sys.modules[name]
+        raise
     return module
 
 

@@ -50,7 +50,11 @@ def _repetition(result: Result, store: Path, options: dict[str, Any]) -> str:
     command = ["parity", "replay", str(path), subject]
     for name in ("dtype", "device"):
         command += [f"--{name}", options[name]] if options.get(name) else []
-    command += ["--sites"] if options.get("sites") else []
+    command += [f"--{name}" for name in ("sites", "truth") if options.get(name)]
+    modes = options.get("modes")
+    command += ["--mode", modes[0]] if modes and len(modes) == 1 else []
+    command += ["--false-alarm", repr(options["false_alarm"])] if "false_alarm" in options else []
+    command += ["--oracle", options["oracle"]] if "oracle" in options else []
     return f"Repeat with: {shlex.join(command)}"
 
 

@@ -137,7 +137,9 @@ def record_update(hyper: Hyper, step: int, replicas: int, perturb: Perturb, roun
 
     def average(beta: float) -> Shared:
         # m + (1 - beta) · (g - m) is a common way to write it, and gives beta the rounding error of 1 - beta.
-        noisy = 1 - perturb(np.full(replicas, 1 - beta)) if replicas else 0.0
+        if beta == 0 or not replicas:
+            return Shared(beta, np.full(replicas, beta) if replicas else 0.0, perturb)
+        noisy = np.clip(1 - perturb(np.full(replicas, 1 - beta)), 0, 1)
         return Shared(beta, perturb(noisy) if rounded else noisy, perturb)
 
     recorder = _Recorder()

@@ -2,11 +2,13 @@ import math
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
 from parity import Case, Config, Hyper, State, Verdict, check
 from parity.compare import FIELDS
+from parity.replay import Replay
 from parity.subjects import TWIN, Reference
 from reference import microgpt as reference
 from reference.config import PRESETS
@@ -169,3 +171,15 @@ def test_training_and_sampling_on_embedded_names_give_the_references_losses_and_
     assert all(math.isclose(a, e, rel_tol=1e-13) for a, e in zip(actual, expected, strict=True))
     assert actual_samples == expected_samples
     assert actual_rng == expected_rng
+
+
+def test_a_thousand_free_running_steps_end_where_the_reference_does(names_file):
+    case = Case.from_names(names_file, steps=1000)
+    replay, subject = Replay(case.config, case.hyper), twin.make(case.config, case.hyper)
+    replay.load(case.state)
+    subject.load(case.state)
+    for batch in case.batches():
+        expected, actual = replay.train_step(batch), subject.train_step(batch)
+        assert abs(actual.loss - expected.loss) <= 1e-13
+        for name, matrix in expected.params.items():
+            assert np.abs(actual.params[name].numpy() - matrix).max() <= 1e-12

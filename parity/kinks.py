@@ -6,6 +6,7 @@ answer is then held to what the reference gives with exactly these gates. Half a
 (The square of a ReLU has no jump; its replicas decide for themselves, and only gates that stay shut are turned.)
 """
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,9 @@ from reference.config import Step
 
 MAX_ROUNDS = 6
 """How often gates are chosen anew, given the effect of those turned before."""
+
+PAIRED = 16
+"""Of so many gates nearest to their kink, pairs are turned together."""
 
 Paired = Callable[[Step, Step], list[Tensors]]
 """Puts the subject's answer beside an expected step and its noise floor."""
@@ -150,14 +154,18 @@ def _pursuit(left: Floats, effects: Floats, near: Sequence[Nearness], sigma: Flo
     price = np.array([n.distance**2 for n in near])
     variance = np.ones(len(left))
     chosen: list[int] = []
-    while len(chosen) < len(effects):
-        wider = variance + spread
-        gains = (left**2 / variance - (left - effects) ** 2 / wider - np.log(wider / variance)).sum(axis=1)
-        gains -= price
-        gains[chosen] = -np.inf
-        best = int(np.argmax(gains))
-        if not gains[best] > 0:
-            break
-        chosen.append(best)
-        left, variance = left - effects[best], wider[best]
-    return chosen
+    # The gates of one unit at two positions go together: each alone may overshoot, so pairs of the nearest count, too.
+    nearest = sorted(range(len(near)), key=lambda i: near[i].distance)[:PAIRED]
+    moves = [[i] for i in range(len(near))] + [list(pair) for pair in itertools.combinations(nearest, 2)]
+    while True:
+        best, most = None, 0.0
+        for move in moves:
+            wider = variance + spread[move].sum(axis=0)
+            after = left - effects[move].sum(axis=0)
+            gain = (left**2 / variance - after**2 / wider - np.log(wider / variance)).sum() - price[move].sum()
+            if gain > most and not set(move) & set(chosen) and (len(move) == 1 or best is None or len(best) == 2):
+                best, most = move, gain
+        if best is None:
+            return chosen
+        chosen += best
+        left, variance = left - effects[best].sum(axis=0), variance + spread[best].sum(axis=0)

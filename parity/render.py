@@ -125,7 +125,7 @@ def power_table(mode: ModeResult) -> list[RenderableType]:
     if not rows:
         return []
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
-    table.title = f"would catch, {mode.mode}: relative error of the median element and of the worst"
+    table.title = f"would catch, {mode.mode}: relative error (median, worst)"
     table.add_column("tensor")
     for quantity in rows:
         table.add_column(quantity, justify="right")

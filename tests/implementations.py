@@ -40,12 +40,18 @@ def attend_fused(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
 
 
 def attend_normalised_last(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
-    """The sum of values divided by the sum of weights at the end, and powers of 2, as flash attention does."""
+    """The sum of values divided by the sum of weights at the end, and powers of 2, as flash attention does.
+
+    Like its kernels it computes in float32 at least, whatever comes in and goes out.
+    """
+    dtype = q.dtype
+    if dtype == torch.bfloat16:
+        q, k, v = q.float(), k.float(), v.float()
     scores = (q / q.shape[-1] ** 0.5) @ k.transpose(-1, -2)
     mask = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
     scores = scores.masked_fill(mask, float("-inf"))
     weights = ((scores - scores.detach().amax(-1, keepdim=True)) * math.log2(math.e)).exp2()
-    return weights @ v / weights.sum(-1, keepdim=True)
+    return (weights @ v / weights.sum(-1, keepdim=True)).to(dtype)
 
 
 def project(x: Tensor, w: Tensor) -> Tensor:

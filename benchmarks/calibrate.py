@@ -1,0 +1,273 @@
+"""How often the noise floor cries wolf, and what it catches, beside tolerances set by hand.
+
+    python -m benchmarks.calibrate --comparisons 10000 --json benchmarks/results/calibration.json
+
+Correct implementations (`tests.implementations`: six orders of evaluation, three number formats) are compared
+with the reference over drawn configs and documents, with fresh and with trained weights; a comparison is one training
+step in all quantities. Then every planted fault of `tests.faults` is compared on default-size steps. Data comes from
+the file that MICROGPT_NAMES names, else from the embedded names.
+"""
+
+import argparse
+import json
+import os
+import platform
+import random
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from parity import Case, Config, Hyper, State, Verdict, check
+from parity.case import write_whole
+from parity.compare import distance, paired
+from parity.errors import NoExpectation, UsageError
+from parity.formats import FORMATS
+from parity.oracle import ReplayOracle
+from reference.microgpt import init_params, init_state
+from tests.faults import FAULTS, planted
+from tests.implementations import IMPLEMENTATIONS
+
+FORMATS_CALIBRATED = ("float64", "float32", "bfloat16")
+
+TORCH_DEFAULTS = {"float64": (1e-7, 1e-7), "float32": (1.3e-6, 1e-5), "bfloat16": (1.6e-2, 1e-5)}
+"""rtol and atol of torch.testing.assert_close."""
+
+TOLERANCES: dict[str, Callable[[str], tuple[float, float]]] = {
+    "torch.testing's defaults": lambda dtype: TORCH_DEFAULTS[dtype],
+    "rtol 1e-3, atol 1e-3": lambda dtype: (1e-3, 1e-3),
+    "numpy.allclose": lambda dtype: (1e-5, 1e-8),
+    "absolute 2e-2": lambda dtype: (0.0, 2e-2),
+}
+NOISE_FLOOR = "noise floor"
+OBVIOUS = "one gradient is NaN"
+
+
+@dataclass
+class Tally:
+    """Counts by number format; z: the largest z of each comparison, in bins of a half."""
+
+    comparisons: Counter[str] = field(default_factory=Counter)
+    z: dict[str, Counter[float]] = field(default_factory=lambda: defaultdict(Counter))
+    largest_z: dict[str, float] = field(default_factory=lambda: defaultdict(float))
+    alarms: dict[str, Counter[str]] = field(default_factory=lambda: defaultdict(Counter))
+    kinks_turned: Counter[str] = field(default_factory=Counter)
+    undecided: Counter[str] = field(default_factory=Counter)
+    broken: Counter[str] = field(default_factory=Counter)
+    refused: list[str] = field(default_factory=list)
+
+    def add(self, other: "Tally") -> None:
+        for name in ("comparisons", "kinks_turned", "undecided", "broken"):
+            getattr(self, name).update(getattr(other, name))
+        for dtype in FORMATS_CALIBRATED:
+            self.z[dtype].update(other.z[dtype])
+            self.largest_z[dtype] = max(self.largest_z[dtype], other.largest_z[dtype])
+        self.refused += other.refused
+        for criterion, counts in other.alarms.items():
+            self.alarms[criterion].update(counts)
+
+
+@dataclass(frozen=True)
+class Range:
+    """What weights and learning rates are drawn from: the exponents of ten that they lie between."""
+
+    init_std: tuple[float, float]
+    learning_rate: tuple[float, float]
+
+
+RANGES = {
+    "training": Range((-1.7, -0.6), (-4, -1.5)),  # init_std 0.02 to 0.25, learning_rate 0.0001 to 0.03
+    "stress": Range((-1.7, 0), (-4, -1)),  # up to 1 and 0.1: saturated softmax, probabilities that underflow
+}
+
+
+def drawn_cases(rng: random.Random, ranges: Range) -> Iterator[Case]:
+    """One step of a drawn model, before training and twice in the midst of it."""
+    n_head = rng.choice((1, 1, 2, 3, 4))
+    config = Config(
+        n_layer=rng.randint(1, 3),
+        n_embd=n_head * rng.choice((1, 2, 3, 4)),
+        n_head=n_head,
+        block_size=rng.randint(1, 8),
+        vocab_size=rng.randint(2, 12),
+        init_std=10 ** rng.uniform(*ranges.init_std),
+        activation=rng.choice(("relu", "relu2")),
+    )
+    hyper = Hyper(
+        learning_rate=10 ** rng.uniform(*ranges.learning_rate),
+        beta1=rng.uniform(0, 0.95),
+        beta2=rng.uniform(0.5, 0.999),
+    )
+    bos = config.vocab_size - 1
+    documents = [
+        [bos, *(rng.randrange(max(1, bos)) for _ in range(rng.randint(0, config.block_size + 1))), bos]
+        for _ in range(rng.randint(1, 40))
+    ]
+    state = init_state(init_params(config, rng))
+    for steps in (0, rng.randint(1, 20), rng.randint(20, 60)):
+        state = trained(config, hyper, state, documents, steps)
+        rng.shuffle(documents)
+        yield Case(config, hyper, state, documents, batch_size=rng.randint(1, 2), steps=1)
+
+
+def trained(config: Config, hyper: Hyper, state: State, documents: list[list[int]], steps: int) -> State:
+    """The state after some steps of one document each."""
+    oracle = ReplayOracle(config, hyper)
+    oracle.load(state)
+    for step in range(steps):
+        oracle.train_step([documents[step % len(documents)]])
+    return oracle.state
+
+
+def within(case: Case, make: Callable[..., Any], dtype: str) -> dict[str, bool]:
+    """Whether each tolerance set by hand accepts the implementation's first step; empty if that is not finite."""
+    form = FORMATS[dtype]
+    state = State(
+        *(
+            {name: form.rounded(matrix).tolist() for name, matrix in part.items()}
+            for part in (case.state.params, case.state.m, case.state.v)
+        ),
+        step=case.state.step,
+    )
+    subject, oracle = make(case.config, case.hyper, dtype=dtype), ReplayOracle(case.config, case.hyper)
+    subject.load(state)
+    oracle.load(state)
+    batch = next(case.batches())
+    expected = oracle.train_step(batch)
+    lengths = [min(case.config.block_size, len(tokens) - 1) for tokens in batch]
+    pairs = list(paired(0, subject.train_step(batch), expected, expected, lengths))
+    if not all(np.isfinite(t.actual).all() for t in pairs):
+        return {}
+    accepted = {}
+    for criterion, tolerance in TOLERANCES.items():
+        rtol, atol = tolerance(dtype)
+        accepted[criterion] = all(
+            bool(np.all(distance(t.actual, t.expected) <= atol + rtol * np.abs(t.expected))) for t in pairs
+        )
+    return accepted
+
+
+def compare_correct(seed: int, ranges: Range) -> Tally:
+    """All implementations and formats on the cases of one drawn model."""
+    torch.set_num_threads(1)
+    tally = Tally()
+    try:
+        for case in drawn_cases(random.Random(seed), ranges):
+            for make in IMPLEMENTATIONS.values():
+                for dtype in FORMATS_CALIBRATED:
+                    tally.add(compared(case, make, dtype))
+    except (NoExpectation, UsageError):
+        pass  # training blew up: the reference itself has no answer
+    return tally
+
+
+def compared(case: Case, make: Callable[..., Any], dtype: str) -> Tally:
+    """One comparison by every criterion."""
+    tally = Tally()
+    accepted = within(case, make, dtype)
+    if not accepted:  # it overflows or underflows in this format, and is not correct in it
+        tally.broken[dtype] += 1
+        return tally
+    result = check(make, case, modes=("lock-step",), dtype=dtype)
+    tally.comparisons[dtype] += 1
+    if result.verdict is Verdict.INCONCLUSIVE:
+        tally.undecided[dtype] += 1
+    rows = result.modes[0].quantities.values()
+    z = max((row.largest_z.z for row in rows if row.largest_z), default=0.0)
+    tally.z[dtype][min(z // 0.5 * 0.5, 100.0)] += 1
+    tally.largest_z[dtype] = z
+    if result.verdict.exit_status == 1:
+        tally.refused.append(f"{dtype}: {result.verdict}: {result.reason} {case.config} {case.hyper}")
+    tally.kinks_turned[dtype] += result.modes[0].kinks_turned
+    tally.alarms[NOISE_FLOOR][dtype] += result.verdict.exit_status == 1
+    for criterion, fine in accepted.items():
+        tally.alarms[criterion][dtype] += not fine
+    return tally
+
+
+def default_cases() -> list[Case]:
+    """Default size, one document with a repeated letter: with fresh weights, and after 200 steps."""
+    case = Case.from_names(os.environ.get("MICROGPT_NAMES"), steps=400)
+    document = next(tokens for tokens in case.documents if len(tokens) > len(set(tokens)) + 2)
+    later = trained(case.config, case.hyper, case.state, case.documents, 200)
+    return [Case(case.config, case.hyper, state, [document], steps=1) for state in (case.state, later)]
+
+
+def catch_faults() -> dict[str, dict[str, dict[str, bool]]]:
+    """For each fault, number format and criterion: whether it is caught on one of the default cases."""
+    caught: dict[str, dict[str, dict[str, bool]]] = {}
+    for fault in FAULTS:
+        if fault.name == OBVIOUS:
+            continue
+        with planted(*fault.edits) as make:
+            for dtype in FORMATS_CALIBRATED:
+                by = caught.setdefault(fault.name, {}).setdefault(dtype, defaultdict(bool))
+                for case in default_cases():
+                    result = check(make, case, modes=("lock-step",), dtype=dtype)
+                    by[NOISE_FLOOR] |= result.verdict.exit_status == 1
+                    for criterion, fine in within(case, make, dtype).items():
+                        by[criterion] |= not fine
+    return caught
+
+
+def table(tally: Tally, caught: dict[str, dict[str, dict[str, bool]]]) -> str:
+    """Faults caught and false alarms, as Markdown."""
+    lines = ["| criterion | " + " | ".join(f"{d}: caught, false alarms" for d in FORMATS_CALIBRATED) + " |"]
+    lines.append("| --- |" + " ---: |" * len(FORMATS_CALIBRATED))
+    for criterion in (NOISE_FLOOR, *TOLERANCES):
+        cells = []
+        for dtype in FORMATS_CALIBRATED:
+            found = sum(by[dtype][criterion] for by in caught.values())
+            cells.append(f"{found} of {len(caught)}, {tally.alarms[criterion][dtype]} of {tally.comparisons[dtype]:,}")
+        lines.append(f"| {criterion} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--comparisons", type=int, default=10_000, help="correct comparisons, at least")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ranges", choices=RANGES, default="training", help="of weights and learning rates")
+    parser.add_argument("--json", type=Path, help="where to write the result")
+    arguments = parser.parse_args()
+    tally, seed = Tally(), arguments.seed * 1_000_000
+    draw = partial(compare_correct, ranges=RANGES[arguments.ranges])
+    with ProcessPoolExecutor() as pool:
+        while tally.comparisons.total() < arguments.comparisons:
+            for part in pool.map(draw, range(seed, seed + 64), chunksize=4):
+                tally.add(part)
+            seed += 64
+            print(f"{tally.comparisons.total():,} comparisons, {len(tally.refused)} refused", flush=True)
+    caught = catch_faults()
+    print(table(tally, caught))
+    if arguments.json:
+        result = {
+            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "names": "MICROGPT_NAMES" if "MICROGPT_NAMES" in os.environ else "embedded",
+            "ranges": {arguments.ranges: asdict(RANGES[arguments.ranges])},
+            "comparisons": dict(tally.comparisons),
+            "largest_z": dict(tally.largest_z),
+            "histogram_of_largest_z": {
+                dtype: {f"{low:g}": count for low, count in sorted(bins.items())} for dtype, bins in tally.z.items()
+            },
+            "false_alarms": {criterion: dict(counts) for criterion, counts in tally.alarms.items()},
+            "inconclusive": dict(tally.undecided),
+            "not_finite_in_the_format": dict(tally.broken),
+            "kinks_turned": dict(tally.kinks_turned),
+            "refused": tally.refused,
+            "caught": {name: {dtype: dict(by) for dtype, by in formats.items()} for name, formats in caught.items()},
+            "table": table(tally, caught).splitlines(),
+        }
+        write_whole(arguments.json, json.dumps(result, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -125,6 +125,13 @@ class Case:
             start = step * self.batch_size
             yield [list(self.documents[i % len(self.documents)]) for i in range(start, start + self.batch_size)]
 
+    def not_exercised(self) -> list[str]:
+        """What a mistake could hide in, since the run never does it."""
+        used = [tokens for batch in self.batches() for tokens in batch]
+        missing = [] if self.batch_size > 1 else ["batches of several documents"]
+        long = any(len(tokens) - 1 > self.config.block_size for tokens in used)
+        return missing if long else [*missing, "documents longer than the block"]
+
     def to_json(self) -> str:
         """The case as JSON; floats are shortest decimals that read back as the same bits."""
         return json.dumps({"format": FORMAT, **asdict(self)}, allow_nan=False, separators=(",", ":"))

@@ -79,7 +79,7 @@ def forward(values: Any, code: Any, table: Any, consts: Any, gates: Any, targets
                     total += values[table[left + j] + r * d_left if gather else left + r * d_left + j * s_left]
                 values[dst] = total
             elif op == NEG_MAX:
-                largest = values[left + r * d_left]
+                largest = values[(table[left] if gather else left) + r * d_left]
                 for j in range(1, size):
                     x = values[table[left + j] + r * d_left if gather else left + r * d_left + j * s_left]
                     if x > largest:

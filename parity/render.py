@@ -145,7 +145,10 @@ def power(row: QuantityResult) -> str:
 
 def summary(result: Result) -> str:
     """The verdict's reason, and what it does not cover."""
-    unchecked = (
-        f" Not exposed by the subject, so not checked: {', '.join(result.unchecked)}." if result.unchecked else ""
-    )
-    return result.reason + unchecked
+    parts = [result.reason]
+    if result.verdict is not Verdict.ERROR:
+        if result.unchecked:
+            parts.append(f"Not exposed by the subject, so not checked: {', '.join(result.unchecked)}.")
+        if result.case.not_exercised():
+            parts.append(f"Not exercised by this case: {', '.join(result.case.not_exercised())}.")
+    return " ".join(parts)

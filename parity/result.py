@@ -279,6 +279,7 @@ class Result:
                 "hyper": vars(self.case.hyper),
                 "run": run,
                 "unchecked": self.unchecked,
+                "not_exercised": self.case.not_exercised(),
                 "modes": self.modes,
             }
         )

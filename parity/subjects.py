@@ -3,7 +3,9 @@
 import importlib
 import importlib.util
 import inspect
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +15,7 @@ from parity.formats import FORMATS
 from reference import microgpt
 from reference.config import Config, Hyper, State, Step
 
+LIBRARY = Path(os.__file__).parent.name
 TWIN = "torch_twin.microgpt:make"
 """The subject that is checked where none is named."""
 
@@ -81,10 +84,10 @@ def guarded(doing: str, function: Callable[..., Any], *arguments: Any, **options
     except (UsageError, KeyboardInterrupt):
         raise
     except BaseException as error:  # a subject may even call sys.exit
-        trace = error.__traceback__
-        while trace is not None and trace.tb_next is not None:
-            trace = trace.tb_next
-        place = f" ({Path(trace.tb_frame.f_code.co_filename).name}, line {trace.tb_lineno})" if trace else ""
+        frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)[1:]]
+        # The last line of the subject's own, not of a library that it called.
+        own = [(file, line) for file, line in frames if not {"site-packages", LIBRARY} & set(file.parts)] or frames
+        place = f" ({own[-1][0].name}, line {own[-1][1]})" if own else ""
         message = " ".join(str(error).split())
         cause = type(error).__name__ + (f": {message}" if message else "")
         raise SubjectError(f"The subject raised {cause}{place} in {doing}.") from error

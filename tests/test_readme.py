@@ -60,7 +60,7 @@ def test_a_planted_fault_prints_what_the_readme_shows():
     with planted(*fault.edits) as make:
         result = check(make, Case.from_names(steps=3), modes=("lock-step",))
     shown = block_that_starts_with("lock-step, 3 steps: DIVERGED")
-    assert shape(shown) in shape(printed_by(result, "embedded names"))
+    assert shape(shown.split("…")[0]) in shape(printed_by(result, "embedded names"))
 
 
 def test_truth_prints_what_the_readme_shows():

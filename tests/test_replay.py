@@ -90,6 +90,13 @@ def test_replay_has_the_bits_of_pure_python_for_extreme_weights(case, data):
     assert_same_run(replace(case, state=replace(case.state, params=params)))
 
 
+def test_scores_that_lie_unevenly_in_memory_have_the_right_maximum():
+    """The largest of a group whose places follow no rule: one dimension, two layers, four positions."""
+    config = Config(n_layer=2, n_embd=1, n_head=1, block_size=4, vocab_size=4)
+    for seed in range(8):
+        assert_same_run(one_step(init_params(config, random.Random(seed)), config, [[3, 0, 0, 0, 3]]))
+
+
 def test_golden_run_replays_to_the_same_hash(names_file):
     case = Case.from_names(names_file, steps=1000)
     replay = Replay(case.config, case.hyper)

@@ -129,7 +129,6 @@ class Outcome:
     documents: list[Document]
     loss: Floats
     grads: Floats
-    before: Floats
     after: Floats
     probs: list[Floats]
 
@@ -220,7 +219,7 @@ class Replay:
                 for document in documents
                 for position, pow_slot in enumerate(document.program.pows)
             ]
-        return Outcome(documents, np.array(share * total), grads, before, after, probs)
+        return Outcome(documents, np.array(share * total), grads, after, probs)
 
     def adam(self, number: int, before: Floats) -> Floats | None:
         """The update alone: before, (4, elements), is p, g, m, v, and what comes back p, m, v; None as in outcome."""
@@ -296,7 +295,7 @@ class Noise:
                     probs.append(np.empty((self.config.vocab_size, self.replicas)))
                     for row, slot in zip(probs[-1], document.exps(position), strict=True):
                         kernels.multiply(row, document.values[slot], document.values[pow_slot], *noise)
-        return Outcome(documents, loss, grads, before, after, probs)
+        return Outcome(documents, loss, grads, after, probs)
 
     def adam(self, number: int, before: Floats) -> Floats:
         """The update of every replica: before, (4, elements) or with replicas last, is p, g, m, v; p, m, v after."""

@@ -33,6 +33,17 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
 
 
+class HelpProtocol(argparse.Action):
+    """Print the protocol's page."""
+
+    def __call__(self, *_: Any) -> None:
+        """Leave as --help does."""
+        from parity.protocol import HELP
+
+        print(HELP, end="")
+        raise SystemExit(0)
+
+
 def _parser() -> Parser:
     parser = Parser(
         prog="parity",
@@ -48,12 +59,14 @@ def _parser() -> Parser:
         description="Compare a subject with the reference: loss, logits, every gradient and Adam's m, v and "
         "parameters, element by element, in lock-step (the subject is set to the reference's state before every "
         "step) and free-running (both start equal and run on).",
-        epilog=f"example:\n  parity check my_port.py:make --names names.txt --steps 100\n\n{EXIT_STATUS}",
+        epilog="examples:\n  parity check my_port.py:make --names names.txt --steps 100\n  parity check --steps 5 -- "
+        f"./my_port --verbose\n\n{EXIT_STATUS}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     _add_subject(checking)
     _add_options(checking, CASE_OPTIONS, "the case")
     _add_options(checking, CHECK_OPTIONS, "the check")
+    checking.add_argument("--help-protocol", action=HelpProtocol, nargs=0, help="how a COMMAND is spoken to, and exit")
 
     replaying = commands.add_parser(
         "replay",
@@ -74,7 +87,8 @@ def _add_subject(parser: argparse.ArgumentParser) -> None:
         metavar="SUBJECT",
         nargs="?",
         default=TWIN,
-        help=f"factory package.module:make or path/to/file.py:make (default: {TWIN})",
+        help="factory package.module:make or path/to/file.py:make, or -- COMMAND ..., a program in any language that "
+        f"speaks the protocol of `parity check --help-protocol` (default: {TWIN})",
     )
 
 
@@ -87,7 +101,7 @@ def _add_options(parser: argparse.ArgumentParser, table: dict[str, dict[str, Any
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
     try:
-        arguments = _parser().parse_args(argv)
+        arguments = _parsed(sys.argv[1:] if argv is None else argv)
         if arguments.command == "replay":
             case, source = Case.load(arguments.case), str(arguments.case)
         else:
@@ -104,6 +118,18 @@ def main(argv: list[str] | None = None) -> int:
         return 141
 
 
+def _parsed(argv: list[str]) -> argparse.Namespace:
+    """The arguments; what stands after -- is a command, with options of its own."""
+    own, command = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, None)
+    parser = _parser()
+    arguments = parser.parse_args(own)
+    if command is not None and (not hasattr(arguments, "subject") or arguments.subject != TWIN or not command):
+        parser.error("a COMMAND after -- takes the place of the SUBJECT of a command that has one")
+    if command is not None:
+        arguments.subject = command
+    return arguments
+
+
 def _case(arguments: argparse.Namespace) -> Case:
     config = {size: getattr(arguments, size) for size in SIZES if getattr(arguments, size) is not None}
     hyper = {} if arguments.num_steps is None else {"num_steps": arguments.num_steps}
@@ -114,6 +140,7 @@ def _case(arguments: argparse.Namespace) -> Case:
 
 def _check(arguments: argparse.Namespace, case: Case, source: str) -> int:
     from parity.checking import check
+    from parity.command import Limits
     from parity.kernels import compile_timer
 
     compiled: list[float] = []
@@ -129,6 +156,8 @@ def _check(arguments: argparse.Namespace, case: Case, source: str) -> int:
             false_alarm=arguments.false_alarm,
             oracle=arguments.oracle,
             truth=arguments.truth,
+            isolate=arguments.isolate,
+            limits=Limits(arguments.time_limit, int(arguments.memory_limit * 2**30)),
             progress=progress,
         )
     if compiled:

@@ -1,5 +1,6 @@
 """One table of options: what a check needs to know, for the command line and for whoever else asks for it."""
 
+import math
 from argparse import ArgumentTypeError
 from typing import Any
 
@@ -13,6 +14,17 @@ def positive(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise ArgumentTypeError(f"it must be a whole number of at least 1, not {text!r}")
     return int(text)
+
+
+def amount(text: str) -> float:
+    """A number above 0."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 < number < math.inf:
+        raise ArgumentTypeError(f"it must be a number above 0, not {text!r}")
+    return number
 
 
 def rate(text: str) -> float:
@@ -62,6 +74,22 @@ CHECK_OPTIONS: dict[str, dict[str, Any]] = {
     "--truth": {
         "action": "store_true",
         "help": "judge subject and reference by a certified enclosure of the exact result, in lock-step",
+    },
+    "--isolate": {
+        "action": "store_true",
+        "help": "run a Python subject in a process of its own, as a COMMAND is: it may hang, crash or be killed",
+    },
+    "--time-limit": {
+        "metavar": "SECONDS",
+        "type": amount,
+        "default": 300.0,
+        "help": "for each answer of the subject; what hangs outside of Python needs --isolate (default: 300)",
+    },
+    "--memory-limit": {
+        "metavar": "GIB",
+        "type": amount,
+        "default": 8.0,
+        "help": "for a subject in a process of its own (default: 8)",
     },
     "--json": {"metavar": "FILE", "help": "write the result as JSON; - is standard output, in place of the table"},
 }

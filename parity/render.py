@@ -60,7 +60,8 @@ COLUMNS = ("quantity", "verdict", "z", "where", "error", "ULPs", "compared", "bo
 def mode_table(mode: ModeResult, result: Result) -> list[RenderableType]:
     """A row for each quantity, the first divergence, and what the check could not see."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
-    table.title = f"{mode.mode}, {counted(mode.steps, 'step')}: {mode.verdict}"
+    title = f"{mode.mode}, {counted(mode.steps, 'step')}: {mode.verdict}"
+    table.title = title
     for column in COLUMNS:
         table.add_column(column, justify="left" if column in ("quantity", "verdict", "where") else "right")
     rows = [mode.quantities[quantity] for quantity in FIELDS.values() if quantity in mode.quantities]
@@ -77,7 +78,7 @@ def mode_table(mode: ModeResult, result: Result) -> list[RenderableType]:
                 f"{row.zero_in_both:,}",
                 power(row),
             )
-    parts: list[RenderableType] = [table]
+    parts: list[RenderableType] = [table if rows else Text(title, style="bold")]
     if mode.verdict.exit_status == 0:
         parts += power_table(mode)
     if mode.first_divergence:
@@ -97,6 +98,8 @@ def mode_table(mode: ModeResult, result: Result) -> list[RenderableType]:
         parts.append(
             Text(f"{mode.kinks} ReLU inputs within the noise floor of zero, {mode.kinks_turned} decided the other way")
         )
+    if mode.repeatable is False:
+        parts.append(Text("Asked the same question a second time, the subject answered with other bits."))
     if mode.steep:
         parts.append(Text(f"{mode.steep} updates judged by themselves: a gradient within the noise floor decides them"))
     return parts

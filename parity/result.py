@@ -204,6 +204,7 @@ class ModeResult:
     steps: how many were compared. first_z: the largest z of the tensor that diverged first. kinks: ReLUs whose input
     lay within the noise floor of zero, kinks_turned: those of them that the subject, legitimately, decided otherwise
     than the reference. steep: elements whose update was judged by itself, from the subject's own gradient.
+    repeatable: whether a question asked a second time got an answer of the same bits; None where none was.
     """
 
     mode: str
@@ -215,6 +216,7 @@ class ModeResult:
     kinks: int = 0
     kinks_turned: int = 0
     steep: int = 0
+    repeatable: bool | None = None
     truth: TruthResult | None = None
     verdict: Verdict = Verdict.INCONCLUSIVE
     reason: str = "Nothing was compared."

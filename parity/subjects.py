@@ -4,16 +4,25 @@ import importlib
 import importlib.util
 import inspect
 import os
+import shlex
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
+from parity.compare import FIELDS
 from parity.errors import NoExpectation, SubjectError, UsageError
 from parity.formats import FORMATS
 from reference import microgpt
 from reference.config import Config, Hyper, State, Step
+
+if TYPE_CHECKING:
+    from parity.command import Limits
 
 LIBRARY = Path(os.__file__).parent.name
 TWIN = "torch_twin.microgpt:make"
@@ -24,7 +33,9 @@ class Subject(Protocol):
     """An implementation under test.
 
     An attribute dtype, "float64" if missing, names the number format it computes in. A subject with an attribute
-    expose_sites is asked for its sites by setting it to True.
+    expose_sites is asked for its sites by setting it to True. One with forward_only = True updates nothing, so it is
+    not run freely. `parity.suite` also tests decode(tokens), the (n, vocab_size) logits of tokens taken one at a time
+    with a key/value cache, and sample(temperature, count, seed), documents without BOS, where a subject has them.
     """
 
     def load(self, state: State) -> None:
@@ -34,13 +45,19 @@ class Subject(Protocol):
         """Forward, backward and Adam on these documents."""
 
 
-def make_subject(factory: str | Callable[..., Any], config: Config, hyper: Hyper, **options: str | None) -> Subject:
-    """The subject that `package.module:make`, `path/to/file.py:make` or a factory makes.
+Factory = Callable[..., Any]
+Named = str | Sequence[str] | Factory
+"""A factory, the name of one (`package.module:make`, `path/to/file.py:make`), or a command that speaks the protocol:
+a list of its words, or one string after "-- "."""
+
+
+def make_subject(factory: Named, config: Config, hyper: Hyper, **options: str | None) -> Subject:
+    """The subject that a factory makes, or the one so named.
 
     options (dtype, device) go to the factory as keywords, where not None. Raises UsageError where there is no such
     factory or it takes no such option, and SubjectError where it fails.
     """
-    make = _found(factory)
+    make = find_factory(factory)
     wanted = {name: option for name, option in options.items() if option is not None}
     for name in wanted:
         if not takes_keyword(make, name):
@@ -53,6 +70,54 @@ def make_subject(factory: str | Callable[..., Any], config: Config, hyper: Hyper
     return subject  # type: ignore[no-any-return]
 
 
+def find_factory(named: Named, isolate: bool = False, limits: "Limits | None" = None) -> Factory:
+    """The factory so named; UsageError where there is none.
+
+    isolate: run it in a process of its own, within the limits, as every command is.
+    """
+    words = _words(named)
+    if isolate and words is None:
+        if not isinstance(named, str):
+            raise UsageError("Only a subject with a name, such as path/to/file.py:make, can have a process of its own.")
+        _split(named)
+        words = [sys.executable, "-m", "parity.serve", named]
+    if words is not None:
+        from parity.command import Limits, command
+
+        return command(tuple(words), limits or Limits())
+    return _found(named) if isinstance(named, str) else named  # type: ignore[return-value]
+
+
+def subject_name(named: Any) -> str:
+    """What a factory, an instance or a command is called in a result: its name on the command line, if it has one."""
+    words = _words(named)
+    if words is not None:
+        return f"-- {shlex.join(words)}"
+    if isinstance(named, str):
+        return named
+    kind = named if hasattr(named, "__qualname__") else type(named)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def is_command(named: Named) -> bool:
+    """Whether a subject so named runs in a process of its own anyway."""
+    return _words(named) is not None
+
+
+def _words(named: Any) -> list[str] | None:
+    """Of a command, its words."""
+    if isinstance(named, str) and named.startswith("-- "):
+        try:
+            named = shlex.split(named[3:])
+        except ValueError as error:
+            raise UsageError(f"The command {named[3:]!r} cannot be read: {error}.") from None
+    if not isinstance(named, (list, tuple)):
+        return None
+    if not named or not all(isinstance(word, str) and word for word in named):
+        raise UsageError("A subject that is a command needs at least its name, after --.")
+    return list(named)
+
+
 def require_methods(subject: Any) -> None:
     """SubjectError for something that is no subject."""
     for method in ("load", "train_step"):
@@ -60,10 +125,10 @@ def require_methods(subject: Any) -> None:
             raise SubjectError(f"The subject is a {type(subject).__name__}, which has no method {method}.")
 
 
-def takes_keyword(factory: str | Callable[..., Any], name: str) -> bool:
+def takes_keyword(factory: Named, name: str) -> bool:
     """Whether a factory, or the one so named, can be called with a keyword."""
     try:
-        parameters = inspect.signature(_found(factory)).parameters.values()
+        parameters = inspect.signature(find_factory(factory)).parameters.values()
     except (ValueError, TypeError):  # some callables of C have none
         return False
     return any(parameter.name == name or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
@@ -77,28 +142,85 @@ def subject_dtype(subject: Subject) -> str:
     return dtype
 
 
+def train_step(subject: Subject, batch: list[list[int]], doing: str) -> Step:
+    """The subject's step; SubjectError where it raises, gives no Step back, or changes the documents."""
+    given = [list(tokens) for tokens in batch]
+    step = guarded(doing, subject.train_step, given)
+    if given != batch:
+        raise SubjectError(f"The subject's train_step changed the documents that it was given, in {doing}.")
+    if step is None:
+        raise SubjectError(f"The subject's train_step gave nothing back in {doing}.")
+    if not any(hasattr(step, name) for name in FIELDS):
+        raise SubjectError(f"The subject's train_step gave a {type(step).__name__} back in {doing}, not a Step.")
+    return step  # type: ignore[no-any-return]
+
+
+_seconds: ContextVar[float | None] = ContextVar("seconds", default=None)
+
+
+@contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Give every guarded call these seconds.
+
+    By a signal, so only in the main thread, where signals of that kind exist; and what hangs outside of Python hangs
+    on. A process of its own has no such exceptions.
+    """
+    token = _seconds.set(seconds)
+    try:
+        yield
+    finally:
+        _seconds.reset(token)
+
+
+class _TimeoutError(BaseException):
+    """Not an Exception, which a subject may well catch."""
+
+
+@contextmanager
+def _alarm(seconds: float | None) -> Iterator[None]:
+    possible = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+    if seconds is None or not possible or signal.getitimer(signal.ITIMER_REAL)[0]:
+        yield
+        return
+
+    def ring(number: int, frame: Any) -> None:
+        raise _TimeoutError
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)  # again and again: a subject may catch even this
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def guarded(doing: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """The result of the subject's own code; SubjectError for whatever it raises, with the line that raised it."""
+    seconds = _seconds.get()
     try:
-        return function(*arguments, **options)
-    except (UsageError, KeyboardInterrupt):
+        with _alarm(seconds):
+            return function(*arguments, **options)
+    except (UsageError, SubjectError, KeyboardInterrupt):
         raise
+    except _TimeoutError as error:
+        raise SubjectError(f"The subject did not answer within {seconds:g} s{_place(error)} in {doing}.") from None
     except BaseException as error:  # a subject may even call sys.exit
-        frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)[1:]]
-        # The last line of the subject's own, not of a library that it called.
-        own = [(file, line) for file, line in frames if not {"site-packages", LIBRARY} & set(file.parts)] or frames
-        place = f" ({own[-1][0].name}, line {own[-1][1]})" if own else ""
         message = " ".join(str(error).split())
         cause = type(error).__name__ + (f": {message}" if message else "")
-        raise SubjectError(f"The subject raised {cause}{place} in {doing}.") from error
+        raise SubjectError(f"The subject raised {cause}{_place(error)} in {doing}.") from error
 
 
-def _found(name: str | Callable[..., Any]) -> Callable[..., Any]:
-    if not isinstance(name, str):
-        return name
-    place, separator, attribute = name.rpartition(":")
-    if not separator or not place or not attribute:
-        raise UsageError(f"A subject is named package.module:make or path/to/file.py:make, not {name!r}.")
+def _place(error: BaseException) -> str:
+    """The last line of the subject's own that an error came through, rather than of a library that it called."""
+    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    frames = [(file, line) for file, line in frames if file != Path(__file__)]
+    own = [(file, line) for file, line in frames if not {"site-packages", LIBRARY} & set(file.parts)] or frames
+    return f" ({own[-1][0].name}, line {own[-1][1]})" if own else ""
+
+
+def _found(name: str) -> Factory:
+    place, attribute = _split(name)
     module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
     factory = getattr(module, attribute, None)
     if factory is None:
@@ -106,6 +228,13 @@ def _found(name: str | Callable[..., Any]) -> Callable[..., Any]:
     if not callable(factory):
         raise UsageError(f"{name} cannot be called; a factory make(config, hyper) is needed.")
     return factory  # type: ignore[no-any-return]
+
+
+def _split(name: str) -> tuple[str, str]:
+    place, separator, attribute = name.rpartition(":")
+    if not separator or not place or not attribute:
+        raise UsageError(f"A subject is named package.module:make or path/to/file.py:make, not {name!r}.")
+    return place, attribute
 
 
 def _import_file(path: Path) -> Any:

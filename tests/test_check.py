@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from parity import Case, Config, Hyper, State, Step, Verdict, check
+from parity.errors import UsageError
 from parity.subjects import Reference
 from reference.microgpt import init_params, init_state
 from torch_twin.microgpt import Twin, make
@@ -312,19 +313,143 @@ class Vandal(Twin):
             tensors.clear()
         state.step = 10**6
 
-    def train_step(self, batch: list[list[int]]) -> Step:
-        answer = super().train_step(batch)
-        for tokens in batch:
-            tokens.clear()
-        batch.clear()
-        return answer
-
 
 def test_subject_cannot_disturb_the_reference_or_the_case(case):
     before = case.to_json()
     result = check(Vandal(case.config, case.hyper), case)
     assert result.verdict in (Verdict.PARITY, Verdict.IDENTICAL)
     assert case.to_json() == before
+
+
+@pytest.mark.parametrize("change", [list.clear, list.reverse, lambda batch: batch[0].pop()])
+def test_subject_that_changes_the_documents_is_an_error(case, change):
+    class Changing(Twin):
+        def train_step(self, batch):
+            answer = super().train_step(batch)
+            change(batch)
+            return answer
+
+    before = case.to_json()
+    result = check(Changing(case.config, case.hyper), case)
+    assert result.verdict is Verdict.ERROR
+    assert result.reason == "The subject's train_step changed the documents that it was given, in step 0."
+    assert case.to_json() == before
+
+
+AGAIN = "a second time, from the same state, the subject answers something else"
+
+
+def test_subject_that_loads_only_once_is_told_so(case):
+    class LoadsOnce(Twin):
+        def load(self, state):
+            if not hasattr(self, "state"):
+                super().load(state)
+
+    result = check(LoadsOnce, case, modes=["lock-step"])
+    assert result.verdict is Verdict.DIVERGED
+    assert AGAIN in result.reason
+
+
+def test_subject_that_keeps_its_moments_is_found_out_in_a_single_step(case):
+    class KeepsMoments(Twin):
+        def load(self, state):
+            kept = getattr(self, "state", None)
+            super().load(state)
+            if kept:
+                self.state.m = kept.m
+
+    result = check(KeepsMoments, replace(case, steps=1), modes=["lock-step"])
+    assert result.verdict is Verdict.DIVERGED
+    assert result.reason.startswith("Asked about step 0 " + AGAIN)
+    assert result.modes[0].repeatable is False
+
+
+def test_subject_that_rolls_dice_is_told_so(case):
+    rng = random.Random(0)
+
+    def dropout(grads):
+        return {name: matrix * rng.choice((0.9, 1.1)) for name, matrix in grads.items()}
+
+    result = check(answering(with_field("grads", dropout)), case, modes=["lock-step"])
+    assert result.verdict is Verdict.DIVERGED
+    assert "is all randomness off?" in result.reason
+
+
+def test_answers_that_differ_in_their_last_bits_only_are_noted_and_pass(case):
+    calls = iter(range(100))
+
+    def jitter(loss):
+        return float(np.nextafter(loss, math.inf)) if next(calls) % 2 else loss
+
+    result = check(answering(with_field("loss", jitter)), replace(case, steps=1), modes=["lock-step"])
+    assert result.verdict is Verdict.PARITY
+    assert result.modes[0].repeatable is False
+    assert check(make, case, modes=["lock-step"]).modes[0].repeatable is True
+
+
+def test_subject_that_computes_in_a_narrower_format_than_it_says_is_told_so(case):
+    class Narrow(Twin):
+        def __init__(self, config, hyper):
+            super().__init__(config, hyper, dtype="float32")
+            self.dtype, self.inner = "float64", "float32"
+
+        def load(self, state):
+            self.dtype = "float32"
+            super().load(state)
+            self.dtype = "float64"
+
+    result = check(Narrow, case)
+    assert result.verdict is Verdict.DIVERGED
+    assert 'says so with an attribute dtype = "float32"' in result.reason
+
+
+class ForwardOnly(Twin):
+    """A twin that answers with logits and loss, and updates nothing."""
+
+    def train_step(self, batch: list[list[int]]) -> Step:
+        state = self.state
+        answer = super().train_step(batch)
+        self.state = state
+        return Step(loss=answer.loss, logits=answer.logits)
+
+
+def test_forward_only_subject_gets_a_verdict_on_just_that(case):
+    class Declared(ForwardOnly):
+        forward_only = True
+
+    result = check(Declared, case)
+    assert result.verdict is Verdict.PARITY
+    assert [mode.mode for mode in result.modes] == ["lock-step"]
+    assert result.unchecked == ["grad", "m", "v", "param"]
+    with pytest.raises(UsageError, match="only computes forward"):
+        check(Declared, case, modes=["free-running"])
+    broken = check(lambda config, hyper: Declared(config, replace(hyper), dtype="float32"), case)
+    assert broken.verdict is Verdict.PARITY
+
+
+def test_forward_only_subject_that_does_not_say_so_is_told_how(case):
+    result = check(ForwardOnly, case)
+    assert [mode.verdict for mode in result.modes] == [Verdict.PARITY, Verdict.DIVERGED]
+    assert "says so with an attribute forward_only = True" in result.reason
+
+
+@pytest.mark.parametrize("field", ["loss", "logits", "params"])
+def test_subject_that_exposes_one_quantity_is_judged_on_it_in_both_modes(case, field):
+    def only(step):
+        return Step(**{field: getattr(step, field)})
+
+    result = check(answering(only), case)
+    assert result.verdict is Verdict.PARITY
+    assert [mode.mode for mode in result.modes] == ["lock-step", "free-running"]
+    assert result.unchecked == [q for q in ("logits", "loss", "grad", "m", "v", "param") if q != QUANTITIES[field]]
+
+    def wrong(step):
+        step.loss += 1e-6
+        step.logits = [matrix * 1.0001 for matrix in step.logits]
+        step.params = {name: matrix * 1.0001 for name, matrix in step.params.items()}
+        return only(step)
+
+    assert check(answering(wrong), case).verdict is Verdict.DIVERGED
 
 
 def test_subject_that_answers_with_its_own_state_and_changes_it_later_is_judged_on_what_it_answered(case):
@@ -418,7 +543,8 @@ def test_sites_are_not_left_exposed_by_a_divergence(case):
 
     result = check(Wrong(case.config, case.hyper), case, modes=["lock-step"])
     assert result.verdict is Verdict.DIVERGED
-    assert exposures == [False, True, False]
+    assert exposures[:3] == [False, True, False]
+    assert exposures.count(True) == 1
 
 
 @pytest.mark.parametrize("broken", ["raises", "has other shapes", "has other names"])

@@ -157,7 +157,7 @@ def test_failure_names_the_command_that_repeats_it(tmp_path, monkeypatch):
     with pytest.raises(AssertionError, match=r"^ERROR: .*OSError: no") as caught:
         assert_parity("port.py:broken", Case.from_names(steps=1), modes=["lock-step"])
     command = str(caught.value).rpartition("Repeat with: ")[2]
-    assert re.fullmatch(r"parity replay \.parity/[0-9a-f]{12}\.json port\.py:broken --mode lock-step", command)
+    assert re.fullmatch(r"parity replay \.parity/[0-9a-f]{12}\.json --mode lock-step port\.py:broken", command)
     assert_parity("port.py:make", Case.load(Path(shlex.split(command)[2])), modes=["lock-step"])
 
 

@@ -1,22 +1,16 @@
-"""The command line: `parity check` and `parity replay`."""
+"""The command line."""
 
 import argparse
-import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
-from parity.case import Case, write_whole
+from parity import commands
 from parity.errors import UsageError
-from parity.options import CASE_OPTIONS, CHECK_OPTIONS, MODES, SIZES
+from parity.options import CASE_OPTIONS, CHECK_OPTIONS, GATE_OPTIONS
 from parity.subjects import TWIN
 from reference.data import DataError
-
-if TYPE_CHECKING:
-    from parity.result import Result
 
 EXIT_STATUS = """exit status:
   0  IDENTICAL or PARITY
@@ -51,33 +45,65 @@ def _parser() -> Parser:
         epilog="example:\n  parity check my_port.py:make",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    commands_of = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
-    checking = commands.add_parser(
+    def add(name: str, run: Any, summary: str, description: str, example: str) -> argparse.ArgumentParser:
+        command = commands_of.add_parser(
+            name,
+            help=summary,
+            description=description,
+            epilog=f"example:\n  {example}\n\n{EXIT_STATUS}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=run)
+        return command
+
+    checking = add(
         "check",
-        help="compare a subject with the reference, step by step",
-        description="Compare a subject with the reference: loss, logits, every gradient and Adam's m, v and "
-        "parameters, element by element, in lock-step (the subject is set to the reference's state before every "
-        "step) and free-running (both start equal and run on).",
-        epilog="examples:\n  parity check my_port.py:make --names names.txt --steps 100\n  parity check --steps 5 -- "
-        f"./my_port --verbose\n\n{EXIT_STATUS}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        commands.check,
+        "compare a subject with the reference, step by step",
+        "Compare a subject with the reference: loss, logits, every gradient and Adam's m, v and parameters, element by "
+        "element,\nin lock-step (the subject is set to the reference's state before every step) and free-running (both "
+        "start equal\nand run on).",
+        "parity check my_port.py:make --names names.txt --steps 100\n  parity check --steps 5 -- ./my_port --verbose",
     )
     _add_subject(checking)
     _add_options(checking, CASE_OPTIONS, "the case")
     _add_options(checking, CHECK_OPTIONS, "the check")
     checking.add_argument("--help-protocol", action=HelpProtocol, nargs=0, help="how a COMMAND is spoken to, and exit")
 
-    replaying = commands.add_parser(
+    replaying = add(
         "replay",
-        help="check a stored case again",
-        description="Compare a subject with the reference on a case that a failing check or test stored.",
-        epilog=f"example:\n  parity replay .parity/case.json my_port.py:make\n\n{EXIT_STATUS}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        commands.check,
+        "check a stored case again",
+        "Compare a subject with the reference on a case that a failing check or test stored.",
+        "parity replay .parity/case.json my_port.py:make",
     )
     replaying.add_argument("case", metavar="CASE.json", type=Path, help="the stored case")
     _add_subject(replaying)
     _add_options(replaying, CHECK_OPTIONS, "the check")
+
+    gating = add(
+        "gate",
+        commands.gate,
+        "compare a subject with itself at another git revision",
+        "Say what became of a subject since a git revision: bitwise the same (IDENTICAL), only rounding changed\n"
+        "(PARITY), precision lost, or the function changed (DIVERGED, and where); and how fast a step is now.\n"
+        "What is not committed counts; the base is checked out elsewhere, and the working tree is only read.",
+        "parity gate my_port.py:make --base origin/main --steps 50",
+    )
+    _add_subject(gating)
+    _add_options(gating, CASE_OPTIONS, "the case")
+    _add_options(gating, GATE_OPTIONS, "the gate")
+
+    starting = add(
+        "new-subject",
+        commands.new_subject,
+        "write a commented skeleton of a subject",
+        "Write a Python file to fill in, with what each part takes and gives.",
+        "parity new-subject my_port.py",
+    )
+    starting.add_argument("file", metavar="FILE", type=Path, help="the new file, ending in .py")
     return parser
 
 
@@ -102,11 +128,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
     try:
         arguments = _parsed(sys.argv[1:] if argv is None else argv)
-        if arguments.command == "replay":
-            case, source = Case.load(arguments.case), str(arguments.case)
-        else:
-            case, source = _case(arguments), arguments.names or "embedded names"
-        return _check(arguments, case, source)
+        return arguments.run(arguments)  # type: ignore[no-any-return]
     except (UsageError, DataError) as error:
         print(error, file=sys.stderr)
         return 2
@@ -128,67 +150,3 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
     if command is not None:
         arguments.subject = command
     return arguments
-
-
-def _case(arguments: argparse.Namespace) -> Case:
-    config = {size: getattr(arguments, size) for size in SIZES if getattr(arguments, size) is not None}
-    hyper = {} if arguments.num_steps is None else {"num_steps": arguments.num_steps}
-    return Case.from_names(
-        arguments.names, arguments.preset, arguments.seed, arguments.steps, arguments.batch_size, config, hyper
-    )
-
-
-def _check(arguments: argparse.Namespace, case: Case, source: str) -> int:
-    from parity.checking import check
-    from parity.command import Limits
-    from parity.kernels import compile_timer
-
-    compiled: list[float] = []
-    modes = MODES if arguments.mode == "both" else (arguments.mode,)
-    with _progress(modes, case.steps) as progress, compile_timer(compiled):
-        result = check(
-            arguments.subject,
-            case,
-            modes=modes,
-            sites=arguments.sites,
-            dtype=arguments.dtype,
-            device=arguments.device,
-            false_alarm=arguments.false_alarm,
-            oracle=arguments.oracle,
-            truth=arguments.truth,
-            isolate=arguments.isolate,
-            limits=Limits(arguments.time_limit, int(arguments.memory_limit * 2**30)),
-            progress=progress,
-        )
-    if compiled:
-        print(f"The oracle was compiled in {sum(compiled):.1f} s; the next run finds it on disk.", file=sys.stderr)
-    _report(result, source, arguments.json)
-    return result.verdict.exit_status
-
-
-def _report(result: "Result", source: str, json_file: str | None) -> None:
-    from parity.render import console, rendered
-
-    text = json.dumps(result.to_dict(), indent=1, allow_nan=False) + "\n"
-    if json_file == "-":
-        sys.stdout.write(text)
-    else:
-        console().print(rendered(result, source))
-        if json_file is not None:
-            write_whole(Path(json_file), text)
-    sys.stdout.flush()
-
-
-@contextmanager
-def _progress(modes: Iterable[str], steps: int) -> Iterator[Callable[[str, int], None]]:
-    """A bar for each mode on standard error, if that is a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    from parity.render import console
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    errors = console(stderr=True)
-    with Bars(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bars:
-        tasks = {mode: bars.add_task(mode, total=steps) for mode in modes}
-        yield lambda mode, done: bars.update(tasks[mode], completed=done)

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import IO, Any
 
 import psutil
@@ -37,12 +38,19 @@ class Limits:
 class Command:
     """A factory of subjects out of one process, started when it is first needed, and again after it has failed.
 
-    argv: the command. Only the subject made last has its model in the process; another one that is loaded sends its
-    greeting again.
+    argv: the command, run in a folder (None: the current one) with more on its PYTHONPATH. Only the subject made last
+    has its model in the process; another one that is loaded sends its greeting again.
     """
 
-    def __init__(self, argv: Sequence[str], limits: Limits | None = None) -> None:
-        self.argv, self.limits = list(argv), limits or Limits()
+    def __init__(
+        self,
+        argv: Sequence[str],
+        limits: Limits | None = None,
+        folder: Path | None = None,
+        python_path: Sequence[str] = (),
+    ) -> None:
+        self.argv, self.limits, self.folder = list(argv), limits or Limits(), folder
+        self.python_path = list(python_path)
         self.process: _Process | None = None
         self.current: CommandSubject | None = None
 
@@ -55,7 +63,7 @@ class Command:
     def ask(self, message: dict[str, Any], answer: str, doing: str) -> dict[str, Any]:
         """The answer of the type given; SubjectError for anything else. What has failed is killed."""
         if self.process is None:
-            self.process, self.current = _Process(self.argv), None
+            self.process, self.current = _Process(self.argv, self.folder, self.python_path), None
             self.end = weakref.finalize(self, self.process.end)  # at the latest as Python leaves
         try:
             self.process.send(message)
@@ -96,7 +104,7 @@ class CommandSubject:
             "hyper": asdict(hyper),
             "options": {name: option for name, option in options.items() if option is not None},
         }
-        self.number = 0
+        self.number, self.seconds = 0, 0.0
         ready = self._greet()
         self.dtype = str(ready.get("dtype", "float64"))
         self.forward_only = ready.get("forward_only") is True
@@ -126,7 +134,10 @@ class CommandSubject:
         """Send the documents, and take the step."""
         sites = getattr(self, "expose_sites", False)
         message = {"type": "train_step", "batch": batch, "sites": sites}
-        step = step_of(self._ask(message, "step", f"step {self.number}"))
+        start = time.perf_counter()
+        answer = self._ask(message, "step", f"step {self.number}")
+        self.seconds = float(answer.pop("seconds", time.perf_counter() - start))
+        step = step_of(answer)
         self.number += 1
         return step
 
@@ -160,10 +171,13 @@ def _excerpt(value: Any) -> str:
 class _Process:
     """A running command. Threads of its own read and write, so that nothing it does can block the harness."""
 
-    def __init__(self, argv: list[str]) -> None:
+    def __init__(self, argv: list[str], folder: Path | None, python_path: list[str]) -> None:
+        path = os.pathsep.join(filter(None, [*python_path, os.environ.get("PYTHONPATH")]))
         try:
             self.popen = subprocess.Popen(
                 argv,
+                cwd=folder,
+                env={**os.environ, "PYTHONPATH": path} if path else None,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,

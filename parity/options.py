@@ -16,6 +16,13 @@ def positive(text: str) -> int:
     return int(text)
 
 
+def whole(text: str) -> int:
+    """A whole number of at least 0."""
+    if not text.isdecimal():
+        raise ArgumentTypeError(f"it must be a whole number of at least 0, not {text!r}")
+    return int(text)
+
+
 def amount(text: str) -> float:
     """A number above 0."""
     try:
@@ -92,4 +99,17 @@ CHECK_OPTIONS: dict[str, dict[str, Any]] = {
         "help": "for a subject in a process of its own (default: 8)",
     },
     "--json": {"metavar": "FILE", "help": "write the result as JSON; - is standard output, in place of the table"},
+}
+
+GATE_OPTIONS: dict[str, dict[str, Any]] = {
+    "--base": {"metavar": "REV", "default": "HEAD", "help": "git revision to compare with (default: HEAD)"},
+    "--rounds": {"metavar": "N", "type": whole, "default": 30, "help": "timed pairs of steps, 0: none (default: 30)"},
+    "--markdown": {
+        "metavar": "FILE",
+        "help": "append a summary to FILE (default: $GITHUB_STEP_SUMMARY, where GitHub Actions sets it)",
+    },
+    **{
+        flag: CHECK_OPTIONS[flag]
+        for flag in ("--dtype", "--device", "--false-alarm", "--time-limit", "--memory-limit", "--json")
+    },
 }

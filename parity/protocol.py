@@ -43,7 +43,8 @@ shown where the subject fails. Both sides flush after every line. When standard 
      {"type": "step", "loss": 3.3, "logits": [[[...], ...]], "grads": {"wte": [[...], ...], ...},
       "params": {...}, "m": {...}, "v": {...}}
    logits: one matrix of n = min(block_size, len(tokens) - 1) rows for each document. params, m and v as they are
-   after the update. "sites" and "site_grads" are asked for with "sites": true; see help(parity.Step).
+   after the update. "seconds" may say how long the step took, which `parity gate` compares. "sites" and "site_grads"
+   are asked for with "sites": true; see help(parity.Step).
 
 4. Asked only of a subject whose greeting lists the method:
      {"type": "decode", "tokens": [26, 4, 12]}          logits computed one token at a time with a key/value cache
@@ -73,7 +74,8 @@ def encoded(message: dict[str, Any]) -> bytes:
 
 def decoded(line: bytes) -> Any:
     """What stands in a line, NaN and infinities as floats. Raises ValueError where it is not JSON."""
-    message = json.loads(line)
+    # An int has no negative zero, and a C program prints one as -0.
+    message = json.loads(line, parse_int=lambda digits: -0.0 if digits == "-0" else int(digits))
     # Nearly no line has one of them, and a walk through all numbers takes longer than the rest.
     return _as_floats(message) if b"null" in line or b'Infinity"' in line or b'"NaN"' in line else message
 

@@ -2,6 +2,8 @@
 
 import os
 import sys
+import time
+from pathlib import Path
 from typing import IO, Any
 
 from parity.compare import as_array
@@ -10,6 +12,8 @@ from parity.protocol import PROTOCOL, decoded, encoded, step_message
 from parity.subjects import guarded, make_subject, subject_dtype, train_step
 from reference.config import Config, Hyper, State
 
+HOME = Path(__file__).resolve().parents[1]
+INSTALLED = {"site-packages", "dist-packages"}
 METHODS = ("decode", "sample")
 """What a subject may have beyond load and train_step."""
 
@@ -17,8 +21,8 @@ METHODS = ("decode", "sample")
 class Server:
     """The subjects of one factory, message by message."""
 
-    def __init__(self, factory: str) -> None:
-        self.factory = factory
+    def __init__(self, factory: str, moved: tuple[Path, Path] | None = None) -> None:
+        self.factory, self.moved = factory, moved
         self.subject: Any = None
         self.number = 0
 
@@ -53,9 +57,13 @@ class Server:
         """One step; the input must come out of it as it went in."""
         if hasattr(self.subject, "expose_sites"):
             self.subject.expose_sites = sites
+        start = time.perf_counter()
         step = train_step(self.subject, batch, f"step {self.number}")
+        _synchronize()
+        seconds = time.perf_counter() - start
         self.number += 1
-        return step_message(step)
+        self.require_files_of_its_own()
+        return {**step_message(step), "seconds": seconds}
 
     def on_decode(self, tokens: list[int]) -> dict[str, Any]:
         """The logits of single steps."""
@@ -67,10 +75,47 @@ class Server:
         documents = guarded("sample", lambda: self.subject.sample(**options))
         return {"type": "samples", "documents": [[int(token) for token in document] for document in documents]}
 
+    def on_files(self) -> dict[str, Any]:
+        """The files of all modules but the harness's own; the gate asks for them."""
+        harness = str(Path(__file__).parent)
+        return {"type": "files", "files": sorted(file for file in _files() if not file.startswith(harness))}
 
-def serve(factory: str, lines: IO[bytes], answers: IO[bytes]) -> None:
+    def require_files_of_its_own(self) -> None:
+        """UsageError where a subject that stands in another folder has loaded a file from the original place."""
+        if self.moved is None:
+            return
+        root, folder = self.moved
+        for file in sorted(_files()):
+            path = Path(file).resolve()
+            theirs = path.is_relative_to(root) and not path.is_relative_to(folder)
+            if theirs and not INSTALLED & set(path.parts) and HOME not in path.parents:
+                raise UsageError(
+                    f"The other revision's subject loads {path.relative_to(root)} from the working tree, as an "
+                    "installed package may. Name the subject by its file, and let it import its neighbours from there."
+                )
+
+
+def _files() -> set[str]:
+    return {file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
+
+
+def _synchronize() -> None:
+    """Wait for what an accelerator still computes: it belongs to the step."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def _move_search_path(root: Path, folder: Path) -> None:
+    """Look for the repository's own modules in the other folder."""
+    for i, entry in enumerate(sys.path):
+        path = Path(entry).resolve()
+        if path.is_relative_to(root) and not INSTALLED & set(path.parts) and path != HOME:
+            sys.path[i] = str(folder / path.relative_to(root))
+
+
+def serve(server: Server, lines: IO[bytes], answers: IO[bytes]) -> None:
     """Answer line by line until there are no more."""
-    server = Server(factory)
     for line in lines:
         try:
             answer = encoded(server.answer(decoded(line)))
@@ -84,7 +129,11 @@ def main() -> None:
     """Serve on standard input and output, which the subject itself must not write to."""
     private = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    serve(sys.argv[1], sys.stdin.buffer, private)
+    factory, *moved = sys.argv[1:]
+    root, folder = (Path(path).resolve() for path in moved) if moved else (None, None)
+    if root is not None and folder is not None:
+        _move_search_path(root, folder)
+    serve(Server(factory, (root, folder) if root and folder else None), sys.stdin.buffer, private)
 
 
 if __name__ == "__main__":

@@ -75,7 +75,7 @@ def find_factory(named: Named, isolate: bool = False, limits: "Limits | None" = 
 
     isolate: run it in a process of its own, within the limits, as every command is.
     """
-    words = _words(named)
+    words = command_words(named)
     if isolate and words is None:
         if not isinstance(named, str):
             raise UsageError("Only a subject with a name, such as path/to/file.py:make, can have a process of its own.")
@@ -90,7 +90,7 @@ def find_factory(named: Named, isolate: bool = False, limits: "Limits | None" = 
 
 def subject_name(named: Any) -> str:
     """What a factory, an instance or a command is called in a result: its name on the command line, if it has one."""
-    words = _words(named)
+    words = command_words(named)
     if words is not None:
         return f"-- {shlex.join(words)}"
     if isinstance(named, str):
@@ -101,11 +101,11 @@ def subject_name(named: Any) -> str:
 
 def is_command(named: Named) -> bool:
     """Whether a subject so named runs in a process of its own anyway."""
-    return _words(named) is not None
+    return command_words(named) is not None
 
 
-def _words(named: Any) -> list[str] | None:
-    """Of a command, its words."""
+def command_words(named: Any) -> list[str] | None:
+    """Of a command, its words; None for every other subject."""
     if isinstance(named, str) and named.startswith("-- "):
         try:
             named = shlex.split(named[3:])

@@ -3,8 +3,10 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -341,3 +343,49 @@ def test_reader_who_leaves_early_causes_no_traceback(tmp_path):
     )
     assert "Traceback" not in done.stderr
     assert done.stderr == ""
+
+
+def test_new_subject_is_a_skeleton_that_says_what_is_missing(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new-subject", "port.py"]) == 0
+    assert capsys.readouterr().out.endswith("then run: parity check port.py:make\n")
+    text = Path("port.py").read_text(encoding="utf-8")
+    assert "`parity check port.py:make`" in text
+    assert text.count("TODO") == 4
+    assert main(["check", "port.py:make", "--steps", "1"]) == 1
+    assert "NotImplementedError: train_step is still to be written (port.py, line " in capsys.readouterr().out
+
+
+def test_new_subject_overwrites_nothing(tmp_path, capsys):
+    file = tmp_path / "port.py"
+    file.write_text("mine", encoding="utf-8")
+    assert main(["new-subject", str(file)]) == 2
+    assert capsys.readouterr().err == f"{file} exists already, and is left as it is.\n"
+    assert file.read_text(encoding="utf-8") == "mine"
+    assert main(["new-subject", str(tmp_path / "port.js")]) == 2
+    assert "--help-protocol" in capsys.readouterr().err
+    assert main(["new-subject", str(tmp_path / "nowhere" / "port.py")]) == 2
+    assert "cannot be written: No such file or directory." in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not (shutil.which("bash") and shutil.which("git")), reason="bash or git is not installed")
+@pytest.mark.parametrize(
+    ("subject", "words"), [("a b.py:make", ["a b.py:make"]), ("-- ./port --fast", ["--", "./port", "--fast"])]
+)
+def test_reusable_action_passes_subject_and_arguments_on(tmp_path, subject, words):
+    action = (ROOT / ".github" / "actions" / "gate" / "action.yml").read_text(encoding="utf-8")
+    script = textwrap.dedent(action.rpartition("run: |\n")[2])
+    fake = tmp_path / "parity"
+    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > called\necho \'{"verdict": "PARITY"}\' > parity.json\nexit 1\n')
+    fake.chmod(0o755)
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    for arguments in (["init", "--quiet"], [*identity, "commit", "--quiet", "--allow-empty", "-m", "Start"]):
+        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
+    path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
+    environment = {"RUNNER_TEMP": str(tmp_path), "GITHUB_OUTPUT": "out", "BASE": "HEAD", "ARGUMENTS": "--steps 5"}
+    environment |= {"SUBJECT": subject, "PATH": path}
+    done = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env={**os.environ, **environment}, check=False)
+    assert done.returncode == 1
+    called = (tmp_path / "called").read_text(encoding="utf-8").splitlines()
+    assert called == ["gate", "--base", "HEAD", "--json", f"{tmp_path}/parity.json", "--steps", "5", *words]
+    assert "verdict=PARITY" in (tmp_path / "out").read_text(encoding="utf-8")

@@ -283,6 +283,10 @@ def test_numbers_survive_the_protocol_bit_for_bit(value):
     assert float(back).hex() == value.hex()
 
 
+def test_minus_zero_without_a_point_keeps_its_sign():
+    assert str(decoded(b'{"loss": -0, "logits": [0, -0]}')) == "{'loss': -0.0, 'logits': [0, -0.0]}"
+
+
 def test_nan_survives_the_protocol():
     line = encoded({"loss": float("nan"), "message": "null"})
     assert json.loads(line)["loss"] is None

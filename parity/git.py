@@ -1,0 +1,76 @@
+"""Another revision of a repository in a folder of its own; the working tree is only read."""
+
+import re
+import subprocess
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from parity.errors import UsageError
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """What git prints; UsageError with its last line where it fails or is missing."""
+    # No hooks: they belong to somebody's daily work, and may do anything.
+    command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false", "-C", str(folder), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    except FileNotFoundError:
+        raise UsageError("git is not installed, and a gate compares two revisions of a git repository.") from None
+    if done.returncode:
+        said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise UsageError(f"git {arguments[0]} failed: {said}")
+    return done.stdout
+
+
+@dataclass(frozen=True)
+class Revision:
+    """A commit of the repository at the folder root; folder: where it is checked out, if it is."""
+
+    root: Path
+    commit: str
+    folder: Path
+
+
+def working_tree(folder: Path) -> tuple[Path, str]:
+    """The root of the repository that a folder is in, and what its working tree is called."""
+    try:
+        root = Path(git(folder, "rev-parse", "--show-toplevel").strip())
+    except UsageError as error:
+        if "not a git repository" in str(error):
+            raise UsageError(f"{folder} is not in a git repository; a gate compares two revisions of one.") from None
+        raise
+    head = git(root, "rev-parse", "--short", "--verify", "HEAD").strip()
+    changed = git(root, "--no-optional-locks", "status", "--porcelain").strip()
+    return root, f"{head} with uncommitted changes" if changed else head
+
+
+@contextmanager
+def checked_out(root: Path, revision: str) -> Iterator[Revision]:
+    """A revision in a temporary worktree, which is removed again; UsageError where there is no such revision."""
+    try:
+        commit = git(root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{revision}^{{commit}}").strip()
+    except UsageError:
+        raise UsageError(f"There is no revision {revision!r} in {root.name}; has it been fetched?") from None
+    with tempfile.TemporaryDirectory(prefix="parity-gate-") as above:
+        folder = Path(above).resolve() / root.name
+        git(root, "worktree", "add", "--detach", "--quiet", str(folder), commit)
+        try:
+            yield Revision(root, commit[:7], folder)
+        finally:
+            git(root, "worktree", "remove", "--force", str(folder))
+
+
+def changed_lines(root: Path, commit: str) -> dict[str, int]:
+    """By file (as git names it), the first line of the working tree that is not that of a commit."""
+    lines: dict[str, int] = {}
+    file = ""
+    for line in git(root, "diff", "--unified=0", "--no-color", "--no-ext-diff", "--dst-prefix=b/", commit).splitlines():
+        if line.startswith("+++ "):
+            file = "" if line == "+++ /dev/null" else line[6:].rstrip("\t")
+        elif file and (found := re.match(r"@@ -\S+ \+(\d+)", line)):
+            lines.setdefault(file, max(1, int(found[1])))
+    untracked = git(root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
+    return {**lines, **{name: 1 for name in untracked if name}}

@@ -1,0 +1,276 @@
+"""The gate on prepared refactors in a repository of its own: neutral, reordering, wrong, and less precise."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from parity import Case, Verdict
+from parity.cli import main
+from parity.errors import UsageError
+from parity.gate import gate
+from parity.git import changed_lines, checked_out
+from parity.render_gate import annotations, markdown
+
+pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+
+MODEL = (Path(__file__).parent / "examples" / "numpy_port.py").read_text(encoding="utf-8")
+PORT = "from model import make\n"
+NEUTRAL = ("return x @ w.T", "product = x @ w.T\n    return product")
+REORDERING = ("return x @ w.T", "return x[..., 1::2] @ w[:, 1::2].T + x[..., ::2] @ w[:, ::2].T")
+WRONG = ("scores = q @ k.swapaxes(1, 2) / config.head_dim**0.5", "scores = q @ k.swapaxes(1, 2)")
+WRONG_LINE = next(number for number, line in enumerate(MODEL.splitlines(), 1) if WRONG[0] in line)
+UNSTABLE = ("keepdims=True) + 1e-5)", "keepdims=True) + 1e5 - 1e5 + 1e-5)")
+FLOAT32 = ('make(config: Config, hyper: Hyper, dtype: str = "float64")', 'make(config, hyper, dtype: str = "float32")')
+SILENT = ("return Step(loss, all_logits, grads,", "return Step(loss, all_logits, None,")
+BROKEN = ("return x @ w.T", "return x @ y.T")
+
+
+def git(*arguments: str) -> str:
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    done = subprocess.run(["git", *identity, *arguments], capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def refactor(*edits: tuple[str, str], file: str = "model.py") -> None:
+    text = Path(file).read_text(encoding="utf-8")
+    for old, new in edits:
+        assert text.count(old) == 1
+        text = text.replace(old, new)
+    Path(file).write_text(text, encoding="utf-8")
+
+
+@pytest.fixture
+def repository(tmp_path, monkeypatch):
+    """A repository with a commit of a subject, port.py, whose work is done in model.py; the current folder."""
+    for name in [name for name in os.environ if name.startswith("GIT")]:
+        monkeypatch.delenv(name)
+    folder = tmp_path / "project"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    git("init", "--quiet", "--initial-branch=main")
+    Path("model.py").write_text(MODEL, encoding="utf-8")
+    Path("port.py").write_text(PORT, encoding="utf-8")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "Start")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    return Case.from_names(steps=2, config={"n_embd": 8, "n_head": 2, "block_size": 8})
+
+
+def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
+    """Every file of the working tree with its content and time, and the state that git sees."""
+    files = [path for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts]
+    files = [path for path in files if "__pycache__" not in path.parts]
+    found = {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
+    found["git"] = ((git("status", "--porcelain") + git("worktree", "list") + git("branch", "-a")).encode(), 0)
+    return found
+
+
+def test_neutral_refactor_is_bitwise_the_same(repository, case):
+    refactor(NEUTRAL)
+    before = snapshot(repository)
+    result = gate("port.py:make", case=case, rounds=4)
+    assert result.verdict is Verdict.IDENTICAL
+    assert result.change == "bitwise the same"
+    assert result.base is None
+    assert all(row.compared and not row.different for row in result.changed)
+    assert result.files == {"model.py": result.files["model.py"]}
+    assert result.speed is not None
+    assert 0 < result.speed.low <= result.speed.ratio <= result.speed.high
+    assert annotations(result) == []
+    assert snapshot(repository) == before
+
+
+def test_reordering_refactor_changes_only_rounding(repository, case):
+    refactor(REORDERING)
+    git("commit", "--quiet", "-am", "Reorder")
+    result = gate("port.py:make", "HEAD~1", case, rounds=0)
+    assert result.verdict is Verdict.PARITY
+    assert result.change == "only rounding changed"
+    assert "Both agree with the reference." in result.reason
+    assert any(row.different for row in result.changed)
+    assert not any(row.outside for row in result.changed)
+    assert result.head.verdict is result.base.verdict is Verdict.PARITY
+    assert result.speed is None
+
+
+def test_wrong_refactor_is_placed_in_its_file(repository, case):
+    refactor(WRONG)
+    result = gate("port.py:make", "main", case, rounds=0)
+    assert result.verdict is Verdict.DIVERGED
+    assert result.change == "the function changed"
+    assert result.reason.startswith("First at head against base, step 0: logits document 0[1,")
+    assert result.reason.endswith("Base agrees with the reference.")
+    assert result.files == {"model.py": WRONG_LINE}
+    (annotation,) = annotations(result)
+    assert annotation.startswith(f"::error file=model.py,line={WRONG_LINE},title=parity gate::DIVERGED: the function")
+    assert "### DIVERGED: the function changed" in markdown(result)
+
+
+@pytest.mark.parametrize("edit", [UNSTABLE, FLOAT32])
+def test_refactor_that_loses_precision_is_told_apart_from_a_wrong_one(repository, case, edit):
+    refactor(edit)
+    result = gate("port.py:make", case=case, rounds=0)
+    assert result.verdict is Verdict.PRECISION_LOSS
+    assert result.change == "precision lost"
+    if edit is FLOAT32:
+        assert result.reason == "It computes in float32, and did so in float64 at base."
+
+
+def test_mended_subject_has_changed_its_function(repository, case):
+    refactor(WRONG)
+    git("commit", "--quiet", "-am", "Break")
+    refactor((WRONG[1], WRONG[0]))
+    result = gate("port.py:make", case=case, rounds=0)
+    assert result.verdict is Verdict.DIVERGED
+    assert result.reason.startswith("Base differs from the reference, and head agrees with it. Base: step 0: logits")
+
+
+@pytest.mark.parametrize(("edit", "verdict"), [(NEUTRAL, "IDENTICAL"), (REORDERING, "PARITY")])
+def test_subject_that_is_no_microgpt_can_still_be_refactored(repository, case, edit, verdict):
+    refactor(WRONG)
+    git("commit", "--quiet", "-am", "Have it my way")
+    refactor(edit)
+    result = gate("port.py:make", case=case, rounds=0)
+    assert result.verdict.value == verdict
+    assert "reference" in result.reason
+
+
+def test_subject_that_exposes_less_than_before_decides_nothing(repository, case):
+    refactor(SILENT)
+    result = gate("port.py:make", case=case, rounds=0)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.reason == "The subject no longer exposes grad, which it did at base."
+
+
+def test_broken_head_is_an_error_and_broken_base_decides_nothing(repository, case):
+    refactor(BROKEN)
+    result = gate("port.py:make", case=case, rounds=0)
+    assert result.verdict is Verdict.ERROR
+    assert "NameError" in result.reason
+    assert "model.py" in result.files
+    git("commit", "--quiet", "-am", "Break")
+    refactor((BROKEN[1], BROKEN[0]))
+    result = gate("port.py:make", case=case, rounds=0)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.reason.startswith("At base: The subject raised NameError")
+    (annotation,) = annotations(result)
+    assert annotation.startswith("::warning file=model.py,")
+
+
+def test_subject_in_a_subfolder_and_as_a_module_is_found_at_base(repository, case, monkeypatch):
+    Path("src/pkg").mkdir(parents=True)
+    for name in ("model.py", "port.py"):
+        git("mv", name, f"src/pkg/{name}")
+    refactor(("from model", "from pkg.model"), file="src/pkg/port.py")
+    git("commit", "--quiet", "-am", "Move")
+    refactor(WRONG, file="src/pkg/model.py")
+    monkeypatch.chdir("src")
+    result = gate("pkg.port:make", case=case, rounds=0)
+    assert result.verdict is Verdict.DIVERGED
+    assert result.files == {"src/pkg/model.py": WRONG_LINE}
+
+
+def test_base_that_loads_the_working_tree_as_an_editable_install_does_is_refused(repository, case):
+    hook = f"""
+import importlib.util, sys
+spec = importlib.util.spec_from_file_location("model", {str(repository / "model.py")!r})
+sys.modules["model"] = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(sys.modules["model"])
+"""
+    Path("port.py").write_text(hook + PORT, encoding="utf-8")
+    git("commit", "--quiet", "-am", "Hook")
+    refactor(WRONG)
+    with pytest.raises(UsageError, match=r"The other revision's subject loads model\.py from the working tree"):
+        gate("port.py:make", case=case, rounds=0)
+
+
+def test_search_path_into_the_working_tree_is_moved(repository, case, monkeypatch):
+    Path("src").mkdir()
+    git("mv", "model.py", "src/model.py")
+    git("commit", "--quiet", "-am", "Move")
+    refactor(WRONG, file="src/model.py")
+    monkeypatch.setenv("PYTHONPATH", str(repository / "src"))
+    assert gate("port.py:make", case=case, rounds=0).verdict is Verdict.DIVERGED
+
+
+def test_command_is_run_in_both_folders(repository, case):
+    refactor(REORDERING)
+    result = gate([sys.executable, "-m", "parity.serve", "port.py:make"], case=case, rounds=2)
+    assert result.verdict is Verdict.PARITY
+    assert result.speed.pairs == 2
+
+
+def test_bad_usage_is_a_sentence(repository, case, tmp_path, monkeypatch):
+    with pytest.raises(UsageError, match=r"^There is no revision 'nonesuch' in project; has it been fetched\?$"):
+        gate("port.py:make", "nonesuch", case)
+    with pytest.raises(UsageError, match=r"^There is no revision '--help' in project"):
+        gate("port.py:make", "--help", case)
+    Path("new.py").write_text(PORT, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"^At HEAD: There is no file new\.py\.$"):
+        gate("new.py:make", case=case)
+    with pytest.raises(UsageError, match=r"^There is no file gone\.py\.$"):
+        gate("gone.py:make", case=case)
+    with pytest.raises(UsageError, match="needs a subject with a name"):
+        gate(lambda config, hyper: None, case=case)
+    assert len(git("worktree", "list").splitlines()) == 1
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="is not in a git repository"):
+        gate("port.py:make", case=case)
+
+
+def test_worktree_is_removed_whatever_happens(repository):
+    def interrupted() -> None:
+        with checked_out(repository, "HEAD") as revision:
+            folders.append(revision.folder)
+            assert (revision.folder / "model.py").read_text(encoding="utf-8") == MODEL
+            raise KeyboardInterrupt
+
+    folders: list[Path] = []
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert not folders[0].exists()
+    assert len(git("worktree", "list").splitlines()) == 1
+
+
+def test_changed_lines_are_those_of_the_working_tree(repository):
+    refactor(WRONG)
+    git("add", ".")
+    Path("port.py").unlink()
+    Path("new ü.py").write_text("1\n", encoding="utf-8")
+    assert changed_lines(repository, "HEAD") == {"model.py": WRONG_LINE, "new ü.py": 1}
+
+
+def test_command_line_serves_a_pull_request(repository, monkeypatch, capsys):
+    refactor(WRONG)
+    summary = repository.parent / "summary.md"
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(summary))
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    arguments = ["gate", "port.py:make", "--steps", "1", "--n-embd", "8", "--rounds", "2"]
+    assert main([*arguments, "--json", "../gate.json"]) == 1
+    printed = capsys.readouterr().out
+    assert "DIVERGED: the function changed. First at head against base, step 0: logits" in " ".join(printed.split())
+    assert f"::error file=model.py,line={WRONG_LINE}," in printed
+    assert "speed: a step at head takes " in printed
+    assert summary.read_text(encoding="utf-8").startswith("### DIVERGED: the function changed\n")
+    data = json.loads(Path("../gate.json").read_text(encoding="utf-8"))
+    assert (data["verdict"], data["change"]) == ("DIVERGED", "the function changed")
+    assert data["head"]["verdict"] == "DIVERGED"
+    assert data["first"]["quantity"] == "logits"
+    assert data["speed"]["pairs"] == 2
+    assert main([*arguments, "--json", "-", "--markdown", "../other.md"]) == 1
+    assert json.loads(capsys.readouterr().out)["files"] == {"model.py": WRONG_LINE}
+    assert Path("../other.md").is_file()
+
+
+def test_command_line_reports_bad_usage(repository, capsys):
+    assert main(["gate", "port.py:make", "--base", "v1"]) == 2
+    assert capsys.readouterr().err == "There is no revision 'v1' in project; has it been fetched?\n"

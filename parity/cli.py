@@ -96,6 +96,28 @@ def _parser() -> Parser:
     _add_options(gating, CASE_OPTIONS, "the case")
     _add_options(gating, GATE_OPTIONS, "the gate")
 
+    writing = add(
+        "vectors",
+        commands.vectors,
+        "write conformance vectors, for ports that run no Python",
+        "Write cases as JSON: config, weights, documents, what is expected of every step with its allowed deviation,\n"
+        "and negative vectors, which a correct port must not match, with the mistakes that they stand for.",
+        "parity vectors conformance --dtype float32",
+    )
+    writing.add_argument("folder", metavar="DIR", type=Path, help="a new or empty folder, or one written before")
+    _add_options(writing, {"--dtype": CHECK_OPTIONS["--dtype"]}, "the port")
+
+    verifying = add(
+        "verify",
+        commands.verify,
+        "judge recorded answers by conformance vectors",
+        "Judge what a port answered to the vectors in DIR, as `parity check` would; DIR/README.md says what to record.",
+        "parity verify conformance RESULTS.json",
+    )
+    verifying.add_argument("folder", metavar="DIR", type=Path, help="what `parity vectors` wrote")
+    verifying.add_argument("results", metavar="RESULTS.json", type=Path, help="the port's answers")
+    _add_options(verifying, {"--json": CHECK_OPTIONS["--json"]}, "the result")
+
     starting = add(
         "new-subject",
         commands.new_subject,

@@ -77,6 +77,26 @@ def gate(arguments: argparse.Namespace) -> int:
     return result.verdict.exit_status
 
 
+def vectors(arguments: argparse.Namespace) -> int:
+    """`parity vectors`."""
+    from parity.vectors.cases import write_vectors
+
+    dtype = arguments.dtype or "float64"
+    *cases, readme = write_vectors(arguments.folder, dtype)
+    print(f"Wrote {len(cases)} cases in {dtype}; {readme} says what to do with them.")
+    return 0
+
+
+def verify(arguments: argparse.Namespace) -> int:
+    """`parity verify`."""
+    from parity.vectors.render import rendered
+    from parity.vectors.verify import verify
+
+    found = verify(arguments.folder, arguments.results)
+    _report(found.to_dict(), rendered(found), arguments.json)
+    return found.verdict.exit_status
+
+
 def new_subject(arguments: argparse.Namespace) -> int:
     """`parity new-subject`."""
     file: Path = arguments.file

@@ -389,3 +389,22 @@ def test_reusable_action_passes_subject_and_arguments_on(tmp_path, subject, word
     called = (tmp_path / "called").read_text(encoding="utf-8").splitlines()
     assert called == ["gate", "--base", "HEAD", "--json", f"{tmp_path}/parity.json", "--steps", "5", *words]
     assert "verdict=PARITY" in (tmp_path / "out").read_text(encoding="utf-8")
+
+
+def test_vectors_are_written_and_answers_to_them_judged(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["vectors", "conformance"]) == 0
+    assert capsys.readouterr().out == ("Wrote 6 cases in float64; conformance/README.md says what to do with them.\n")
+    vector = json.loads(Path("conformance/small.json").read_text(encoding="utf-8"))
+    Path("right.json").write_text(json.dumps({"small": [{"loss": step["loss"]} for step in vector["expected"]]}))
+    assert main(["verify", "conformance", "right.json"]) == 3
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "small IDENTICAL" in printed
+    assert "INCONCLUSIVE" in printed
+    (mistake,) = [entry for entry in vector["mistakes"] if entry["name"] == "gelu"]
+    Path("wrong.json").write_text(json.dumps({"small": [{"loss": step["loss"]} for step in mistake["values"]]}))
+    assert main(["verify", "conformance", "wrong.json", "--json", "-"]) == 1
+    assert json.loads(capsys.readouterr().out)["mistakes"] == ["gelu"]
+    assert main(["verify", "nowhere", "wrong.json"]) == 2
+    assert main(["vectors", "conformance", "--dtype", "bfloat16"]) == 2
+    assert "bfloat16" in capsys.readouterr().err

@@ -1,0 +1,252 @@
+"""Writing conformance vectors: the cases, weights for which rounding decides nothing, and what mistakes would give."""
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from parity.case import Case, write_whole
+from parity.checking import check
+from parity.compare import FIELDS
+from parity.errors import UsageError
+from parity.formats import FORMATS, Format
+from parity.mutants import MUTANTS, Mutant
+from parity.noisy import NoisyMutant, each
+from parity.oracle import Floor, make_oracle
+from parity.subjects import Reference
+from parity.vectors.format import DTYPES, Mistake, Vector, format_of
+from parity.vectors.readme import TITLE, readme
+from parity.verdict import FALSE_ALARM
+from reference.config import Config, Hyper, State, Step
+
+SEEDS = 200
+"""Weights that are tried for a case; the first ones will nearly always do."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A case before its weights are drawn: documents without BOS, and the step that it starts from.
+
+    mistakes: names of the mutants whose answers it holds; None for all that show in it.
+    """
+
+    name: str
+    exercises: str
+    config: Config
+    hyper: Hyper
+    documents: tuple[tuple[int, ...], ...]
+    mistakes: tuple[str, ...] | None
+    batch_size: int = 1
+    start: int = 0
+
+    def drawn(self, seed: int) -> Case:
+        """The case with weights (and moments, in mid-training) that are short numbers, exact in every format."""
+        rng, bos = random.Random(seed), self.config.vocab_size - 1
+
+        def matrices(scale: float, bits: int) -> dict[str, Any]:
+            return {
+                name: [[round(rng.gauss(0, scale) * 2**bits) / 2**bits for _ in range(columns)] for _ in range(rows)]
+                for name, (rows, columns) in self.config.shapes().items()
+            }
+
+        params, m, spread = matrices(self.config.init_std, 10), matrices(0.02, 12), matrices(0.02, 12)
+        # No mean of squares is below the square of the mean.
+        v = {name: [[a * a + b * b for a, b in zip(*rows)] for rows in zip(m[name], spread[name])] for name in m}
+        if not self.start:
+            m, v = each(lambda x: 0.0, m), each(lambda x: 0.0, v)
+        documents = [[bos, *tokens, bos] for tokens in self.documents]
+        steps = len(documents) // self.batch_size
+        return Case(self.config, self.hyper, State(params, m, v, self.start), documents, self.batch_size, steps)
+
+
+PLANS = (
+    Plan(
+        "small",
+        "one layer, two heads, a repeated token, a token that never occurs (its gradients are exactly 0)",
+        Config(n_embd=4, n_head=2, block_size=5, vocab_size=6, init_std=0.3),
+        Hyper(num_steps=50),
+        ((0, 1, 1, 2), (3, 0, 3), (2, 1, 0)),
+        mistakes=None,
+    ),
+    Plan(
+        "batch",
+        "batches of three documents, some of them empty, of one token, or longer than the block",
+        Config(n_embd=6, n_head=3, block_size=4, vocab_size=6, init_std=0.3),
+        Hyper(num_steps=50),
+        ((0, 0, 1), (), (2, 1, 3, 0, 4, 2), (4,), (1, 3, 3, 2, 1), (0, 2)),
+        ("loss_summed_over_batch", "loss_mean_over_tokens", "last_block", "repeated_token_overwritten"),
+        batch_size=3,
+    ),
+    Plan(
+        "squared",
+        "the square of ReLU, the cosine schedule, other betas",
+        Config(n_embd=4, n_head=2, block_size=4, vocab_size=5, init_std=0.4, activation="relu2"),
+        Hyper(beta1=0.9, beta2=0.95, num_steps=10, lr_schedule="cosine"),
+        ((0, 2, 2), (1, 3), (3, 0, 1, 1)),
+        ("activation_confused", "gelu", "rate_one_step_ahead", "rate_constant"),
+    ),
+    Plan(
+        "resumed",
+        "a start in mid-training, at step 7 with moments other than 0",
+        Config(n_embd=4, n_head=2, block_size=4, vocab_size=5, init_std=0.3),
+        Hyper(num_steps=12),
+        ((3, 1, 0), (2, 2), (0, 1, 2)),
+        ("no_bias_correction", "correction_one_step_ahead", "m_with_beta2", "rate_one_step_ahead"),
+        start=7,
+    ),
+    Plan(
+        "thin-heads",
+        "as many heads as embedding dimensions: their size is 1",
+        Config(n_embd=4, n_head=4, block_size=3, vocab_size=5, init_std=0.4),
+        Hyper(num_steps=50),
+        ((1, 0, 2, 3, 1), (2, 1)),
+        ("scores_scaled_by_n_embd", "current_position_hidden", "last_block"),
+    ),
+    Plan(
+        "layers",
+        "two layers, four heads, documents longer than the block",
+        Config(n_layer=2, n_embd=8, n_head=4, block_size=4, vocab_size=5, init_std=0.2),
+        Hyper(num_steps=50),
+        ((1, 0, 2, 2, 3, 1), (0, 3, 3, 1)),
+        ("scores_not_scaled", "wq_transposed", "heads_interleaved", "residual_after_norm"),
+    ),
+)
+
+
+def _mapped(function: Any, step: Step) -> Step:
+    return Step(**{name: each(function, value) for name, value in vars(step).items() if value is not None})
+
+
+def write_vectors(
+    folder: Path, dtype: str = "float64", progress: Callable[[int], None] = lambda cases: None
+) -> list[Path]:
+    """Write all cases and a README.md that explains them into a folder; the paths.
+
+    The same bytes at every run on one machine. progress(cases done) is called after every case. Raises UsageError for
+    a dtype that has none, for a folder that holds anything else, and where a mistake would be seen in no case; nothing
+    is written then.
+    """
+    if dtype not in DTYPES:
+        raise UsageError(
+            f"There are vectors for {' and '.join(DTYPES)}, not for {dtype}, in which rounding alone decides ReLUs in "
+            "every case; there, `parity check` tells the two sides of a ReLU apart."
+        )
+    old = _own_files(folder)
+    vectors = make_vectors(dtype, PLANS, progress)
+    texts = {f"{vector.name}.json": vector.to_json() for vector in vectors}
+    texts["README.md"] = readme(vectors)
+    for path in old:
+        if path.name not in texts:
+            path.unlink()
+    for name, text in texts.items():
+        write_whole(folder / name, text)
+    return [folder / name for name in texts]
+
+
+def _own_files(folder: Path) -> list[Path]:
+    """The files of an earlier run; UsageError where there is anything else."""
+    if not folder.exists():
+        return []
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder.")
+    for path in sorted(folder.iterdir()):
+        own = path.is_file() and (
+            format_of(path) is not None
+            if path.suffix == ".json"
+            else path.name == "README.md" and path.read_bytes().startswith(TITLE.encode())
+        )
+        if not own:
+            raise UsageError(
+                f"{folder} holds {path.name}, which is no conformance vector; name an empty or new folder."
+            )
+    return sorted(folder.iterdir())
+
+
+def make_vectors(
+    dtype: str, plans: Sequence[Plan] = PLANS, progress: Callable[[int], None] = lambda cases: None
+) -> list[Vector]:
+    """All cases in a number format. Raises UsageError where a mistake would be seen in none of them."""
+    vectors = []
+    for plan in plans:
+        vector = _without_mistakes(plan, dtype, [plan.name for plan in plans])
+        for mutant in MUTANTS.values() if plan.mistakes is None else [MUTANTS[name] for name in plan.mistakes]:
+            mistake = _mistaken(vector, mutant)
+            if mistake is None and plan.mistakes is not None:
+                raise UsageError(f"The case {plan.name} would not catch this mistake in {dtype}: {mutant.mistake}")
+            vector.mistakes.extend([mistake] if mistake else [])
+        vectors.append(vector)
+        progress(len(vectors))
+    caught = {mistake.name for vector in vectors for mistake in vector.mistakes}
+    missed = [mutant.mistake for name, mutant in MUTANTS.items() if name not in caught]
+    if missed:
+        raise UsageError(f"No case would catch this mistake in {dtype}: {missed[0]}")
+    return vectors
+
+
+def _without_mistakes(plan: Plan, dtype: str, cases: list[str]) -> Vector:
+    """A plan with weights for which rounding decides nothing."""
+    false_alarm = FALSE_ALARM / len(cases)
+    reference = check(Reference, plan.drawn(0), modes=("free-running",), false_alarm=false_alarm)
+    limit = reference.judge.limit
+    for seed in range(SEEDS):
+        case = plan.drawn(seed)
+        steps = _calm_steps(case, FORMATS[dtype], limit)
+        if steps is not None:
+            expected = [_mapped(float, step) for step, _ in steps]
+            allowed = [_mapped(partial(_allowed, limit), sigma) for _, sigma in steps]
+            return Vector(plan.name, plan.exercises, dtype, cases, false_alarm, limit, case, expected, allowed, [])
+    raise UsageError(f"No weights were found for the case {plan.name} in {dtype} in which rounding decides nothing.")
+
+
+def _calm_steps(case: Case, form: Format, limit: float) -> list[tuple[Step, Step]] | None:
+    """What the reference gives and the noise floor, step by step, free-running.
+
+    None where a ReLU's input lies within the noise floor of zero, so that rounding may turn it, or a gradient does, so
+    that Adam makes an update of either sign of it: `parity check` knows how to judge that, a table of numbers does not.
+    """
+    oracle, floor = make_oracle("replay", case.config, case.hyper), Floor(case.config, case.hyper, form)
+    oracle.load(case.state)
+    floor.load(case.state)
+    steps = []
+    for batch in case.batches():
+        expected = oracle.train_step(batch)
+        sigma, kinks = floor.train_step(batch, limit)
+        steps.append((expected, sigma))
+        sure = (
+            np.all((np.abs(grad) > limit * sigma.grads[name]) | (sigma.grads[name] == 0))
+            for name, grad in expected.grads.items()
+        )
+        if kinks or not all(sure):
+            return None
+    return steps
+
+
+ROUNDED_UP = Context(prec=3, rounding=ROUND_CEILING)
+
+
+def _allowed(limit: float, sigma: float) -> float:
+    """limit · σ in few digits."""
+    return float(ROUNDED_UP.create_decimal_from_float(limit * sigma))
+
+
+def _mistaken(vector: Vector, mutant: Mutant) -> Mistake | None:
+    """What a mutant gives; None where it gives the right answers in this case."""
+    case = vector.case
+    noisy = NoisyMutant(mutant, case.config, case.hyper, FORMATS[vector.dtype])
+    noisy.load(case.state)
+    steps = [noisy.train_step(batch) for batch in case.batches()]
+    outside = vector.outside([values for values, _ in steps], vector.expected, vector.allowed)
+    if not outside:
+        return None
+    field = next(field for field, quantity in FIELDS.items() if quantity == outside[0].quantity)
+    kept = []
+    for number, (values, sigma) in enumerate(steps, case.state.step):
+        names = {"loss", field} if number == outside[0].step else {"loss"}
+        allowed = _mapped(partial(_allowed, vector.limit), sigma)
+        kept.append([Step(**{name: getattr(step, name) for name in names}) for step in (values, allowed)])
+    return Mistake(mutant.name, mutant.mistake, [values for values, _ in kept], [allowed for _, allowed in kept])

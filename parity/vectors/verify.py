@@ -1,0 +1,205 @@
+"""Judging answers that were written down, by conformance vectors, as `parity.check` judges a subject."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from parity import __version__
+from parity.checking import check
+from parity.compare import FIELDS
+from parity.errors import SubjectError, UsageError
+from parity.formats import FORMATS
+from parity.protocol import decoded, step_of
+from parity.render import counted
+from parity.result import Result
+from parity.vectors.format import DTYPES, Mistake, Vector, load_vectors
+from parity.verdict import Verdict, worst
+from reference.config import State, Step
+
+
+def answer(fields: dict[str, Any]) -> Step:
+    """One step as it was written down; SubjectError for fields that a Step does not have."""
+    return step_of({**fields, "type": "step"})
+
+
+class Recorded:
+    """Answers that were written down, as a subject. Raises SubjectError where they are not what they should be."""
+
+    def __init__(self, vector: Vector, steps: Any, dtype: str) -> None:
+        self.name, self.batches, self.steps, self.dtype = vector.name, list(vector.case.batches()), steps, dtype
+
+    def load(self, state: State) -> None:
+        """Start from the first step again."""
+        if not isinstance(self.steps, list) or not all(isinstance(step, dict) for step in self.steps):
+            raise SubjectError(f"The answers to the case {self.name} must be a list of objects, one for each step.")
+        if len(self.steps) != len(self.batches):
+            raise SubjectError(
+                f"There are answers to {counted(len(self.steps), 'step')} of the case {self.name}, which has "
+                f"{len(self.batches)}."
+            )
+        self.step = 0
+
+    def train_step(self, batch: list[list[int]]) -> Step:
+        """The answer to the next step."""
+        if self.step >= len(self.batches) or batch != self.batches[self.step]:
+            raise SubjectError("Only the case's own steps were written down.")
+        self.step += 1
+        return answer(self.steps[self.step - 1])
+
+
+@dataclass
+class Judged:
+    """The outcome of one case; result is None where there are no answers to it.
+
+    narrower: a format in which rounding would explain the answers.
+    """
+
+    vector: Vector
+    result: Result | None
+    mistakes: list[Mistake] = field(default_factory=list)
+    narrower: str | None = None
+
+    @property
+    def verdict(self) -> Verdict:
+        """As of any check."""
+        return self.result.verdict if self.result else Verdict.INCONCLUSIVE
+
+    @property
+    def reason(self) -> str:
+        """Why, and which mistake it looks like."""
+        reason = self.result.reason if self.result else "There are no answers."
+        return f"{reason} {named(self.mistakes)}".strip()
+
+    @property
+    def largest_z(self) -> float | None:
+        """Over all quantities; None where nothing was compared."""
+        rows = [row for mode in self.result.modes for row in mode.quantities.values()] if self.result else []
+        return max((row.largest_z.z for row in rows if row.largest_z), default=None)
+
+
+def named(mistakes: Sequence[Mistake]) -> str:
+    """A sentence that names the mistakes, if there are any."""
+    if not mistakes:
+        return ""
+    which = "this mistake" if len(mistakes) == 1 else "one of these mistakes"
+    return f"It behaves like the reference with {which}: {' Or: '.join(mistake.mistake for mistake in mistakes)}"
+
+
+@dataclass
+class Verification:
+    """The outcome of verifying a file of answers."""
+
+    folder: Path
+    results: Path
+    cases: list[Judged]
+
+    @property
+    def verdict(self) -> Verdict:
+        """The worst one; a case without answers is INCONCLUSIVE."""
+        return worst(case.verdict for case in self.cases)
+
+    @property
+    def mistakes(self) -> list[Mistake]:
+        """Those that fit every diverged case in which they show."""
+        diverged = [case for case in self.cases if case.verdict is Verdict.DIVERGED]
+        fitting = {mistake.name: mistake for case in diverged for mistake in case.mistakes}
+        for case in diverged:
+            shown = {mistake.name for mistake in case.vector.mistakes} - {mistake.name for mistake in case.mistakes}
+            fitting = {name: mistake for name, mistake in fitting.items() if name not in shown}
+        return list(fitting.values())
+
+    @property
+    def reason(self) -> str:
+        """Why, in a few sentences, and what was not checked."""
+        verdict, of = self.verdict, counted(len(self.cases), "case")
+        if verdict is Verdict.IDENTICAL:
+            reason = f"Every bit is the same in all {of}."
+        elif verdict is Verdict.PARITY:
+            largest = max(case.largest_z or 0.0 for case in self.cases)
+            reason = f"Rounding explains every difference in all {of}: largest z {largest:.2g}."
+        else:
+            alike = [case for case in self.cases if case.verdict is verdict]
+            names = ", ".join(case.vector.name for case in alike)
+            reason = f"{len(alike)} of {of}: {names}. {self._cause(alike)}".strip()
+        compared = [case.result for case in self.cases if case.result and case.verdict is not Verdict.ERROR]
+        unchecked = [q for q in FIELDS.values() if any(q in result.unchecked for result in compared)]
+        if unchecked:
+            reason += f" Not in all answers, so not checked throughout: {', '.join(unchecked)}."
+        return reason
+
+    def _cause(self, alike: Sequence[Judged]) -> str:
+        """What the cases that did not pass have in common."""
+        narrower = {case.narrower for case in self.cases if case.result}
+        if len(narrower) == 1 and None not in narrower:
+            (form,) = narrower
+            return (
+                f"In {form} rounding would explain it: for an implementation that computes in {form}, write the "
+                f"vectors with --dtype {form}."
+            )
+        reasons = {case.reason for case in alike}
+        return reasons.pop() if len(reasons) == 1 else named(self.mistakes)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The outcome for JSON."""
+        return {
+            "parity": __version__,
+            "verdict": self.verdict.value,
+            "reason": self.reason,
+            "vectors": str(self.folder),
+            "results": str(self.results),
+            "dtype": self.cases[0].vector.dtype,
+            "mistakes": [mistake.name for mistake in self.mistakes],
+            "cases": [
+                {
+                    "name": case.vector.name,
+                    "verdict": case.verdict.value,
+                    "reason": case.reason,
+                    "mistakes": [mistake.name for mistake in case.mistakes],
+                    "result": case.result.to_dict() if case.result else None,
+                }
+                for case in self.cases
+            ],
+        }
+
+
+def verify(folder: Path, results: Path) -> Verification:
+    """Judge recorded answers by the vectors in a folder, case by case, as `parity.check` judges a subject.
+
+    Raises UsageError for a folder without vectors of this version, and for a file that does not hold answers to them.
+    """
+    vectors = load_vectors(folder)
+    answers = _load_answers(results, [vector.name for vector in vectors])
+    return Verification(folder, results, [_judged(vector, answers) for vector in vectors])
+
+
+def _load_answers(path: Path, names: Sequence[str]) -> dict[str, Any]:
+    try:
+        answers = decoded(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not JSON: {error}.") from None
+    if not isinstance(answers, dict):
+        raise UsageError(f"{path} must be an object with a list of steps for each case, not {type(answers).__name__}.")
+    unknown = [name for name in answers if name not in names]
+    if unknown:
+        raise UsageError(f"{path} has the unknown case {unknown[0]!r}; the cases are {', '.join(names)}.")
+    return answers
+
+
+def _judged(vector: Vector, answers: dict[str, Any]) -> Judged:
+    if vector.name not in answers:
+        return Judged(vector, None)
+
+    def judge(dtype: str) -> Result:
+        subject = Recorded(vector, answers[vector.name], dtype)
+        return check(subject, vector.case, modes=("free-running",), false_alarm=vector.false_alarm)
+
+    judged = Judged(vector, judge(vector.dtype))
+    if judged.verdict is Verdict.DIVERGED:
+        judged.mistakes = vector.fitting([answer(step) for step in answers[vector.name]])
+        narrower = [dtype for dtype in DTYPES if FORMATS[dtype].digits < FORMATS[vector.dtype].digits]
+        fits = (dtype for dtype in narrower if not judged.mistakes and judge(dtype).verdict.exit_status == 0)
+        judged.narrower = next(fits, None)
+    return judged

@@ -1,0 +1,128 @@
+"""A mutant is the reference with one mistake: every one is caught, told from every other, and has a noise floor."""
+
+import itertools
+import random
+
+import numpy as np
+import pytest
+
+from parity import Case, Config, Hyper, Verdict, check
+from parity.formats import FORMATS
+from parity.mutants import ALL, MUTANTS, SOURCE, Mutant
+from parity.noisy import NoisyMutant
+from parity.oracle import Floor
+from parity.verdict import FALSE_ALARM, limit
+from reference.config import State, Step
+from reference.microgpt import init_params, init_state
+
+UNCHANGED = Mutant("unchanged", "There is no mistake.", ())
+
+
+def case() -> Case:
+    """Batches of unequal documents, one longer than the block, with repeated tokens, and weights that show it all."""
+    config = Config(n_embd=4, n_head=2, block_size=4, vocab_size=5, init_std=0.4)
+    documents = [[4, 1, 1, 2, 4], [4, 3, 0, 3, 3, 1, 4], [4, 1, 0, 4], [4, 4]]
+    return Case(config, Hyper(num_steps=50), init_state(init_params(config, random.Random(3))), documents, 2, steps=2)
+
+
+def flat(step: Step) -> np.ndarray:
+    parts = [
+        step.loss,
+        *step.logits,
+        *(matrix for name in ("grads", "m", "v", "params") for matrix in getattr(step, name).values()),
+    ]
+    return np.concatenate([np.ravel(part) for part in parts])
+
+
+def free_running(subject) -> np.ndarray:
+    subject.load(case().state)
+    return np.concatenate([flat(subject.train_step(batch)) for batch in case().batches()])
+
+
+@pytest.mark.parametrize("mutant", ALL, ids=MUTANTS)
+def test_texts_of_every_edit_stand_in_the_reference_exactly_once(mutant):
+    assert mutant.edits
+    for old, new in mutant.edits:
+        assert SOURCE.count(old) == 1
+        assert new != old
+
+
+def test_edit_whose_text_the_reference_does_not_hold_is_refused():
+    for text in ("no such text", "def ", ""):
+        with pytest.raises(ValueError, match=r"exactly once \(planted\)"):
+            Mutant("planted", "", ((text, ""),)).module  # noqa: B018
+
+
+def test_names_and_sentences_tell_the_mutants_apart():
+    assert len(MUTANTS) == len(ALL) == len({mutant.mistake for mutant in ALL})
+    for mutant in ALL:
+        assert mutant.name.isidentifier()
+        assert mutant.mistake[0].isupper()
+        assert mutant.mistake.endswith(".")
+
+
+@pytest.mark.parametrize("mutant", ALL, ids=MUTANTS)
+def test_every_mutant_diverges(mutant):
+    result = check(mutant.make, case(), modes=("lock-step",))
+    assert result.verdict is Verdict.DIVERGED
+    assert result.modes[0].quantities["loss"].compared == case().steps
+
+
+def test_mutant_without_an_edit_is_the_reference():
+    assert check(UNCHANGED.make, case()).verdict is Verdict.IDENTICAL
+
+
+def test_no_two_mutants_give_the_same_answers():
+    answers = {mutant.name: free_running(mutant.make(case().config, case().hyper)) for mutant in ALL}
+    for (one, first), (other, second) in itertools.combinations(answers.items(), 2):
+        assert np.abs(first - second).max() > 1e-9, (one, other)
+
+
+def test_mutant_that_raises_is_a_subject_that_raises():
+    planted = Mutant(
+        "planted", "The loss is of a probability of 0.", (("-probs[", "-(0.0 * probs["), ("].log()", "]).log()"))
+    )
+    result = check(planted.make, case())
+    assert result.verdict is Verdict.ERROR
+    assert "The subject raised ValueError" in result.reason
+
+
+def steps_of(noisy) -> tuple[np.ndarray, np.ndarray]:
+    noisy.load(case().state)
+    pairs = [noisy.train_step(batch) for batch in case().batches()]
+    return np.concatenate([flat(values) for values, _ in pairs]), np.concatenate([flat(sigma) for _, sigma in pairs])
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_noise_floor_of_no_mistake_is_that_of_the_reference(dtype):
+    form, start = FORMATS[dtype], case().state
+    params = {name: form.rounded(matrix).tolist() for name, matrix in start.params.items()}
+    floor = Floor(case().config, case().hyper, form)
+    noisy = NoisyMutant(UNCHANGED, case().config, case().hyper, form)
+    for side in (floor, noisy):
+        side.load(State(params, start.m, start.v, 0))
+    for batch in case().batches():
+        expected = flat(floor.train_step(batch, limit=10.0)[0])
+        actual = flat(noisy.train_step(batch)[1])
+        assert ((actual == 0) == (expected == 0)).all()
+        ratio = actual[expected > 0] / expected[expected > 0]
+        assert 0.8 < np.median(ratio) < 1.3
+        assert 0.25 < ratio.min() <= ratio.max() < 3
+
+
+@pytest.mark.parametrize("mutant", ALL, ids=MUTANTS)
+def test_mutant_lies_within_its_own_noise_floor_and_outside_of_the_references(mutant):
+    actual = free_running(mutant.make(case().config, case().hyper))
+    values, sigma = steps_of(NoisyMutant(mutant, case().config, case().hyper, FORMATS["float64"]))
+    assert (np.abs(actual - values) <= limit(FALSE_ALARM, actual.size, 64) * sigma).all()
+    expected = free_running(UNCHANGED.make(case().config, case().hyper))
+    assert (np.abs(expected - values) > 1e4 * sigma).any()
+
+
+def test_noise_floor_grows_with_the_unit_roundoff():
+    sizes = []
+    for dtype in ("float64", "float32", "bfloat16"):
+        noisy = NoisyMutant(MUTANTS["scores_not_scaled"], case().config, case().hyper, FORMATS[dtype])
+        noisy.load(case().state)
+        sizes.append(noisy.train_step([case().documents[0]])[1].loss)
+    assert sizes[0] * 1e6 < sizes[1] < sizes[2] / 1e3

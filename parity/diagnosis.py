@@ -97,19 +97,16 @@ def look_for_a_cause(run: Run, result: ModeResult) -> None:
 
 
 def _narrower_format(run: Run) -> str | None:
+    """Whether the answers are numbers of a narrower format, every one of them."""
     assert run.diverged is not None
-    for form in FORMATS.values():
-        if form.digits < run.judge.form.digits:
-            probe = Run(run.case, False, "replay")
-            probe.judge = run.judge
-            probe.use(run.subject, form)
-            state = probe.in_format(run.diverged.state)
-            probe.load(state)
-            if not probe.outside(probe.step(ModeResult("lock-step"), run.diverged.batch)):
-                return (
-                    f"In {form.name} rounding would explain it: a subject that computes in {form.name} says so with "
-                    f'an attribute dtype = "{form.name}".'
-                )
+    answers = [tensors.actual for tensors in run.diverged.pairs if tensors.quantity in ("logits", "grad")]
+    narrower = [form for form in FORMATS.values() if form.digits < run.judge.form.digits]
+    for form in sorted(narrower, key=lambda form: form.digits):
+        if answers and all(np.array_equal(form.rounded(actual), actual) for actual in answers):
+            return (
+                f"Its answers are all numbers of {form.name}: a subject that computes in {form.name} says so with an "
+                f'attribute dtype = "{form.name}".'
+            )
     return None
 
 

@@ -95,6 +95,8 @@ def subject_name(named: Any) -> str:
         return f"-- {shlex.join(words)}"
     if isinstance(named, str):
         return named
+    if isinstance(getattr(named, "name", None), str):  # a factory that knows how it was named
+        return named.name  # type: ignore[no-any-return]
     kind = named if hasattr(named, "__qualname__") else type(named)
     return f"{kind.__module__}:{kind.__qualname__}"
 

@@ -13,6 +13,7 @@ from parity.checking import check
 from parity.errors import UsageError
 from parity.result import Result
 from parity.subjects import TWIN, Named, Subject
+from parity.suite.tally import tally
 from parity.verdict import Verdict
 
 PASSES = (Verdict.IDENTICAL, Verdict.PARITY)
@@ -34,7 +35,8 @@ class ParityError(AssertionError):
 
 
 @cache
-def _error_class(signature: tuple[str, ...]) -> type[ParityError]:
+def error_class(signature: tuple[str, ...]) -> type[ParityError]:
+    """The class of the failures with a signature."""
     return type("ParityError", (ParityError,), {"__module__": __name__, "signature": signature})
 
 
@@ -63,8 +65,10 @@ def assert_parity(
     """
     __tracebackhide__ = True
     result = check(subject, case, **options)
+    tally.note(result)
     if result.verdict in PASSES:
         return result
+    options = {**getattr(subject, "options", {}), **options}  # of the factory that the fixture parity_subject gives
     raise parity_error(result, result.verdict, result.reason, signature(result), store, options)
 
 
@@ -73,7 +77,7 @@ def parity_error(
 ) -> ParityError:
     """The error for a result that a test refuses, with its case stored."""
     repetition = _repetition(result, kind, store, options)
-    error = _error_class(kind)(f"{verdict.value}: {' '.join(reason.split())} {repetition}")
+    error = error_class(kind)(f"{verdict.value}: {' '.join(reason.split())} {repetition}")
     error.result = result
     return error
 

@@ -4,13 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
 
-# The scalar reference is slow by nature, and a slow machine is no failure: neither deadlines nor a limit on drawing.
-settings.register_profile("dev", deadline=None, max_examples=20, suppress_health_check=[HealthCheck.too_slow])
-settings.register_profile("ci", settings.get_profile("dev"), derandomize=True, max_examples=50)
-settings.register_profile("thorough", settings.get_profile("dev"), max_examples=500)
-settings.load_profile(os.environ.get("PARITY_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
+from parity.suite.profiles import load_profile
+
+load_profile()  # that of PARITY_PROFILE; ci where CI is set, dev otherwise
 
 
 @pytest.fixture(scope="session")

@@ -401,6 +401,8 @@ def test_subject_that_computes_in_a_narrower_format_than_it_says_is_told_so(case
     result = check(Narrow, case)
     assert result.verdict is Verdict.DIVERGED
     assert 'says so with an attribute dtype = "float32"' in result.reason
+    wrong = check(answering(with_field("loss", lambda loss: loss + 1e-6)), case)
+    assert "attribute dtype" not in wrong.reason
 
 
 class ForwardOnly(Twin):

@@ -157,6 +157,7 @@ def test_module_that_may_be_heavy_is(path):
     [
         ("parity", HEAVY | {"numpy"}),
         ("parity.cli", HEAVY),
+        ("parity.plugin", HEAVY | {"numpy", "hypothesis"}),
         ("parity.checking", HEAVY - {"numba"}),
         ("tests.conftest", HEAVY),
     ],

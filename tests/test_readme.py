@@ -1,11 +1,16 @@
 """The README's commands run, and print what it says they print."""
 
+import inspect
 import io
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 
+import parity.modules
+import parity.plugin
 from parity import check
 from parity.case import Case
 from parity.cli import main
@@ -21,6 +26,11 @@ def shape(text: str) -> str:
     """A text without its numbers and layout: rounding differs from processor to processor."""
     text = re.sub(r"(layer\d\.\w+|lm_head|wte|wpe|document \d+|loss)(\[[\d,]+\])?, step \d+", "PLACE", text)
     return " ".join(re.sub(r"-?\d[\d.,]*(e[-+]\d+)?", "N", text).replace("─", "").split())
+
+
+def words(text: str) -> str:
+    """A text's shape, whatever the revision's name."""
+    return re.sub(r"\b[0-9a-f]{7}\b", "REVISION", shape(re.sub(r"\b[0-9a-f]{7}\b", "REVISION", text)))
 
 
 def block_that_starts_with(beginning: str) -> str:
@@ -59,13 +69,8 @@ def test_a_planted_fault_prints_what_the_readme_shows():
     fault = next(fault for fault in FAULTS if fault.name == "attention scores are not scaled")
     with planted(*fault.edits) as make:
         result = check(make, Case.from_names(steps=3), modes=("lock-step",))
-    shown = block_that_starts_with("lock-step, 3 steps: DIVERGED")
-    assert shape(shown.split("…")[0]) in shape(printed_by(result, "embedded names"))
-
-
-def test_truth_prints_what_the_readme_shows():
-    result = check(case=Case.from_names(steps=3), truth=True)
-    assert shape(block_that_starts_with("largest z (limit")) in shape(printed_by(result, "embedded names"))
+    shown = block_that_starts_with("first divergence: ")
+    assert shape(shown) in shape(printed_by(result, "embedded names"))
 
 
 def test_example_subject_has_the_shape_of_the_protocol():
@@ -75,9 +80,33 @@ def test_example_subject_has_the_shape_of_the_protocol():
     assert {"load", "train_step"} <= vars(namespace["MyPort"]).keys()
 
 
+def test_module_of_torch_is_adapted_as_the_readme_shows():
+    block = next(block for language, block in BLOCKS if "ModuleSubject" in block)
+    map_and_factory = block.partition("\n\n")[2].strip()
+    assert map_and_factory in inspect.getdoc(parity.modules).replace("\n    ", "\n")
+
+
 def test_options_that_the_readme_names_exist(capsys):
-    with pytest.raises(SystemExit):
-        main(["check", "--help"])
-    text = capsys.readouterr().out
-    for option in set(re.findall(r"--[a-z][\w-]+", README)) - {"--benchmark-only", "--ranges"}:
+    text = "--pyargs --junitxml --benchmark-only --ranges --fast " + " ".join(parity.plugin.OPTIONS)
+    for command in ("check", "gate"):
+        with pytest.raises(SystemExit):
+            main([command, "--help"])
+        text += capsys.readouterr().out
+    for option in set(re.findall(r"--[a-z][\w-]+", README)):
         assert option in text, option
+
+
+@pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
+def test_gate_prints_what_the_readme_shows(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    source = (ROOT / "tests" / "examples" / "numpy_port.py").read_text(encoding="utf-8")
+    Path("model.py").write_text(source, encoding="utf-8")
+    Path("my_port.py").write_text("from model import make\n", encoding="utf-8")
+    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
+    for arguments in (["init", "-qb", "main"], ["add", "."], [*identity, "commit", "-qm", "Start"]):
+        subprocess.run(["git", *arguments], check=True)
+    Path("model.py").write_text(source.replace("swapaxes(1, 2) / config.head_dim**0.5\n", "swapaxes(1, 2)\n", 1))
+    assert main(["gate", "my_port.py:make", "--base", "main", "--steps", "3", "--rounds", "30"]) == 1
+    printed = words(capsys.readouterr().out)
+    for part in block_that_starts_with("subject: my_port.py:make").split("…"):
+        assert words(part) in printed

@@ -1,0 +1,14 @@
+"""The backward pass: the gradient of the loss with respect to every weight."""
+
+from hypothesis import given
+
+from parity.case import Case
+from parity.strategies import cases
+from parity.suite.bound import Bound
+from parity.suite.laws import SMALL, agrees
+
+
+@given(case=cases(config=SMALL, max_steps=1))
+def test_gradients(parity_subject: Bound, case: Case) -> None:
+    """The gradient of every weight is the reference's, and 0 where the weight is not used."""
+    agrees(parity_subject, case, "grad")

@@ -1,0 +1,35 @@
+"""Decoding: one token at a time, with a key/value cache. For subjects with decode(tokens)."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from parity.case import Case
+from parity.compare import as_array
+from parity.errors import SubjectError
+from parity.strategies import cases, documents
+from parity.subjects import guarded
+from parity.suite.bound import Bound
+from parity.suite.laws import SMALL, Answer, Questions, asking, logits, of, with_actual
+
+
+@given(case=cases(config=SMALL, max_steps=1, max_batch=1), data=st.data())
+def test_cached_decoding_equals_full_forward(parity_subject: Bound, case: Case, data: st.DataObject) -> None:
+    """Token by token, the logits are those of the whole document at once, and so for another document after it."""
+    after = data.draw(documents(case.config), label="the document after it")
+    with asking(parity_subject, case) as questions:
+        questions.method("decode")
+        for tokens in (next(case.batches())[0], after):
+            answer = questions.step([tokens])
+            full = logits(answer, 0) or of(questions.reference, "logits")
+            questions.load()
+            questions.same("Decoded with a cache", decoded(questions, tokens, full), full)
+
+
+def decoded(questions: Questions, tokens: list[int], like: Answer) -> Answer:
+    """The logits that decode gives, one row for each token that counts."""
+    (t,) = like.values()
+    inputs = tokens[: questions.run.positions(tokens)]
+    rows = as_array(guarded("decode", questions.method("decode"), inputs), "The rows that decode gave")
+    if rows.shape != t.actual.shape:
+        raise SubjectError(f"decode gave logits of shape {rows.shape} for {len(inputs)} tokens, not {t.actual.shape}.")
+    return with_actual(like, rows)

@@ -1,0 +1,18 @@
+"""Training: several steps, each from what the one before left."""
+
+import pytest
+from hypothesis import given
+
+from parity.case import Case
+from parity.strategies import cases
+from parity.suite.bound import Bound
+from parity.suite.laws import QUANTITIES, SMALL, agrees, asking
+
+
+@given(case=cases(config=SMALL, max_steps=5))
+def test_several_steps(parity_subject: Bound, case: Case) -> None:
+    """Both sides start equal and are never set to each other's state again; rounding alone drives them apart."""
+    with asking(parity_subject, case) as questions:
+        if getattr(questions.subject, "forward_only", False) is True:
+            pytest.skip("The subject only computes forward.")
+    agrees(parity_subject, case, *QUANTITIES, mode="free-running")

@@ -8,7 +8,7 @@ from typing import Any, NoReturn
 
 from parity import commands
 from parity.errors import UsageError
-from parity.options import CASE_OPTIONS, CHECK_OPTIONS, GATE_OPTIONS
+from parity.options import CASE_OPTIONS, CHECK_OPTIONS, GATE_OPTIONS, LADDER_OPTIONS
 from parity.subjects import TWIN
 from reference.data import DataError
 
@@ -95,6 +95,17 @@ def _parser() -> Parser:
     _add_subject(gating)
     _add_options(gating, CASE_OPTIONS, "the case")
     _add_options(gating, GATE_OPTIONS, "the gate")
+
+    climbing = add(
+        "ladder",
+        commands.ladder,
+        "every rung of the efficiency ladder: verdict, power, speed and memory",
+        "Check and time rung after rung, from scalar Python to compiled, batched, low-precision and distributed\n"
+        "training, each in a process of its own and beside the reference. A rung that is not IDENTICAL or PARITY\n"
+        "shows no speed.",
+        "parity ladder --rungs twin,positions,whole_step --json ladder.json",
+    )
+    _add_options(climbing, LADDER_OPTIONS, "the ladder")
 
     writing = add(
         "vectors",

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from parity.command import Limits
+    from parity.ladder import Rung, RungResult
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -75,6 +76,42 @@ def gate(arguments: argparse.Namespace) -> int:
         # Read from either stream; standard output may be taken by the JSON.
         print(*annotations(result), sep="\n", file=sys.stderr if arguments.json == "-" else sys.stdout)
     return result.verdict.exit_status
+
+
+def ladder(arguments: argparse.Namespace) -> int:
+    """`parity ladder`; one that is interrupted shows the rungs that it has finished."""
+    from dataclasses import replace
+
+    from parity.ladder import chosen, climb, machine
+    from parity.render import console
+    from parity.render_ladder import markdown, rendered
+    from parity.verdict import worst
+
+    rungs = chosen(arguments.rungs)
+    # Enough documents for batches to be of mixed lengths; the check takes the first ones.
+    case = replace(Case.from_names(arguments.names, steps=1000), steps=arguments.steps)
+    results: list[RungResult] = []
+    errors = console(stderr=True)
+
+    def started(rung: "Rung") -> None:
+        errors.print(f"rung {len(results) + 1} of {len(rungs)}: {rung.name}", style="dim")
+
+    interrupted = False
+    try:
+        for result in climb(rungs, case, threads=arguments.threads, started=started):
+            results.append(result)
+            data = {"machine": machine(), "steps": case.steps, "rungs": [found.to_dict() for found in results]}
+            if arguments.json not in (None, "-"):
+                write_whole(Path(arguments.json), json.dumps(data, indent=1, allow_nan=False) + "\n")
+            if arguments.markdown:
+                write_whole(Path(arguments.markdown), markdown(results))
+    except KeyboardInterrupt:
+        interrupted = True
+    if results:
+        _report(data, rendered(results), "-" if arguments.json == "-" else None)
+    if interrupted:
+        raise KeyboardInterrupt
+    return worst(result.verdict for result in results if not result.skipped).exit_status
 
 
 def vectors(arguments: argparse.Namespace) -> int:

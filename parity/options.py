@@ -101,6 +101,18 @@ CHECK_OPTIONS: dict[str, dict[str, Any]] = {
     "--json": {"metavar": "FILE", "help": "write the result as JSON; - is standard output, in place of the table"},
 }
 
+LADDER_OPTIONS: dict[str, dict[str, Any]] = {
+    "--rungs": {"metavar": "NAMES", "help": "only these, separated by commas (default: every rung)"},
+    "--names": CASE_OPTIONS["--names"],
+    "--steps": {**CASE_OPTIONS["--steps"], "default": 5, "help": "training steps to compare on a rung (default: 5)"},
+    "--threads": {"metavar": "N", "type": positive, "help": "for batches; single steps take one (default: every core)"},
+    "--json": {
+        "metavar": "FILE",
+        "help": "write the result as JSON, anew after every rung; - is standard output, in place of the table",
+    },
+    "--markdown": {"metavar": "FILE", "help": "write the table as Markdown, too"},
+}
+
 GATE_OPTIONS: dict[str, dict[str, Any]] = {
     "--base": {"metavar": "REV", "default": "HEAD", "help": "git revision to compare with (default: HEAD)"},
     "--rounds": {"metavar": "N", "type": whole, "default": 30, "help": "timed pairs of steps, 0: none (default: 30)"},

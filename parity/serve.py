@@ -37,7 +37,8 @@ class Server:
         """Make the subject."""
         if protocol != PROTOCOL:
             raise UsageError(f"This is a server for the protocol {PROTOCOL!r}, not {protocol!r}.")
-        self.subject = make_subject(self.factory, Config(**config), Hyper(**hyper), **options)
+        self.made_for = Config(**config), Hyper(**hyper)
+        self.subject = make_subject(self.factory, self.made_for[0], self.made_for[1], **options)
         return {
             "type": "ready",
             "protocol": PROTOCOL,
@@ -74,6 +75,18 @@ class Server:
         """Documents."""
         documents = guarded("sample", lambda: self.subject.sample(**options))
         return {"type": "samples", "documents": [[int(token) for token in document] for document in documents]}
+
+    def on_time(
+        self, state: dict[str, Any], documents: list[list[int]], sizes: list[int], threads: int
+    ) -> dict[str, Any]:
+        """Speed and memory; the ladder asks for them."""
+        from parity.timing import timed
+
+        config, hyper = self.made_for
+        timing = guarded(
+            "timing", timed, self.subject, config, hyper, State(**state), documents, sizes=sizes, threads=threads
+        )
+        return {"type": "time", "timing": timing.to_dict()}
 
     def on_files(self) -> dict[str, Any]:
         """The files of all modules but the harness's own; the gate asks for them."""

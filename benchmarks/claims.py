@@ -1,0 +1,182 @@
+"""What is said of microGPT, and what was measured: a table, generated.
+
+    python -m benchmarks.claims --names names.txt --ladder benchmarks/results/ladder.json --json claims.json
+
+Statements are those of microGPT's author in its file and its announcement. Training runs once by the exact replay,
+whose bits are the reference's; the time is that of the reference itself, over the first steps.
+"""
+
+import argparse
+import ast
+import gc
+import json
+import random
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import reference.microgpt
+from parity.case import Case, write_whole
+from parity.ladder import machine
+from parity.replay import Replay
+from reference.config import State
+from reference.microgpt import sample, train_step
+from torch_twin.microgpt import Twin
+from torch_twin.microgpt import sample as twin_sample
+
+TIMED_STEPS = 50
+PASSED = ("IDENTICAL", "PARITY")
+
+
+@dataclass
+class Claim:
+    """A statement, what was measured, and whether that bears it out: "yes", "no", or "not measured"."""
+
+    statement: str
+    measured: str
+    holds: str
+
+
+def yes(truth: bool) -> str:
+    return "yes" if truth else "no"
+
+
+def mean(values: list[float]) -> tuple[float, float]:
+    """And the standard deviation: what is printed at a step is the loss of one name."""
+    return statistics.mean(values), statistics.stdev(values)
+
+
+def lines_of_code(source: str) -> int:
+    """Lines that hold code: no blank ones, no comments, no docstrings."""
+    tree = ast.parse(source)
+    prose: set[int] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
+            prose |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
+    lines = enumerate(source.splitlines(), 1)
+    return sum(1 for number, line in lines if number not in prose and line.strip() and not line.strip().startswith("#"))
+
+
+def packages(source: str) -> set[str]:
+    """The top-level packages that a file imports."""
+    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
+    return {
+        name.partition(".")[0]
+        for node in imports
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
+    }
+
+
+def trained(case: Case) -> tuple[list[float], State]:
+    """The losses of a whole training run, and the state at its end."""
+    replay = Replay(case.config, case.hyper)
+    replay.load(case.state)
+    losses = []
+    for batch in case.batches():
+        step = replay.train_step(batch)
+        assert step is not None
+        losses.append(float(step.loss))
+    return losses, replay.state
+
+
+def seconds_a_step(case: Case, garbage_collector: bool) -> float:
+    """Of the reference, the mean over the first steps."""
+    step = train_step.__wrapped__ if garbage_collector else train_step  # type: ignore[attr-defined]
+    state, batches = case.state, list(case.batches())[:TIMED_STEPS]
+    gc.freeze()  # as in a bare process
+    start = time.perf_counter()
+    for batch in batches:
+        state, _ = step(state, batch, case.config, case.hyper)
+    seconds = (time.perf_counter() - start) / len(batches)
+    gc.unfreeze()
+    return seconds
+
+
+def claims(case: Case, ladder: list[dict]) -> Iterator[Claim]:
+    """Every statement in turn."""
+    parameters = case.config.num_params()
+    yield Claim("4,192 parameters", f"{parameters:,}", yes(parameters == 4192))
+    yield Claim("a vocabulary of 27", f"{case.config.vocab_size}", yes(case.config.vocab_size == 27))
+    losses, state = trained(case)
+    start, end = mean(losses[:10]), mean(losses[-100:])
+    yield Claim(
+        "the loss falls from about 3.3 to about 2.37 in 1,000 steps",
+        f"{losses[0]:.2f} at the first step and {losses[-1]:.2f} at the last, each of one name; "
+        f"{start[0]:.2f} ± {start[1]:.2f} over the first 10 and {end[0]:.2f} ± {end[1]:.2f} over the last 100",
+        yes(all(abs(value - said) <= 2 * spread for (value, spread), said in ((start, 3.3), (end, 2.37)))),
+    )
+    plain, paused = seconds_a_step(case, True), seconds_a_step(case, False)
+    yield Claim(
+        "training takes about a minute",
+        f"{1000 * plain:.0f} s for 1,000 steps, {1000 * paused:.0f} s with the garbage collector paused "
+        f"(from the first {TIMED_STEPS})",
+        yes(30 <= 1000 * plain <= 120),
+    )
+    source = Path(reference.microgpt.__file__).read_text(encoding="utf-8")
+    foreign = packages(source) - set(sys.stdlib_module_names) - {"reference"}
+    yield Claim(
+        "about 200 lines, standard library only",
+        f"{lines_of_code(source)} lines of code, {len(foreign)} packages from outside (the reference, which takes "
+        "config and weights as arguments)",
+        yes(lines_of_code(source) < 250 and not foreign),
+    )
+    twin = Twin(case.config, case.hyper)
+    twin.load(state)
+    drawn = [sample(state.params, case.config, random.Random(seed), 0) for seed in range(5)]
+    drawn += [twin_sample(twin.state.params, case.config, random.Random(seed), 0) for seed in range(5)]
+    yield Claim(
+        "sampling at temperature 0 is deterministic",
+        f"{len({tuple(tokens) for tokens in drawn})} name in 10 samples of reference and twin, with 5 seeds",
+        yes(all(tokens == drawn[0] for tokens in drawn)),
+    )
+    for what, names in TECHNIQUES.items():
+        yield of_ladder(what, names, ladder)
+
+
+TECHNIQUES = {
+    "tensors": ("twin", "positions"),
+    "batching": ("padded", "packed"),
+    "fusing and compiling": ("fused_attention", "foreach_adam", "fused_adam", "compiled", "whole_step", "batched_step"),
+    "recomputing and accumulating": ("checkpointing", "accumulation"),
+    "a key/value cache": ("decoding",),
+    "low precision": ("bfloat16",),
+    "several processes": ("data_parallel",),
+    "GPUs": ("cuda", "cuda_graph"),
+    "quantisation": (),
+}
+"""What "everything else is just efficiency" speaks of, and the rungs that show it."""
+
+
+def of_ladder(what: str, names: tuple[str, ...], ladder: list[dict]) -> Claim:
+    """Whether the algorithm stays the same under a technique, by the verdicts of a ladder."""
+    found = [rung for rung in ladder if rung["rung"] in names and rung["verdict"] != "skipped"]
+    said = ", ".join(f"{rung['rung']} {rung['verdict']} (z {rung['largest_z']:.2g}, {rung['dtype']})" for rung in found)
+    held = yes(all(rung["verdict"] in PASSED for rung in found)) if found else "not measured"
+    return Claim(f"the identical algorithm with {what}", said or "no rung of it was run", held)
+
+
+def markdown(found: list[Claim]) -> str:
+    rows = [f"| {claim.statement} | {claim.measured} | {claim.holds} |" for claim in found]
+    return "\n".join(["| statement | measured | holds |", "| --- | --- | --- |", *rows])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--names", help="names.txt of makemore, on which the statements were made")
+    parser.add_argument("--ladder", type=Path, help="what `parity ladder --json` wrote")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    case = Case.from_names(arguments.names, steps=1000)
+    ladder = json.loads(arguments.ladder.read_text(encoding="utf-8"))["rungs"] if arguments.ladder else []
+    found = list(claims(case, ladder))
+    print(markdown(found))
+    if arguments.json:
+        data = {"machine": machine(), "claims": [asdict(claim) for claim in found]}
+        write_whole(arguments.json, json.dumps(data, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

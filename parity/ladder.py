@@ -1,0 +1,237 @@
+"""The efficiency ladder: every rung's verdict, and its speed and memory where the verdict allows to speak of them."""
+
+import ast
+import importlib.util
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import parity
+from parity.case import Case
+from parity.checking import check
+from parity.command import Command, Limits
+from parity.errors import SubjectError, UsageError
+from parity.result import Result
+from parity.timing import Timing
+from parity.verdict import Verdict, worst
+
+SIZES = (1, 4, 16, 64, 256, 1024, 4096, 16384)
+"""Batch sizes among which the best one is looked for."""
+SLOW = Limits(seconds=900.0, memory=64 << 30)
+"""Compiling takes minutes on a slow machine."""
+
+
+@dataclass(frozen=True)
+class Rung:
+    """One technique: a subject, in a number format of its own if dtype says so.
+
+    cuda: it runs on a CUDA device, and is skipped where there is none. below: the rung that it is compared with in
+    speed, the one before it if None. title: in place of the one that the module's docstring begins with, `Technique:
+    what changed.`
+    """
+
+    name: str
+    factory: str
+    dtype: str | None = None
+    cuda: bool = False
+    below: str | None = None
+    title: str | None = None
+
+    @property
+    def words(self) -> tuple[str, str]:
+        """The technique, and what changed in one sentence."""
+        module = self.factory.partition(":")[0]
+        spec = importlib.util.find_spec(module)
+        assert spec is not None
+        assert spec.origin is not None
+        # Read, not imported: importing would load torch for nothing.
+        docstring = ast.get_docstring(ast.parse(Path(spec.origin).read_text(encoding="utf-8"))) or ""
+        technique, _, changed = (self.title or docstring.partition("\n\n")[0]).partition(": ")
+        return technique, " ".join(changed.split())
+
+
+RUNGS = (
+    Rung("twin", "torch_twin.microgpt:make", title="line-for-line twin: tensors and autograd in place of Value."),
+    Rung("positions", "torch_twin.positions:make"),
+    Rung("padded", "torch_twin.padded:make"),
+    Rung("packed", "torch_twin.packed:make"),
+    Rung("fused_attention", "torch_twin.fused_attention:make"),
+    Rung("foreach_adam", "torch_twin.foreach_adam:make"),
+    Rung("fused_adam", "torch_twin.fused_adam:make"),
+    Rung("float32", "torch_twin.fused_adam:make", dtype="float32", title="Float32: half the bits."),
+    Rung("checkpointing", "torch_twin.checkpointing:make", dtype="float32", below="float32"),
+    Rung("accumulation", "torch_twin.accumulation:make", dtype="float32", below="float32"),
+    Rung("data_parallel", "torch_twin.data_parallel:make", dtype="float32", below="float32"),
+    Rung("decoding", "torch_twin.decoding:make", dtype="float32", below="float32"),
+    Rung("scalar", "parity.scalar:make", below="twin"),
+)
+
+
+@dataclass
+class RungResult:
+    """What the ladder found on one rung.
+
+    results: the checks, of single documents and of batches. timing: None where the verdict allows none. failure: why
+    there is none, if not for the verdict. skipped: the rung cannot run here, and the failure says why.
+    """
+
+    rung: Rung
+    verdict: Verdict
+    results: list[Result]
+    timing: Timing | None = None
+    failure: str = ""
+    skipped: bool = False
+    step_up: float | None = None
+    """How many times as fast as the rung below, by their ratios to the reference."""
+
+    @property
+    def speed_up(self) -> float | None:
+        """How many times as fast as the reference, timed in turns."""
+        return self.timing.reference / self.timing.step if self.timing else None
+
+    @property
+    def largest_z(self) -> float | None:
+        """Over all quantities of all checks."""
+        rows = [row for result in self.results for mode in result.modes for row in mode.quantities.values()]
+        return max((row.largest_z.z for row in rows if row.largest_z), default=None)
+
+    @property
+    def power(self) -> float | None:
+        """The smallest relative error that the checks would have caught in the median element of the median tensor."""
+        medians = [
+            tensor.median
+            for result in self.results
+            for mode in result.modes
+            for row in mode.quantities.values()
+            for tensor in row.power.values()
+            if tensor.medians
+        ]
+        return median(medians) if medians else None
+
+    @property
+    def dtype(self) -> str:
+        """The number format that the rung computes in."""
+        return self.results[0].judge.form.name if self.results else self.rung.dtype or ""
+
+    @property
+    def reason(self) -> str:
+        """Of the verdict."""
+        return self.failure or next(r.reason for r in self.results if r.verdict is self.verdict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        technique, changed = self.rung.words
+        return {
+            "rung": self.rung.name,
+            "subject": self.rung.factory,
+            "dtype": self.dtype,
+            "technique": technique,
+            "changed": changed,
+            "verdict": "skipped" if self.skipped else self.verdict.value,
+            "reason": self.reason,
+            "largest_z": self.largest_z,
+            "power": self.power,
+            "speed_up_over_reference": self.speed_up,
+            "speed_up_over_rung_below": self.step_up,
+            "timing": self.timing and self.timing.to_dict(),
+        }
+
+
+def chosen(names: str | None) -> list[Rung]:
+    """The rungs with these names, separated by commas (None: all), in the order of the ladder; UsageError otherwise."""
+    rungs = RUNGS
+    if names is None:
+        return list(rungs)
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    unknown = [name for name in wanted if name not in {rung.name for rung in rungs}]
+    if unknown or not wanted:
+        known = ", ".join(rung.name for rung in rungs)
+        raise UsageError(f"There is no rung {', '.join(unknown) or repr(names)}; there are {known}.")
+    return [rung for rung in rungs if rung.name in wanted]
+
+
+def climb(
+    rungs: Iterable[Rung],
+    case: Case,
+    *,
+    sizes: Sequence[int] | None = None,
+    threads: int | None = None,
+    started: Callable[[Rung], None] = lambda rung: None,
+) -> Iterator[RungResult]:
+    """Check and time rung after rung, each in a process of its own; a result as soon as it is there.
+
+    case: the run to check with documents one by one; it is checked again in batches of three.
+    """
+    earlier: dict[str, RungResult] = {}
+    last: RungResult | None = None
+    for rung in rungs:
+        started(rung)
+        found = _climbed(rung, case, sizes or SIZES, threads or os.cpu_count() or 1)
+        below = earlier.get(rung.below) if rung.below else last
+        if below is not None and below.speed_up and found.speed_up:
+            found.step_up = found.speed_up / below.speed_up
+        earlier[rung.name] = found
+        last = found if found.timing else last
+        yield found
+
+
+def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int) -> RungResult:
+    batches = replace(case, batch_size=3, steps=min(case.steps, max(1, len(case.documents) // 3)))
+    if rung.cuda and not _has_cuda():
+        return RungResult(rung, Verdict.INCONCLUSIVE, [], failure="There is no CUDA device here.", skipped=True)
+    options = {"dtype": rung.dtype, "device": "cuda" if rung.cuda else None}
+    with closing(Command([sys.executable, "-m", "parity.serve", rung.factory], SLOW)) as command:
+        results = [check(command, c, **options) for c in (case, batches)]  # type: ignore[arg-type]
+        verdict = worst(result.verdict for result in results)
+        if verdict.exit_status:
+            return RungResult(rung, verdict, results)
+        command.close()  # the process that is timed has done nothing else
+        try:
+            command(case.config, case.hyper, **options)
+            message = {
+                "type": "time",
+                "state": vars(case.state),
+                "documents": case.documents,
+                "sizes": list(sizes),
+                "threads": threads,
+            }
+            fields = command.ask(message, "time", "timing")["timing"]
+        except (SubjectError, UsageError) as error:
+            return RungResult(rung, Verdict.ERROR, results, failure=str(error))
+    fields["batches"] = {int(size): seconds for size, seconds in fields["batches"].items()}
+    return RungResult(rung, verdict, results, Timing(**fields))
+
+
+@cache
+def _has_cuda() -> bool:
+    # Asked in another process: this one has no need of torch.
+    question = "import torch; print(torch.cuda.is_available())"
+    done = subprocess.run([sys.executable, "-c", question], capture_output=True, text=True, check=False)
+    return done.stdout.strip() == "True"
+
+
+def machine() -> dict[str, Any]:
+    """What the figures depend on, and nothing that names the machine."""
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+        cpu = next((line.partition(": ")[2] for line in lines if line.startswith("model name")), cpu)
+    except OSError:
+        pass
+    return {
+        "parity": parity.__version__,
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "system": platform.system(),
+        "python": f"{platform.python_implementation()} {platform.python_version()}",
+        "torch": version("torch"),
+    }

@@ -1,0 +1,162 @@
+"""How long a subject's steps take and how much memory, beside the reference in the same process and minutes."""
+
+import gc
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import psutil
+
+from reference import microgpt
+from reference.config import Config, Hyper, State
+
+SECONDS = 0.02
+"""A round repeats what is shorter, so that the clock's own time counts for nothing."""
+LONGEST = 2.0
+"""Seconds that a batch may take; larger ones are not tried."""
+
+Documents = Sequence[Sequence[int]]
+
+
+@dataclass
+class Timing:
+    """Seconds a step of one document (median and quartiles of rounds), and a document in batches, by batch size.
+
+    reference: seconds a step of the reference on the same documents, timed in turns. memory: bytes that the process
+    and its children grew by, at most.
+    """
+
+    step: float = 0.0
+    low: float = 0.0
+    high: float = 0.0
+    reference: float = 0.0
+    threads: int = 1
+    batches: dict[int, float] = field(default_factory=dict)
+    batch_threads: int = 1
+    memory: int = 0
+
+    @property
+    def best(self) -> int:
+        """The batch size at which a document takes least time."""
+        return min(self.batches, key=self.batches.__getitem__)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+
+class Stopwatch:
+    """A subject whose steps are timed: `prepare` outside of the clock and `update`, or train_step where it has none."""
+
+    def __init__(self, subject: Any, state: State) -> None:
+        self.subject, self.state = subject, state
+        self.prepare: Callable[[Any], Any] = getattr(subject, "prepare", list)
+        self.update: Callable[[Any], Any] = getattr(subject, "update", subject.train_step)
+
+    def seconds(self, inputs: Sequence[Any], repeats: int = 1) -> float:
+        """Seconds for one pass over all inputs, from the same state."""
+        # Where training has gone on and on, gradients vanish, and arithmetic on subnormal numbers is slow.
+        self.subject.load(State(self.state.params, self.state.m, self.state.v, self.state.step))
+        wait()
+        start = time.perf_counter()
+        for _ in range(repeats):
+            for batch in inputs:
+                self.update(batch)
+        wait()
+        return (time.perf_counter() - start) / repeats
+
+    def repeats(self, inputs: Sequence[Any]) -> int:
+        """How many passes make a round; the first pass, which may compile, does not count."""
+        self.seconds(inputs)
+        return max(1, round(SECONDS / self.seconds(inputs)))
+
+
+def wait() -> None:
+    """Until an accelerator has done what it was given: that belongs to the step."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def use_threads(number: int) -> None:
+    """Have torch use so many threads, if it is there."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.get_num_threads() != number:
+        torch.set_num_threads(number)
+
+
+def timed(
+    subject: Any, config: Config, hyper: Hyper, state: State, documents: Documents, sizes: Sequence[int], threads: int
+) -> Timing:
+    """Time steps of one document each on one thread, in turns with the reference, and batches on all threads."""
+    watch, timing = Stopwatch(subject, state), Timing(batch_threads=threads)
+    with _memory() as growth:
+        use_threads(timing.threads)
+        _one_by_one(timing, watch, config, hyper, documents)
+        use_threads(timing.batch_threads)
+        for size in sizes:
+            batch = [list(documents[i % len(documents)]) for i in range(size)]
+            inputs = [watch.prepare(batch)]
+            repeats = watch.repeats(inputs)
+            rounds = [watch.seconds(inputs, repeats) / size for _ in range(5)]
+            timing.batches[size] = statistics.median(rounds)
+            if 2 * timing.batches[size] * size > LONGEST:
+                break
+    timing.memory = growth()
+    return timing
+
+
+def _one_by_one(timing: Timing, watch: Stopwatch, config: Config, hyper: Hyper, documents: Documents) -> None:
+    few = documents[:20]
+    inputs = [watch.prepare([list(tokens)]) for tokens in few]
+    repeats = watch.repeats(inputs)
+    leaves = {name: microgpt.elementwise(microgpt.Value, matrix) for name, matrix in watch.state.params.items()}
+    passes, scalar = [], []
+    for tokens in few:
+        passes.append(watch.seconds(inputs, repeats) / len(few))
+        start = time.perf_counter()
+        if getattr(watch.subject, "forward_only", False):
+            microgpt.document_loss(tokens, leaves, config)
+        else:
+            microgpt.train_step(watch.state, [tokens], config, hyper)
+        scalar.append(time.perf_counter() - start)
+    timing.low, timing.step, timing.high = statistics.quantiles(passes, n=4)
+    timing.reference = statistics.mean(scalar)  # each document once, as in every pass of the subject
+
+
+@contextmanager
+def _memory() -> Iterator[Callable[[], int]]:
+    """By how many bytes the process and its children grew at most, from here to the end of the block."""
+
+    def used() -> int:
+        process = psutil.Process()
+        total = 0
+        for member in (process, *process.children(recursive=True)):
+            try:
+                total += member.memory_info().rss
+            except psutil.Error:
+                continue
+        return total
+
+    gc.collect()
+    before = peak = used()
+    done = threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not done.wait(0.02):
+            peak = max(peak, used())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield lambda: peak - before
+    finally:
+        peak = max(peak, used())
+        done.set()
+        watcher.join()

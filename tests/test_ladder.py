@@ -1,0 +1,199 @@
+"""The ladder: a speed only where the verdict allows it, rung after rung, and nothing lost where it is interrupted."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import parity.commands
+import parity.ladder
+from parity import Case, Verdict
+from parity.cli import main
+from parity.errors import UsageError
+from parity.ladder import RUNGS, Rung, RungResult, chosen, climb
+from parity.render import console
+from parity.render_ladder import COLUMNS, markdown, rendered
+from parity.timing import Timing, timed
+from tests.examples.numpy_port import make
+
+RIGHT = Rung("numpy", "tests.examples.numpy_port:make")
+NARROW = Rung("narrow", "tests.examples.numpy_port:make", dtype="float32", title="float32: half the bits.")
+SCALAR = Rung("scalar", "parity.scalar:make")
+GPU = Rung("gpu", "tests.examples.numpy_port:make", cuda=True)
+
+WRONG = '''"""Wrong: the loss is a little off."""
+from tests.examples.numpy_port import NumpyPort
+class Wrong(NumpyPort):
+    def train_step(self, batch):
+        step = super().train_step(batch)
+        step.loss += 1e-6
+        return step
+def make(config, hyper):
+    return Wrong(config, hyper)
+def broken(config, hyper):
+    raise OSError("no such thing")
+'''
+
+
+@pytest.fixture(scope="module")
+def case() -> Case:
+    case = Case.from_names(steps=30, config={"n_embd": 4, "n_head": 2, "block_size": 4})
+    return replace(case, steps=2)
+
+
+@pytest.fixture
+def wrong(tmp_path, monkeypatch) -> Rung:
+    (tmp_path / "wrong_rung.py").write_text(WRONG, encoding="utf-8")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    monkeypatch.syspath_prepend(tmp_path)
+    return Rung("wrong", "wrong_rung:make")
+
+
+def test_right_rungs_are_timed_and_compared_with_the_one_below(case):
+    first, second = climb([RIGHT, NARROW], case, sizes=(1, 8), threads=1)
+    assert first.verdict is second.verdict is Verdict.PARITY
+    assert (first.dtype, second.dtype) == ("float64", "float32")
+    assert first.step_up is None
+    assert second.step_up == second.speed_up / first.speed_up
+    for result in (first, second):
+        assert 0 < result.timing.low <= result.timing.step <= result.timing.high
+        assert result.timing.reference > 0
+        assert result.timing.batches.keys() == {1, 8}
+        assert 0 < result.largest_z < 10
+        assert 0 < result.power < 1
+        assert len(result.results) == 2
+    assert second.results[1].case.batch_size == 3
+
+
+def test_wrong_rung_shows_no_speed(case, wrong):
+    below, result = climb([RIGHT, wrong], case, sizes=(1,))
+    assert result.verdict is Verdict.DIVERGED
+    assert result.timing is result.speed_up is result.step_up is None
+    row = markdown([below, result]).splitlines()[-1]
+    assert row.startswith("| Wrong | DIVERGED float64 | ")
+    assert row.endswith(" | - | - | - | - | - | - |")
+    assert result.reason.startswith("step 0: loss: ")
+
+
+def test_broken_rung_does_not_end_the_ladder(case, wrong):
+    broken = replace(wrong, factory="wrong_rung:broken")
+    first, second = climb([broken, RIGHT], case, sizes=(1,))
+    assert first.verdict is Verdict.ERROR
+    assert "OSError: no such thing" in first.reason
+    assert second.timing is not None
+
+
+def test_rung_without_its_device_is_skipped_with_a_word(case, monkeypatch):
+    monkeypatch.setattr(parity.ladder, "_has_cuda", lambda: False)
+    (result,) = climb([GPU], case)
+    assert result.skipped
+    assert result.to_dict()["verdict"] == "skipped"
+    assert result.reason == "There is no CUDA device here."
+    assert "| skipped |" in markdown([result])
+
+
+def test_the_scalar_graph_itself_is_a_rung(case):
+    (result,) = climb([SCALAR], case, sizes=(1,))
+    assert result.verdict is Verdict.IDENTICAL
+    assert result.speed_up > 1
+
+
+def test_speed_up_skips_a_rung_without_one(case, wrong):
+    results = list(climb([RIGHT, wrong, NARROW, replace(SCALAR, below="numpy")], case, sizes=(1,)))
+    assert results[3].step_up == results[3].speed_up / results[0].speed_up
+    assert results[2].step_up == results[2].speed_up / results[0].speed_up
+
+
+def test_every_rung_says_what_it_changed():
+    for rung in RUNGS:
+        technique, changed = rung.words
+        assert technique, rung.name
+        assert changed.endswith("."), rung.name
+    assert len({rung.name for rung in RUNGS}) == len(RUNGS)
+    assert {rung.below for rung in RUNGS} <= {None, *(rung.name for rung in RUNGS)}
+
+
+def test_rungs_are_chosen_by_name():
+    assert [rung.name for rung in chosen("positions, twin")] == ["twin", "positions"]
+    assert chosen(None) == list(RUNGS)
+    for names in ("nonesuch", "twin,nonesuch", ","):
+        with pytest.raises(UsageError, match=r"^There is no rung .*; there are twin, positions"):
+            chosen(names)
+
+
+def test_what_is_timed_is_whole_steps_from_one_state(case):
+    calls = []
+
+    class Counting:
+        def __init__(self) -> None:
+            self.inner = make(case.config, case.hyper)
+
+        def load(self, state):
+            calls.append("load")
+            self.inner.load(state)
+
+        def prepare(self, batch):
+            calls.append("prepare")
+            return batch
+
+        def update(self, inputs):
+            calls.append(len(inputs))
+            return self.inner.train_step(inputs)
+
+        train_step = None
+
+    timing = timed(Counting(), case.config, case.hyper, case.state, case.documents, (1, 8), threads=1)
+    assert calls.count("prepare") == 20 + 2
+    assert set(calls) == {"load", "prepare", 1, 8}
+    assert timing.best in (1, 8)
+    assert timing.memory >= 0
+
+
+@pytest.fixture
+def short_ladder(monkeypatch, case, wrong):
+    monkeypatch.setattr(parity.ladder, "RUNGS", (RIGHT, NARROW, wrong))
+    monkeypatch.setattr(parity.ladder, "SIZES", (1,))
+    monkeypatch.setattr(Case, "from_names", lambda *arguments, **options: case)
+
+
+def test_command_prints_the_table_and_writes_what_it_prints(short_ladder, tmp_path, capsys):
+    files = [str(tmp_path / "ladder.json"), str(tmp_path / "ladder.md")]
+    assert main(["ladder", "--steps", "2", "--json", files[0], "--markdown", files[1]]) == 1
+    printed = capsys.readouterr().out
+    assert "wrong: step 0: loss" in printed
+    data = json.loads(Path(files[0]).read_text(encoding="utf-8"))
+    assert [rung["verdict"] for rung in data["rungs"]] == ["PARITY", "PARITY", "DIVERGED"]
+    assert data["rungs"][1]["changed"] == "half the bits."
+    assert data["machine"]["cores"] >= 1
+    assert len(Path(files[1]).read_text(encoding="utf-8").splitlines()) == 5
+    assert main(["ladder", "--rungs", "numpy", "--steps", "2", "--json", "-"]) == 0
+    assert json.loads(capsys.readouterr().out)["rungs"][0]["rung"] == "numpy"
+
+
+def test_interrupted_ladder_keeps_the_rungs_that_it_has(short_ladder, monkeypatch, tmp_path, capsys, case):
+    def interrupted(rungs, case, **options):
+        yield RungResult(RIGHT, Verdict.PARITY, [], Timing(0.001, 0.001, 0.001, 0.04, 1, {1: 0.001}), "kept")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(parity.ladder, "climb", interrupted)
+    file = tmp_path / "ladder.json"
+    assert main(["ladder", "--json", str(file)]) == 130
+    assert "numpy" in capsys.readouterr().out
+    assert [rung["rung"] for rung in json.loads(file.read_text(encoding="utf-8"))["rungs"]] == ["numpy"]
+
+
+def test_table_fits_a_log(case):
+    timing = Timing(0.001234, 0.001, 0.002, 0.04, 1, {1: 0.001, 16384: 3.9e-6}, 2, 123 << 20)
+    result = RungResult(replace(NARROW, name="a_long_name"), Verdict.PARITY, [], timing, "fine", step_up=12.34)
+    terminal = console()
+    with terminal.capture() as capture:
+        terminal.print(rendered([result]))
+    row = next(line for line in capture.get().splitlines() if line.startswith(" a_long_name"))
+    assert row.split() == ["a_long_name", "PARITY", "float32", "-", "-", "1.23", "12.34", "32", "3.9", "16,384", "123"]
+    assert len(COLUMNS) == 10
+
+
+def test_unknown_rung_is_bad_usage(capsys):
+    assert main(["ladder", "--rungs", "nonesuch"]) == 2
+    assert capsys.readouterr().err.startswith("There is no rung nonesuch; there are twin, ")

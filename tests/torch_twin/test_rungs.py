@@ -1,0 +1,313 @@
+"""The eager rungs of the ladder: each computes what the reference does, and its typical mistake is caught."""
+
+import importlib
+import random
+from dataclasses import replace
+
+import pytest
+import torch
+from hypothesis import given, settings
+from torch.nn.functional import cross_entropy
+
+from parity import Case, Config, Hyper, State, Step, Verdict, check
+from parity.strategies import cases
+from parity.testing import assert_parity
+from reference.microgpt import init_params
+from torch_twin.accumulation import Accumulation
+from torch_twin.checkpointing import Checkpointing
+from torch_twin.decoding import Decoding
+from torch_twin.foreach_adam import ForeachAdam
+from torch_twin.fused_adam import FusedAdam
+from torch_twin.fused_attention import FusedAttention
+from torch_twin.packed import GRAIN, Packed, packed
+from torch_twin.padded import Padded
+
+TRAINING = (
+    "positions",
+    "padded",
+    "packed",
+    "fused_attention",
+    "foreach_adam",
+    "fused_adam",
+    "checkpointing",
+    "accumulation",
+)
+RUNGS = (*TRAINING, "decoding")
+
+SMALL = Config(n_layer=2, n_embd=8, n_head=2, block_size=6, vocab_size=7, init_std=0.3)
+BOS = SMALL.vocab_size - 1
+UNLIKE = [
+    [BOS, 0, 1, 0, BOS],
+    [BOS, BOS],
+    [BOS, 0, 1, 2, 3, 4, 5, 4, 3, BOS],  # longer than the block
+    [BOS, 5, BOS],
+    [BOS, 2, 2, BOS],
+]
+
+
+def small(hyper: Hyper | None = None, *, batch_size: int = 5, steps: int = 2, **changes: int | str) -> Case:
+    """A case of the small model in mid-training, on documents of unlike length."""
+    config = replace(SMALL, **changes)
+    params, m, v = (init_params(config, random.Random(seed)) for seed in range(3))
+    v = {name: [[x * x + y * y for x, y in zip(*rows)] for rows in zip(m[name], v[name])] for name in v}
+    return Case(config, hyper or Hyper(), State(params, m, v, step=7), UNLIKE, batch_size, steps)
+
+
+CASES = {
+    "documents of unlike length": small(),
+    "one document a step": small(batch_size=1, steps=3),
+    "squared ReLU, cosine, one head": small(Hyper(lr_schedule="cosine"), activation="relu2", n_head=1, n_layer=1),
+    "head size 1": small(n_head=8, n_layer=1),
+    "preset of 200 lines": Case.from_names(batch_size=4, steps=1),
+    "early preset": Case.from_names(preset="microgpt_early", batch_size=4, steps=1),
+}
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _one_thread():
+    """Threads that wait for each other take longer than such small models."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def name(rung: str) -> str:
+    return f"torch_twin.{rung}:make"
+
+
+@pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+@pytest.mark.parametrize("rung", RUNGS)
+def test_rung_agrees_with_the_reference(rung, case, tmp_path):
+    result = assert_parity(name(rung), case, store=tmp_path)
+    training = rung in TRAINING
+    assert result.unchecked == ([] if training else ["grad", "m", "v", "param"])
+    assert [mode.mode for mode in result.modes] == (["lock-step", "free-running"] if training else ["lock-step"])
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("rung", RUNGS)
+def test_rung_agrees_in_a_narrower_format(rung, dtype, tmp_path):
+    assert_parity(name(rung), small(steps=1), dtype=dtype, store=tmp_path)
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_rung_agrees_on_drawn_cases(rung):
+    @settings(max_examples=max(1, settings.default.max_examples // 4))
+    @given(case=cases())
+    def agrees(case):
+        assert_parity(name(rung), case)
+
+    agrees()
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_unknown_format_is_refused_in_a_sentence(rung):
+    make = importlib.import_module(f"torch_twin.{rung}").make
+    with pytest.raises(ValueError, match=r"The rung computes in float64, .*, not in 'float8'"):
+        make(SMALL, Hyper(), dtype="float8")
+
+
+def test_packed_rows_hold_every_document_once_and_have_little_room_left():
+    lengths = [1 + (7 * i * i) % 13 for i in range(200)]
+    rows = packed(lengths)
+    assert sorted(document for row in rows for document in row) == list(range(200))
+    assert max(sum(lengths[document] for document in row) for row in rows) <= GRAIN
+    assert len(rows) <= sum(lengths) / GRAIN * 1.1 + 1
+
+
+def test_packed_row_is_long_enough_for_the_longest_document():
+    assert packed([GRAIN + 1, GRAIN - 1, 1]) == [[0, 1], [2]]
+
+
+def test_accumulation_takes_four_parts_and_fewer_of_a_small_batch():
+    subject = Accumulation(SMALL, Hyper())
+    assert [count for count, _ in subject.prepare(UNLIKE * 2)] == [3, 3, 3, 1]
+    assert [count for count, _ in subject.prepare(UNLIKE)] == [2, 2, 1]
+    assert [count for count, _ in subject.prepare(UNLIKE[:1])] == [1]
+
+
+@pytest.mark.parametrize(("kind", "times"), [(FusedAdam, 1), (Checkpointing, 2)])
+def test_checkpointing_computes_every_layer_again(kind, times):
+    calls = []
+
+    class Counting(kind):
+        def attention(self, *arguments):
+            calls.append(arguments)
+            return super().attention(*arguments)
+
+    case = small()
+    subject = Counting(case.config, case.hyper)
+    subject.load(case.state)
+    subject.update(subject.prepare(case.documents))
+    assert len(calls) == times * case.config.n_layer
+
+
+def test_decoding_reads_only_what_it_has_written(monkeypatch):
+    """What was in the memory of the cache before does not matter, be it NaN."""
+    monkeypatch.setattr(torch, "empty", lambda *shape, **options: torch.full(*shape, float("nan"), **options))
+    assert_parity(name("decoding"), small())
+
+
+def test_decode_gives_the_logits_of_single_documents(tmp_path):
+    class Decoder(Decoding):
+        def train_step(self, batch):
+            return Step(logits=[self.decode(tokens[:-1]) for tokens in batch])
+
+    assert_parity(lambda config, hyper: Decoder(config, hyper), small(), store=tmp_path)
+
+
+class PaddingCounts(Padded):
+    def loss(self, inputs, params):
+        tokens, targets, _ = inputs
+        logits = self.forward(tokens, params)
+        return cross_entropy(logits.flatten(0, 1), targets.flatten()), logits
+
+
+class EveryPositionCountsTheSame(Padded):
+    def documents(self, batch):
+        documents = super().documents(batch)
+        weight = 1 / sum(len(tokens) for tokens, *_ in documents)
+        return [(tokens, targets, torch.full_like(weights, weight)) for tokens, targets, weights in documents]
+
+
+class WeightsInFloat32(Padded):
+    def documents(self, batch):
+        return [(tokens, targets, weights.float().double()) for tokens, targets, weights in super().documents(batch)]
+
+
+class PaddingFirst(Padded):
+    """As a tokenizer with padding_side="left" does; the logits are even taken from the right places."""
+
+    def prepare(self, batch):
+        documents = self.documents(batch)
+        longest = max(len(tokens) for tokens, *_ in documents)
+        self.left = [longest - len(tokens) for tokens, *_ in documents]
+        return tuple(
+            torch.stack([torch.nn.functional.pad(part, (left, 0)) for part, left in zip(parts, self.left)])
+            for parts in zip(*documents)
+        )
+
+    def document_logits(self, lengths):
+        return [rows[left:] for rows, left in zip(self.logits.detach(), self.left)]
+
+
+class SeesTheDocumentBefore(Packed):
+    def mask(self, positions):
+        return super().mask(torch.arange(positions.shape[1]).expand_as(positions))
+
+
+class SeesOnePositionTooMany(Packed):
+    def mask(self, positions):
+        hidden = super().mask(positions)
+        return torch.where(hidden.roll(-1, dims=-2) == 0, 0.0, hidden)
+
+
+class PositionsRunOn(Packed):
+    def prepare(self, batch):
+        tokens, targets, weights, positions, mask, starts = super().prepare(batch)
+        run_on = torch.arange(positions.shape[1]).expand_as(positions) % self.config.block_size
+        return tokens, targets, weights, run_on, mask, starts
+
+
+class HeadsBeforeParts(FusedAttention):
+    """The layout of other models: queries, keys and values side by side for every head."""
+
+    def attention(self, x, w, mask=None):
+        order = torch.arange(3 * self.config.n_embd).view(self.config.n_head, 3, -1).transpose(0, 1).flatten()
+        return super().attention(x, {**w, "attn_wqkv": w["attn_wqkv"][order]}, mask)
+
+
+class NotCausal(FusedAttention):
+    def mask(self, positions):
+        mask = super().mask(positions)
+        return torch.where(mask.mT == 0, 0.0, mask)
+
+
+class StepNotLoaded(ForeachAdam):
+    def load(self, state):
+        super().load(state)
+        for moments in self.optimizer.state.values():
+            moments["step"].zero_()
+
+
+class RateNotScheduled(ForeachAdam):
+    def descend(self):
+        self.optimizer.step()
+        self.state.step += 1
+
+
+class DecayedWeights(FusedAdam):
+    def load(self, state):
+        super().load(state)
+        self.optimizer.param_groups[0]["weight_decay"] = 1e-3
+
+
+class GradientsLeftOver(FusedAdam):
+    def leaves(self):
+        return self.state.params
+
+
+class OtherwiseTheSecondTime(Checkpointing):
+    """As dropout would be whose random state is not restored."""
+
+    calls = 0
+
+    def attention(self, x, w, mask=None):
+        again = self.calls // self.config.n_layer % 2
+        self.calls += 1
+        return super().attention(x * (0.9 if again else 1.0), w, mask)
+
+
+class EveryPartCountsTheSame(Accumulation):
+    def backward(self, inputs, params):
+        return super().backward([(1, part) for _, part in inputs], params)
+
+
+class LastPartAlone(Accumulation):
+    def loss(self, inputs, params):
+        self.optimizer.zero_grad()
+        return super().loss(inputs, params)
+
+
+class TokenNotInItsOwnCache(Decoding):
+    def attention(self, x, w, so_far):
+        return super().attention(x, w, so_far[..., : max(1, so_far.shape[-2] - 1), :])
+
+
+class StaleKeys(Decoding):
+    def attention(self, x, w, so_far):
+        later = super().attention(x, w, so_far)
+        so_far[0] = so_far[0, ..., :1, :]
+        return later
+
+
+FAULTS = {
+    PaddingCounts: "step 7: loss: ",
+    EveryPositionCountsTheSame: "step 7: loss: ",
+    WeightsInFloat32: "step 7: loss: ",
+    PaddingFirst: "step 7: logits document 0[0,0]: ",
+    SeesTheDocumentBefore: "step 7: logits document ",
+    SeesOnePositionTooMany: "step 7: logits document ",
+    PositionsRunOn: "step 7: logits document ",
+    HeadsBeforeParts: "step 7: logits document 0[",
+    NotCausal: "step 7: logits document 0[0,0]: ",
+    StepNotLoaded: "step 7: param wte[0,0]: ",
+    RateNotScheduled: "step 7: param wte[0,0]: ",
+    DecayedWeights: "step 7: m wte[",
+    GradientsLeftOver: "step 8: grad wte[",
+    OtherwiseTheSecondTime: "step 7: grad wte[0,0]: ",
+    EveryPartCountsTheSame: "step 7: loss: ",
+    LastPartAlone: "step 7: grad wte[",
+    TokenNotInItsOwnCache: "step 7: logits document 0[1,0]: ",
+    StaleKeys: "step 7: logits document 0[2,0]: ",
+}
+
+
+@pytest.mark.parametrize(("fault", "reason"), FAULTS.items(), ids=[fault.__name__ for fault in FAULTS])
+def test_planted_fault_is_caught_and_placed(fault, reason):
+    # A load forgets gradients that are left over, so these show in the second step of a free run.
+    modes, steps = (["free-running"], 2) if fault is GradientsLeftOver else (["lock-step"], 1)
+    result = check(lambda config, hyper: fault(config, hyper), small(steps=steps), modes=modes)
+    assert result.verdict is Verdict.DIVERGED
+    assert result.reason.startswith(reason), result.reason

@@ -130,7 +130,11 @@ class Case:
         used = [tokens for batch in self.batches() for tokens in batch]
         missing = [] if self.batch_size > 1 else ["batches of several documents"]
         long = any(len(tokens) - 1 > self.config.block_size for tokens in used)
-        return missing if long else [*missing, "documents longer than the block"]
+        missing += [] if long else ["documents longer than the block"]
+        missing += [] if self.config.n_layer > 1 else ["a second layer"]
+        presets = {("relu", "linear"): "microgpt_early", ("relu2", "cosine"): "microgpt_200"}
+        other = presets.get((self.config.activation, self.hyper.lr_schedule))
+        return [*missing, f"what the preset {other} does otherwise"] if other else missing
 
     def to_json(self) -> str:
         """The case as JSON; floats are shortest decimals that read back as the same bits."""

@@ -82,6 +82,7 @@ def check(
     results: list[ModeResult] = []
     named = None if instance else cast("Named", subject)
     own_process = named is not None and (isolate or is_command(named))
+    factory: Factory | None = None
     with time_limit(limits.seconds if limits and not own_process else None):
         try:
             factory = None if named is None else find_factory(named, isolate, limits)
@@ -100,6 +101,15 @@ def check(
         except SubjectError as error:
             results = results or [ModeResult(modes[0])]
             results[-1].verdict, results[-1].reason = Verdict.ERROR, str(error)
+        finally:
+            if own_process and factory is not None:
+                factory.close()  # type: ignore[attr-defined]
+    lock_step_passed = bool(results) and results[0].mode == "lock-step" and results[0].verdict.exit_status == 0
+    if lock_step_passed and results[-1].verdict is Verdict.DIVERGED and "forward_only" not in results[-1].reason:
+        results[-1].reason += (
+            " That is in free-running; lock-step agrees, so what is carried from step to step (weights, moments, the "
+            "step number) is not what was loaded."
+        )
     verdict = worst(result.verdict for result in results)
     reason = next(result.reason for result in results if result.verdict is verdict)
     return Result(case, subject_name(subject), run.judge, results, run.unchecked(), verdict, reason)
@@ -113,9 +123,10 @@ def _run_mode(run: Run, result: ModeResult, factory: Factory | None, device: str
         result.conclude(run.judge)
         if result.verdict is not Verdict.DIVERGED:  # what was found before stays found
             result.verdict, result.reason = Verdict.INCONCLUSIVE, str(error)
-    if result.mode == "lock-step" and result.verdict is not Verdict.INCONCLUSIVE:
-        ask_again(run, result)
-    if result.first_divergence is None or result.repeatable is False:
+    decided = result.verdict is not Verdict.INCONCLUSIVE
+    if result.mode == "lock-step" and decided and run.truth is None and ask_again(run, result):
+        return
+    if result.first_divergence is None:
         return
     if factory is not None:
         look_for_precision_loss(factory, run, result, device)

@@ -2,7 +2,9 @@
 
 import argparse
 import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -116,7 +118,8 @@ def _parser() -> Parser:
         "parity vectors conformance --dtype float32",
     )
     writing.add_argument("folder", metavar="DIR", type=Path, help="a new or empty folder, or one written before")
-    _add_options(writing, {"--dtype": CHECK_OPTIONS["--dtype"]}, "the port")
+    dtype = {**CHECK_OPTIONS["--dtype"], "help": "number format that the port computes in (default: float64)"}
+    _add_options(writing, {"--dtype": dtype}, "the port")
 
     verifying = add(
         "verify",
@@ -157,14 +160,26 @@ def _add_options(parser: argparse.ArgumentParser, table: dict[str, dict[str, Any
         group.add_argument(flag, **details)
 
 
+class Terminated(KeyboardInterrupt):
+    """A request to end, as an exception, so that what was started ends as well: subjects, worktrees."""
+
+
+def _terminate(number: int, frame: Any) -> NoReturn:
+    raise Terminated
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one command and return its exit status."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
     try:
         arguments = _parsed(sys.argv[1:] if argv is None else argv)
         return arguments.run(arguments)  # type: ignore[no-any-return]
     except (UsageError, DataError) as error:
         print(error, file=sys.stderr)
         return 2
+    except Terminated:
+        return 128 + signal.SIGTERM
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)
         return 130
@@ -177,8 +192,16 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
     """The arguments; what stands after -- is a command, with options of its own."""
     own, command = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, None)
     parser = _parser()
-    arguments = parser.parse_args(own)
-    if command is not None and (not hasattr(arguments, "subject") or arguments.subject != TWIN or not command):
+    arguments, rest = parser.parse_known_args(own)
+    # argparse gives a positional with a default its default where options stand before it.
+    if rest and not rest[0].startswith("-") and getattr(arguments, "subject", None) == TWIN:
+        arguments.subject = rest.pop(0)
+    if rest:
+        hint = "; a command stands after --" if not rest[0].startswith("-") else ""
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+    if command is not None and not command:
+        parser.error("there is no command after --")
+    if command is not None and (not hasattr(arguments, "subject") or arguments.subject != TWIN):
         parser.error("a COMMAND after -- takes the place of the SUBJECT of a command that has one")
     if command is not None:
         arguments.subject = command

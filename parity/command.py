@@ -5,11 +5,12 @@ import queue
 import shlex
 import signal
 import subprocess
+import sys
 import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -38,8 +39,9 @@ class Limits:
 class Command:
     """A factory of subjects out of one process, started when it is first needed, and again after it has failed.
 
-    argv: the command, run in a folder (None: the current one) with more on its PYTHONPATH. Only the subject made last
-    has its model in the process; another one that is loaded sends its greeting again.
+    argv: the command, run in a folder (None: the current one), with an environment (None: this one) and more on its
+    PYTHONPATH. Only the subject made last has its model in the process; another one that is loaded sends its greeting
+    again.
     """
 
     def __init__(
@@ -47,10 +49,14 @@ class Command:
         argv: Sequence[str],
         limits: Limits | None = None,
         folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
         python_path: Sequence[str] = (),
     ) -> None:
         self.argv, self.limits, self.folder = list(argv), limits or Limits(), folder
-        self.python_path = list(python_path)
+        self.environment = dict(environment or os.environ)
+        path = [*python_path, *filter(None, [self.environment.get("PYTHONPATH")])]
+        if path:
+            self.environment["PYTHONPATH"] = os.pathsep.join(path)
         self.process: _Process | None = None
         self.current: CommandSubject | None = None
 
@@ -63,7 +69,7 @@ class Command:
     def ask(self, message: dict[str, Any], answer: str, doing: str) -> dict[str, Any]:
         """The answer of the type given; SubjectError for anything else. What has failed is killed."""
         if self.process is None:
-            self.process, self.current = _Process(self.argv, self.folder, self.python_path), None
+            self.process, self.current = _Process(self.argv, self.folder, self.environment), None
             self.end = weakref.finalize(self, self.process.end)  # at the latest as Python leaves
         try:
             self.process.send(message)
@@ -79,17 +85,21 @@ class Command:
         self.process = self.current = None
 
 
-_running: dict[tuple[tuple[str, ...], Limits], Command] = {}
-"""The commands named last; starting a process for every case would take most of the time."""
+HOME = Path(__file__).resolve().parents[1]
 
 
-def command(argv: tuple[str, ...], limits: Limits) -> Command:
-    """The same factory, and so the same process, for the same command; that of the one before last is ended."""
-    found = _running.pop((argv, limits), None) or Command(argv, limits)
-    _running[argv, limits] = found
-    if len(_running) > 2:
-        _running.pop(next(iter(_running))).close()
-    return found
+def serving(
+    factory: str,
+    limits: Limits,
+    folder: Path | None = None,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Command:
+    """The command that has Python serve the factory so named (see `parity.serve`), in a folder."""
+    # -P: the harness is the same, whatever lies in the folder; -B: it leaves nothing there.
+    argv = [sys.executable, "-P", "-B", "-m", "parity.serve", factory, *arguments]
+    installed = HOME.name in ("site-packages", "dist-packages")
+    return Command(argv, limits, folder, environment, [] if installed else [str(HOME)])
 
 
 class CommandSubject:
@@ -136,7 +146,9 @@ class CommandSubject:
         message = {"type": "train_step", "batch": batch, "sites": sites}
         start = time.perf_counter()
         answer = self._ask(message, "step", f"step {self.number}")
-        self.seconds = float(answer.pop("seconds", time.perf_counter() - start))
+        elapsed = time.perf_counter() - start
+        own = answer.pop("seconds", None)
+        self.seconds = float(own) if isinstance(own, (int, float)) and 0 < own < elapsed else elapsed
         step = step_of(answer)
         self.number += 1
         return step
@@ -171,13 +183,12 @@ def _excerpt(value: Any) -> str:
 class _Process:
     """A running command. Threads of its own read and write, so that nothing it does can block the harness."""
 
-    def __init__(self, argv: list[str], folder: Path | None, python_path: list[str]) -> None:
-        path = os.pathsep.join(filter(None, [*python_path, os.environ.get("PYTHONPATH")]))
+    def __init__(self, argv: list[str], folder: Path | None, environment: dict[str, str]) -> None:
         try:
             self.popen = subprocess.Popen(
                 argv,
                 cwd=folder,
-                env={**os.environ, "PYTHONPATH": path} if path else None,
+                env=environment,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -186,10 +197,11 @@ class _Process:
         except (OSError, ValueError) as error:
             cause = error.strerror if isinstance(error, OSError) else str(error)
             raise UsageError(f"The command {shlex.join(argv)} cannot be started: {cause}.") from None
-        self.lines: queue.Queue[bytes] = queue.Queue(maxsize=1000)
+        self.lines: queue.Queue[bytes] = queue.Queue(maxsize=8)
         self.outbox: queue.Queue[bytes | None] = queue.Queue()
         self.last_words: deque[bytes] = deque(maxlen=20)
         self.peak = 0
+        self.ended = False
         assert self.popen.stdin
         assert self.popen.stdout
         assert self.popen.stderr
@@ -203,8 +215,14 @@ class _Process:
     def _read(self, stream: IO[bytes]) -> None:
         with stream, suppress(OSError, ValueError):
             while line := stream.readline(LONGEST_LINE):
-                self.lines.put(line)
-        self.lines.put(b"")
+                self._put(line)
+        self._put(b"")
+
+    def _put(self, line: bytes) -> None:
+        while not self.ended:  # nobody takes lines any more once it is
+            with suppress(queue.Full):
+                self.lines.put(line, timeout=1.0)
+                return
 
     def _write(self, stream: IO[bytes]) -> None:
         with suppress(OSError, ValueError), stream:
@@ -247,7 +265,8 @@ class _Process:
             return decoded(line)
         except (ValueError, RecursionError):
             raise SubjectError(
-                f"The subject wrote something other than a line of JSON in {doing}: {_excerpt(line)}."
+                f"The subject wrote something other than a line of JSON in {doing}: {_excerpt(line)} (standard output "
+                "is for answers; anything else belongs on standard error)."
             ) from None
 
     def _require_memory(self, limits: Limits, doing: str) -> None:
@@ -277,10 +296,12 @@ class _Process:
     def _said(self) -> str:
         time.sleep(0.02)  # what it wrote last may still be on its way
         lines = [text for line in self.last_words if (text := line.decode(errors="replace").strip())]
-        return f"; its last words: {_excerpt(lines[-1].encode())}" if lines else ""
+        errors = [line for line in lines if "error" in line.lower()]  # Node's last line is its version
+        return f"; its last words: {_excerpt((errors or lines)[-1].encode())}" if lines else ""
 
     def end(self) -> None:
         """Kill it and all that it started, unless it leaves by itself as its input ends."""
+        self.ended = True
         self.outbox.put(None)
         children: list[psutil.Process] = []
         with suppress(psutil.Error):

@@ -56,18 +56,21 @@ def check(arguments: argparse.Namespace) -> int:
 def gate(arguments: argparse.Namespace) -> int:
     """`parity gate`."""
     from parity.gate import gate
+    from parity.render import console
     from parity.render_gate import annotations, markdown, rendered
 
-    result = gate(
-        arguments.subject,
-        arguments.base,
-        _case(arguments),
-        dtype=arguments.dtype,
-        device=arguments.device,
-        false_alarm=arguments.false_alarm,
-        limits=_limits(arguments),
-        rounds=arguments.rounds,
-    )
+    with console(stderr=True).status("checking out the base") as status:  # only a terminal shows it
+        result = gate(
+            arguments.subject,
+            arguments.base,
+            _case(arguments),
+            dtype=arguments.dtype,
+            device=arguments.device,
+            false_alarm=arguments.false_alarm,
+            limits=_limits(arguments),
+            rounds=arguments.rounds,
+            progress=status.update,
+        )
     _report(result.to_dict(), rendered(result), arguments.json)
     summary = arguments.markdown or os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:

@@ -8,36 +8,50 @@ from parity.compare import Tensors, distance, over_floor
 from parity.errors import NoExpectation, SubjectError, UsageError
 from parity.formats import FORMATS, Format
 from parity.result import ModeResult
-from parity.run import Run, largest_z
+from parity.run import Asked, Run, largest_z
 from parity.subjects import Factory, Subject, make_subject, takes_keyword
 from parity.verdict import Verdict
 
 
-def ask_again(run: Run, result: ModeResult) -> None:
+def ask_again(run: Run, result: ModeResult) -> bool:
     """Put a question of a lock-step run a second time, and note whether the answer has the same bits.
 
-    A second answer that rounding does not explain makes the verdict DIVERGED, and the sentence says why.
+    An answer that rounding does not explain makes the verdict DIVERGED, and the sentence says why. Whether that was so.
     """
     asked = run.diverged or run.first
     if asked is None:
-        return
-    again = run.ask_again(asked)
+        return False
+    try:
+        again = {tensors.key: tensors for tensors in run.ask_again(asked)}
+    except SubjectError:
+        if run.diverged:  # that it diverged before says more
+            return False
+        raise
+    before = {tensors.key: tensors for tensors in asked.pairs}
+    if again.keys() != before.keys():
+        raise SubjectError(f"Asked about step {asked.state.step} a second time, the subject exposes something else.")
+    result.repeatable = all(again[key].actual.tobytes() == t.actual.tobytes() for key, t in before.items())
+    if result.repeatable or not _otherwise(run, asked, list(again.values())):
+        return False
+    why = (
+        f"Asked about step {asked.state.step} a second time, from the same state, the subject answers something "
+        "else: does load replace all of its state, and is all randomness off?"
+    )
+    result.reason = f"{result.reason} {why}" if result.verdict is Verdict.DIVERGED else why
+    result.verdict = Verdict.DIVERGED
+    return True
+
+
+def _otherwise(run: Run, asked: Asked, again: list[Tensors]) -> bool:
+    """Whether rounding does not explain the second answer, or the difference of two that are wrong."""
+    if run.diverged is None:
+        # Judged as the first one was, which takes asking once more: a ReLU may be turned this time.
+        run.load(asked.state)
+        return bool(run.outside(run.step(ModeResult("lock-step"), asked.batch)))
     before = {tensors.key: tensors.actual for tensors in asked.pairs}
-    again = [tensors for tensors in again if tensors.key in before]
-    result.repeatable = all(tensors.actual.tobytes() == before[tensors.key].tobytes() for tensors in again)
-    if result.repeatable:
-        return
     # Both answers have rounding errors of their own, so their difference spreads sqrt(2) times as far.
     apart = [over_floor(distance(t.actual, before[t.key]), t.sigma * sqrt(2)) for t in again]
-    if any(np.any(~(z <= run.judge.limit)) for z in apart):
-        why = (
-            f"Asked about step {asked.state.step} a second time, from the same state, the subject answers something "
-            "else: does load replace all of its state, and is all randomness off?"
-        )
-        if result.verdict is not Verdict.DIVERGED:
-            result.verdict, result.reason = Verdict.DIVERGED, why
-        else:
-            result.reason += f" {why}"
+    return any(bool(np.any(~(z <= run.judge.limit))) for z in apart)
 
 
 def look_for_precision_loss(factory: Factory, run: Run, result: ModeResult, device: str | None) -> None:
@@ -125,6 +139,6 @@ def _never_updated(run: Run) -> str | None:
     if all(run.judge.accepts(t.actual, expected[t.key[1:]].expected, expected[t.key[1:]].sigma) for t in first):
         return (
             "That is the answer of the weights that were loaded, never updated: a subject whose train_step only "
-            "computes forward says so with an attribute forward_only = True."
+            "computes forward says so with an attribute forward_only = True (a command, in its answer to the greeting)."
         )
     return None

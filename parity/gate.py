@@ -1,7 +1,7 @@
 """The gate: a subject as it is against itself at another revision. Is it the same function, and how fast is it?"""
 
+import os
 import statistics
-import sys
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -14,15 +14,15 @@ import numpy as np
 import parity
 from parity.case import Case
 from parity.checking import check
-from parity.command import Command, CommandSubject, Limits
-from parity.compare import FIELDS, SITES, Difference, Tensors, paired
+from parity.command import Command, CommandSubject, Limits, serving
+from parity.compare import FIELDS, Difference, Tensors
 from parity.errors import NoExpectation, SubjectError, UsageError
 from parity.formats import FORMATS
-from parity.git import changed_lines, checked_out, working_tree
+from parity.git import changed_lines, checked_out, environment, working_tree
 from parity.result import Result
 from parity.result import _plain as plain
 from parity.run import Run
-from parity.subjects import Named, command_words, subject_name
+from parity.subjects import Named, command_words, subject_name, train_step
 from parity.verdict import FALSE_ALARM, Verdict
 from reference.config import State, Step
 
@@ -110,7 +110,7 @@ def gate(
     false_alarm: float = FALSE_ALARM,
     limits: Limits | None = None,
     rounds: int = 30,
-    progress: Callable[[str, int], None] = lambda what, done: None,
+    progress: Callable[[str], None] = lambda what: None,
 ) -> GateResult:
     """Compare a subject, named or a command, in the working tree with itself at a git revision.
 
@@ -121,31 +121,32 @@ def gate(
     case, limits = case or Case.from_names(), limits or Limits()
     here = Path.cwd()
     root, head_name = working_tree(here)
+    root = root.resolve()
     options = {"dtype": dtype, "device": device}
     with checked_out(root, base) as revision:
-        there = revision.folder / here.resolve().relative_to(root.resolve())
+        there = revision.folder / here.resolve().relative_to(root)
         if not there.is_dir():
             raise UsageError(f"The revision {base} has no folder {here.name}.")
         # In the order in which they end: base first, before its folder goes.
         with (
-            closing(_side(subject, here, None, limits)) as head,
+            closing(_side(subject, here, (root, root), limits)) as head,
             closing(_side(subject, there, (root, revision.folder), limits)) as old,
         ):
-            progress("head against the reference", 0)
+            progress("head against the reference")
             head_result = check(head, case, dtype=dtype, device=device, false_alarm=false_alarm)
             _require_existence(old, case, options, base)
-            progress("head against base", 0)
+            progress("head against base")
             pair = _Pair(case, head_result)
             if head_result.verdict is not Verdict.ERROR:
                 pair.compare(head, old, options)
             base_result = None
             if not pair.identical:
-                progress("base against the reference", 0)
+                progress("base against the reference")
                 base_result = check(old, case, dtype=dtype, device=device, false_alarm=false_alarm)
             verdict, reason = _verdict(pair, head_result, base_result)
             speed = None
             if rounds and verdict is not Verdict.ERROR and not pair.failure:
-                progress("speed", 0)
+                progress("speed")
                 speed = _speed(head, old, case, options, rounds)
             loaded = _loaded_files(head, case, options, root)
         changed = changed_lines(root, revision.commit)
@@ -157,17 +158,22 @@ def gate(
     )
 
 
-def _side(subject: Named, folder: Path, moved: tuple[Path, Path] | None, limits: Limits) -> Command:
-    """The subject as it is in a folder; moved: the repository's root, and where this side's root is instead."""
+def _side(subject: Named, folder: Path, moved: tuple[Path, Path], limits: Limits) -> Command:
+    """The subject as it is in a folder; moved: the repository's root, and where this side's root is."""
+    root, there = moved
     words = command_words(subject)
+    path = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    own_path = [str(there / entry.relative_to(root)) if entry.is_relative_to(root) else str(entry) for entry in path]
+    # One thread each, unless somebody says otherwise: two pools of threads that wait for work slow each other down.
+    own = {"OMP_NUM_THREADS": "1", **environment(), "PYTHONPATH": os.pathsep.join(own_path)}
     if words is None:
         if not isinstance(subject, str):
             raise UsageError("A gate needs a subject with a name, such as path/to/file.py:make, or a command.")
-        # -P: the harness itself is the installed one on both sides, whatever lies in the folder.
-        words = [sys.executable, "-P", "-m", "parity.serve", subject, *(str(path) for path in moved or ())]
-    home = Path(parity.__file__).parents[1]
-    path = [] if home.name in ("site-packages", "dist-packages") else [str(home)]
-    return Command(words, limits, folder, path)
+        return serving(subject, limits, folder, [str(root), str(there)], own)
+    inside = [word for word in words if Path(word).is_absolute() and Path(word).resolve().is_relative_to(root)]
+    if inside:
+        raise UsageError(f"The command names {inside[0]}, the same file at both revisions; give it as a relative path.")
+    return Command(words, limits, folder, own)
 
 
 def _require_existence(side: Command, case: Case, options: dict[str, str | None], base: str) -> None:
@@ -186,6 +192,8 @@ class _Pair:
         self.case, self.judge = case, head.judge
         self.changed: dict[str, Changed] = {}
         self.first: Difference | None = None
+        self.drift: Difference | None = None
+        self.carries = True
         self.failure = ""
         self.dropped: list[str] = []
         self.formats = ("", "")
@@ -212,6 +220,8 @@ class _Pair:
             self.formats = (new.dtype, old.dtype)
             for mode in ("lock-step",) if new.forward_only else ("lock-step", "free-running"):
                 self._run(run, new, old, mode)
+            if self.drift is not None:
+                self.carries = _carries(run, new)
         except NoExpectation as error:
             self.failure = str(error)
         except SubjectError as error:
@@ -223,15 +233,15 @@ class _Pair:
             if mode == "lock-step" or not number:
                 run.load(state)
                 old.load(state)
-            lengths = [run.positions(tokens) for tokens in batch]
-            actual, expected = run.answer(state.step, batch), old.train_step([list(tokens) for tokens in batch])
-            sigma = _infinite(actual)
+            step = self.case.state.step + number
+            actual = run.answer(step, batch)
+            expected = train_step(old, batch, f"step {step}, at base")
+            run.expected(step, batch)
+            sigma, _ = run.floor.train_step(batch, self.judge.limit)
             if mode == "lock-step":
-                run.expected(state.step, batch)
-                sigma, _ = run.floor.train_step(batch, self.judge.limit)
                 state = run.in_format(run.oracle.state)
             self._note_dropped(actual, expected)
-            self._add(paired(self.case.state.step + number, actual, expected, sigma, lengths))
+            self._add(run.paired(step, batch, actual, expected, sigma), mode)
 
     def _note_dropped(self, actual: Step, expected: Step) -> None:
         for name, quantity in FIELDS.items():
@@ -239,7 +249,7 @@ class _Pair:
             if gone and quantity not in self.dropped:
                 self.dropped.append(quantity)
 
-    def _add(self, pairs: Iterable[Tensors]) -> None:
+    def _add(self, pairs: Iterable[Tensors], mode: str) -> None:
         for t in pairs:
             row = self.changed.setdefault(t.quantity, Changed(t.quantity))
             row.compared += t.expected.size
@@ -249,6 +259,10 @@ class _Pair:
             both = Tensors(t.step, t.quantity, t.tensor, t.actual, t.expected, t.sigma * sqrt(2))
             z = np.where(np.isnan(both.z), -1.0, both.z)
             outside = z > self.judge.limit
+            if outside.any() and mode == "free-running" and self.drift is None:
+                self.drift = both.at(int(np.argmax(outside)), self.judge.form)
+            if mode == "free-running":
+                continue  # there both have drifted to points of their own, and the floor is that of the reference's
             row.outside += int(np.count_nonzero(outside))
             if z.size and (row.largest is None or not z.max() <= row.largest.z):
                 row.largest = both.at(int(np.argmax(z)), self.judge.form)
@@ -256,20 +270,20 @@ class _Pair:
                 self.first = both.at(int(np.argmax(outside)), self.judge.form)
 
 
-def _infinite(step: Step) -> Step:
-    """A noise floor that judges nothing: freely running, both sides have drifted to points of their own."""
-    fields: dict[str, Any] = {}
-    for name in FIELDS:
-        value = getattr(step, name)
-        if value is not None and FIELDS[name] not in SITES:
-            fields[name] = _filled(value)
-    return Step(**fields)
-
-
-def _filled(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: np.full(np.shape(entry), np.inf) for name, entry in value.items()}
-    return [np.full(np.shape(entry), np.inf) for entry in value] if isinstance(value, list) else np.inf
+def _carries(run: Run, subject: CommandSubject) -> bool:
+    """Whether a subject runs freely as it does from the states that it exposes: then lock-step says it all."""
+    free: list[tuple[State, Step]] = []
+    run.load(run.in_format(run.case.state))
+    for number, batch in enumerate(run.case.batches(), run.case.state.step):
+        step = run.answer(number, batch)
+        if step.params is None or step.m is None or step.v is None:
+            return False
+        free.append((State(step.params, step.m, step.v, number + 1), step))
+    for (state, _), (_, expected), batch in zip(free, free[1:], list(run.case.batches())[1:]):
+        subject.load(state)
+        if vars(run.answer(state.step, batch)) != vars(expected):
+            return False
+    return True
 
 
 PASSES = (Verdict.IDENTICAL, Verdict.PARITY)
@@ -295,29 +309,40 @@ def _verdict(pair: _Pair, head: Result, base: Result | None) -> tuple[Verdict, s
         if now.digits < before.digits:
             return Verdict.PRECISION_LOSS, f"It computes in {now.name}, and did so in {before.name} at base."
         return Verdict.PARITY, f"{_rounding(pair)} Both agree with the reference."
-    if head.verdict is Verdict.DIVERGED and base.verdict is Verdict.DIVERGED and pair.first is None:
+    if head.verdict is Verdict.DIVERGED and base.verdict is Verdict.DIVERGED and not pair.first and pair.carries:
         return Verdict.PARITY, f"{_rounding(pair)} Both differ from the reference in the same way: {head.reason}"
     if head.verdict in PASSES:
         return Verdict.DIVERGED, f"Base differs from the reference, and head agrees with it. Base: {base.reason}"
     if head.verdict is Verdict.DIVERGED:
         agreement = "agrees" if base.verdict in PASSES else "does not agree either"
-        first = f"head against base, {pair.first} (limit {pair.judge.limit:.1f})." if pair.first else head.reason
-        return Verdict.DIVERGED, f"First at {first} Base {agreement} with the reference."
+        where = pair.first or pair.drift
+        first = f"First at head against base, {where} (limit {pair.judge.limit:.1f})." if where else head.reason
+        site = next((mode.first_site for mode in head.modes if mode.first_site), None)
+        at = f" First site outside at head: {site.tensor}." if site else ""
+        return Verdict.DIVERGED, f"{first}{at} Base {agreement} with the reference."
     return head.verdict, head.reason
 
 
 def _rounding(pair: _Pair) -> str:
     largest = max((row.largest for row in pair.rows if row.largest), key=lambda difference: difference.z)
     different, compared = (sum(getattr(row, part) for row in pair.rows) for part in ("different", "compared"))
+    if pair.first:  # both agree with the reference by floors of their own, and base's may be the wider one
+        return f"{different:,} of {compared:,} elements have other bits."
     return (
         f"{different:,} of {compared:,} elements have other bits; rounding explains every difference: largest z "
         f"{largest.z:.2g} at {largest.quantity} {largest.where}, limit {pair.judge.limit:.1f}."
     ).replace("loss loss", "loss")
 
 
-def _speed(head: Command, base: Command, case: Case, options: dict[str, str | None], rounds: int) -> Speed:
+def _speed(head: Command, base: Command, case: Case, options: dict[str, str | None], rounds: int) -> Speed | None:
     """Steps of both in turns, which first changing from pair to pair, so that what slows the machine slows both."""
-    sides = [side(case.config, case.hyper, **options) for side in (head, base)]
+    try:
+        return _timed([side(case.config, case.hyper, **options) for side in (head, base)], case, rounds)
+    except SubjectError:  # the verdict stands without it
+        return None
+
+
+def _timed(sides: list[CommandSubject], case: Case, rounds: int) -> Speed:
     batches = list(case.batches())
     seconds: list[list[float]] = [[], []]
     warm_up = 3
@@ -325,7 +350,7 @@ def _speed(head: Command, base: Command, case: Case, options: dict[str, str | No
         batch = batches[number % len(batches)]
         for which in (0, 1) if number % 2 else (1, 0):
             sides[which].load(_copied(case.state))
-            sides[which].train_step([list(tokens) for tokens in batch])
+            train_step(sides[which], batch, "timing")
             if number >= warm_up:
                 seconds[which].append(sides[which].seconds)
     ratios = [new / old for new, old in zip(*seconds, strict=True)]

@@ -1,5 +1,6 @@
 """Another revision of a repository in a folder of its own; the working tree is only read."""
 
+import os
 import re
 import subprocess
 import tempfile
@@ -11,12 +12,18 @@ from pathlib import Path
 from parity.errors import UsageError
 
 
+def environment() -> dict[str, str]:
+    """Without what git sets for its hooks: GIT_INDEX_FILE would have another worktree write the user's index."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+
+
 def git(folder: Path, *arguments: str) -> str:
     """What git prints; UsageError with its last line where it fails or is missing."""
-    # No hooks: they belong to somebody's daily work, and may do anything.
-    command = ["git", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false", "-C", str(folder), *arguments]
+    # No hooks: they belong to somebody's daily work, and may do anything. No locks: what is only read needs none.
+    settings = ["--no-optional-locks", "-c", "core.hooksPath=/dev/null", "-c", "core.quotePath=false"]
+    command = ["git", *settings, "-C", str(folder), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+        done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment(), check=False)
     except FileNotFoundError:
         raise UsageError("git is not installed, and a gate compares two revisions of a git repository.") from None
     if done.returncode:
@@ -43,7 +50,7 @@ def working_tree(folder: Path) -> tuple[Path, str]:
             raise UsageError(f"{folder} is not in a git repository; a gate compares two revisions of one.") from None
         raise
     head = git(root, "rev-parse", "--short", "--verify", "HEAD").strip()
-    changed = git(root, "--no-optional-locks", "status", "--porcelain").strip()
+    changed = git(root, "status", "--porcelain").strip()
     return root, f"{head} with uncommitted changes" if changed else head
 
 
@@ -67,8 +74,11 @@ def changed_lines(root: Path, commit: str) -> dict[str, int]:
     """By file (as git names it), the first line of the working tree that is not that of a commit."""
     lines: dict[str, int] = {}
     file = ""
-    for line in git(root, "diff", "--unified=0", "--no-color", "--no-ext-diff", "--dst-prefix=b/", commit).splitlines():
-        if line.startswith("+++ "):
+    options = ["--unified=0", "--no-color", "--no-ext-diff", "--no-textconv", "--dst-prefix=b/"]
+    before = ""
+    for line in git(root, "diff", *options, commit).splitlines():
+        before, last = line, before
+        if line.startswith("+++ ") and last.startswith("--- "):
             file = "" if line == "+++ /dev/null" else line[6:].rstrip("\t")
         elif file and (found := re.match(r"@@ -\S+ \+(\d+)", line)):
             lines.setdefault(file, max(1, int(found[1])))

@@ -159,6 +159,11 @@ ALL = (
         (('config.activation == "relu2"', 'config.activation != "relu2"'),),
     ),
     Mutant(
+        "schedule_confused",
+        "The learning rate falls linearly where it should fall as a cosine, or as a cosine where it should linearly.",
+        (('hyper.lr_schedule == "cosine"', 'hyper.lr_schedule != "cosine"'),),
+    ),
+    Mutant(
         "positions_from_one",
         "Position embeddings are one row too far: positions are counted from 1.",
         (('params["wpe"][position]', 'params["wpe"][(position + 1) % config.block_size]'),),

@@ -55,7 +55,12 @@ CASE_OPTIONS: dict[str, dict[str, Any]] = {
     "--num-steps": {"metavar": "N", "type": positive, "help": "where the learning rate reaches 0 (default: 1000)"},
     "--batch-size": {"metavar": "N", "type": positive, "default": 1, "help": "documents a step (default: 1)"},
     "--seed": {"metavar": "N", "type": int, "default": 42, "help": "of weights and document order (default: 42)"},
-    "--preset": {"choices": list(PRESETS), "default": "microgpt_200", "help": "revision (default: microgpt_200)"},
+    "--preset": {
+        "choices": list(PRESETS),
+        "default": "microgpt_200",
+        "help": "revision: microgpt_early has "
+        "squared ReLU, cosine decay, block_size 8 and other betas (default: microgpt_200)",
+    },
     **{
         f"--{size.replace('_', '-')}": {"metavar": "N", "type": positive, "help": f"{size} (default: the preset's)"}
         for size in SIZES
@@ -120,8 +125,6 @@ GATE_OPTIONS: dict[str, dict[str, Any]] = {
         "metavar": "FILE",
         "help": "append a summary to FILE (default: $GITHUB_STEP_SUMMARY, where GitHub Actions sets it)",
     },
-    **{
-        flag: CHECK_OPTIONS[flag]
-        for flag in ("--dtype", "--device", "--false-alarm", "--time-limit", "--memory-limit", "--json")
-    },
+    **{flag: CHECK_OPTIONS[flag] for flag in ("--dtype", "--device", "--false-alarm", "--memory-limit", "--json")},
+    "--time-limit": {**CHECK_OPTIONS["--time-limit"], "help": "for each answer of the subject (default: 300)"},
 }

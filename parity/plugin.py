@@ -125,7 +125,8 @@ def _given(config: pytest.Config) -> dict[str, Any]:
 def pytest_report_header(config: pytest.Config) -> str | None:
     """The options that were given."""
     given = _given(config)
-    words = [f"{flag.removeprefix('--parity-')} {value}" for flag, value in given.items()]
+    texts = {flag: " ".join(value) if isinstance(value, list) else value for flag, value in given.items()}
+    words = [f"{flag.removeprefix('--parity-')} {text}" for flag, text in texts.items()]
     return f"parity: {', '.join(words)}" if words else None
 
 

@@ -101,7 +101,9 @@ def mode_table(mode: ModeResult, result: Result) -> list[RenderableType]:
     if mode.repeatable is False:
         parts.append(Text("Asked the same question a second time, the subject answered with other bits."))
     if mode.steep:
-        parts.append(Text(f"{mode.steep} updates judged by themselves: a gradient within the noise floor decides them"))
+        parts.append(
+            Text(f"{counted(mode.steep, 'update')} judged alone: a gradient within its noise floor decides it")
+        )
     return parts
 
 

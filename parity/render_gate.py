@@ -46,7 +46,7 @@ def speed(found: Speed) -> str:
     return (
         f"a step at head takes {found.ratio:.2f} of the time at base (quartiles {found.low:.2f} to {found.high:.2f} of "
         f"{counted(found.pairs, 'interleaved pair')}; medians {found.head_seconds * 1e3:.3g} and "
-        f"{found.base_seconds * 1e3:.3g} ms)"
+        f"{found.base_seconds * 1e3:.3g} ms)" + ("; no difference can be told" if found.low <= 1 <= found.high else "")
     )
 
 

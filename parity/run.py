@@ -55,7 +55,7 @@ class Run:
     def __init__(self, case: Case, sites: bool, oracle: str, progress: Progress = lambda mode, steps: None) -> None:
         self.case, self.sites, self.progress = case, sites, progress
         self.oracle: Oracle = make_oracle(oracle, case.config, case.hyper)
-        self.exposed: set[tuple[str, str]] = set()
+        self.exposed: set[tuple[str, str]] | None = None
         self.latest: list[Tensors] = []
 
     def elements(self, modes: int) -> int:
@@ -206,9 +206,12 @@ class Run:
     def note_exposed(self, result: ModeResult, number: int, pairs: Sequence[Tensors]) -> None:
         """Keep what was exposed; SubjectError where something is no longer, which would go unchecked unnoticed."""
         exposed = {(t.quantity, t.kind) for t in pairs}
-        if self.exposed and exposed != self.exposed:
+        if self.exposed is not None and exposed != self.exposed:
             changed = ", ".join(sorted({quantity for quantity, _ in exposed ^ self.exposed}))
             raise SubjectError(f"The subject exposes {changed} at some steps and not at others (step {number}).")
+        kept = [quantity for quantity, _ in sorted(exposed) if quantity in ORDER]
+        if kept and getattr(self.subject, "forward_only", False) is True:
+            raise SubjectError(f"The subject exposes {kept[0]} after an update, and says that it is forward_only.")
         self.exposed = exposed
 
     def explained(
@@ -264,7 +267,7 @@ class Run:
         self.expose_sites(True)
         self.load(state)
         again, truth, self.truth = ModeResult("lock-step"), self.truth, None
-        exposed, self.exposed = self.exposed, set()
+        exposed, self.exposed = self.exposed, None
         # The truth may have gone on without the reference; and broken sites are no news once a step is wrong.
         with suppress(NoExpectation, SubjectError):
             again.add((t for t in self.step(again, batch) if t.quantity in SITES), self.judge)
@@ -275,7 +278,7 @@ class Run:
     def unchecked(self) -> list[str]:
         """The quantities that the subject does not expose."""
         asked = [quantity for quantity in FIELDS.values() if self.sites or quantity not in SITES]
-        exposed = {quantity for quantity, _ in self.exposed}
+        exposed = {quantity for quantity, _ in self.exposed or ()}
         return [quantity for quantity in asked if quantity not in exposed]
 
 

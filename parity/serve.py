@@ -12,7 +12,7 @@ from parity.protocol import PROTOCOL, decoded, encoded, step_message
 from parity.subjects import guarded, make_subject, subject_dtype, train_step
 from reference.config import Config, Hyper, State
 
-HOME = Path(__file__).resolve().parents[1]
+HARNESS = {"parity", "reference", "__main__"}
 INSTALLED = {"site-packages", "dist-packages"}
 METHODS = ("decode", "sample")
 """What a subject may have beyond load and train_step."""
@@ -39,6 +39,7 @@ class Server:
             raise UsageError(f"This is a server for the protocol {PROTOCOL!r}, not {protocol!r}.")
         self.made_for = Config(**config), Hyper(**hyper)
         self.subject = make_subject(self.factory, self.made_for[0], self.made_for[1], **options)
+        self.require_files_of_its_own()
         return {
             "type": "ready",
             "protocol": PROTOCOL,
@@ -73,8 +74,11 @@ class Server:
 
     def on_sample(self, **options: Any) -> dict[str, Any]:
         """Documents."""
-        documents = guarded("sample", lambda: self.subject.sample(**options))
-        return {"type": "samples", "documents": [[int(token) for token in document] for document in documents]}
+
+        def sample() -> list[list[int]]:
+            return [[int(token) for token in document] for document in self.subject.sample(**options)]
+
+        return {"type": "samples", "documents": guarded("sample", sample)}
 
     def on_time(
         self, state: dict[str, Any], documents: list[list[int]], sizes: list[int], threads: int
@@ -90,26 +94,35 @@ class Server:
 
     def on_files(self) -> dict[str, Any]:
         """The files of all modules but the harness's own; the gate asks for them."""
-        harness = str(Path(__file__).parent)
-        return {"type": "files", "files": sorted(file for file in _files() if not file.startswith(harness))}
+        return {"type": "files", "files": sorted(_files().values())}
 
     def require_files_of_its_own(self) -> None:
-        """UsageError where a subject that stands in another folder has loaded a file from the original place."""
+        """UsageError where a gate's subject has loaded a file of the repository from another place than its own."""
         if self.moved is None:
             return
         root, folder = self.moved
-        for file in sorted(_files()):
+        for name, file in sorted(_files().items()):
             path = Path(file).resolve()
-            theirs = path.is_relative_to(root) and not path.is_relative_to(folder)
-            if theirs and not INSTALLED & set(path.parts) and HOME not in path.parents:
+            if path.is_relative_to(folder) and not INSTALLED & set(path.parts):
+                continue
+            if path.is_relative_to(root) and not INSTALLED & set(path.parts):
                 raise UsageError(
                     f"The other revision's subject loads {path.relative_to(root)} from the working tree, as an "
                     "installed package may. Name the subject by its file, and let it import its neighbours from there."
                 )
+            module = Path(*name.split("."))
+            inside = [home / module for home in (Path.cwd(), folder, folder / "src")]
+            if any(place.with_suffix(".py").is_file() or (place / "__init__.py").is_file() for place in inside):
+                raise UsageError(
+                    f"The subject loads {name} from an installed copy, which is the same at both revisions, and not "
+                    "from the repository. Uninstall it, or put the repository's own on PYTHONPATH."
+                )
 
 
-def _files() -> set[str]:
-    return {file for module in list(sys.modules.values()) if (file := getattr(module, "__file__", None))}
+def _files() -> dict[str, str]:
+    """By name, the files of all modules but the harness's own."""
+    loaded = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
+    return {name: file for name, file in loaded.items() if file and name.partition(".")[0] not in HARNESS}
 
 
 def _synchronize() -> None:
@@ -123,7 +136,7 @@ def _move_search_path(root: Path, folder: Path) -> None:
     """Look for the repository's own modules in the other folder."""
     for i, entry in enumerate(sys.path):
         path = Path(entry).resolve()
-        if path.is_relative_to(root) and not INSTALLED & set(path.parts) and path != HOME:
+        if path.is_relative_to(root) and not INSTALLED & set(path.parts):
             sys.path[i] = str(folder / path.relative_to(root))
 
 

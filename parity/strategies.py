@@ -8,6 +8,8 @@
     def test_my_port(case):
         assert_parity("my_port.py:make", case)
 
+Importing this module loads a Hypothesis profile without a deadline, unless you have loaded one of your own.
+
 Everything shrinks to one layer, one-dimensional embeddings, one head, an empty document, and fresh weights at the
 default scale. The ranges are those in which the reference has an answer: weights a hundred times larger drive a
 probability to 0, whose logarithm it cannot take. Needs hypothesis, which comes with microgpt-parity[test].
@@ -17,6 +19,7 @@ import random
 from collections.abc import Callable
 
 from parity.case import Case
+from parity.suite.profiles import load_patience
 from reference.config import Config, Hyper, State
 from reference.microgpt import init_state
 
@@ -25,6 +28,8 @@ try:
     from hypothesis.strategies import DrawFn, SearchStrategy
 except ImportError as error:
     raise ImportError("parity.strategies needs hypothesis: install microgpt-parity[test].") from error
+
+load_patience()  # the first case compiles an oracle, and records a graph
 
 Matrices = dict[str, list[list[float]]]
 

@@ -76,15 +76,15 @@ def find_factory(named: Named, isolate: bool = False, limits: "Limits | None" = 
     isolate: run it in a process of its own, within the limits, as every command is.
     """
     words = command_words(named)
-    if isolate and words is None:
+    if words is not None or isolate:
+        from parity.command import Command, Limits, serving
+
+        if words is not None:
+            return Command(words, limits)
         if not isinstance(named, str):
             raise UsageError("Only a subject with a name, such as path/to/file.py:make, can have a process of its own.")
         _split(named)
-        words = [sys.executable, "-m", "parity.serve", named]
-    if words is not None:
-        from parity.command import Limits, command
-
-        return command(tuple(words), limits or Limits())
+        return serving(named, limits or Limits())
     return _found(named) if isinstance(named, str) else named  # type: ignore[return-value]
 
 

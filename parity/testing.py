@@ -45,7 +45,7 @@ def signature(result: Result) -> tuple[str, ...]:
     mode = next(mode for mode in result.modes if mode.verdict is result.verdict)
     first, site = mode.first_divergence, mode.first_site
     if first is None:
-        return result.verdict.value, mode.mode, re.sub(r"[-+]?\d[\d.e+-]*", "#", mode.reason)
+        return result.verdict.value, mode.mode, re.sub(r"0x[0-9a-f]+|[-+]?\d[\d.e+-]*", "#", mode.reason)
     places = [first.quantity, re.sub(r"\d+", "#", first.tensor.partition(" at ")[0])]
     places += [re.sub(r"\d+", "#", site.tensor.partition(" at ")[0])] if site else []
     return result.verdict.value, mode.mode, *places

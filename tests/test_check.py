@@ -405,6 +405,78 @@ def test_subject_that_computes_in_a_narrower_format_than_it_says_is_told_so(case
     assert "attribute dtype" not in wrong.reason
 
 
+def test_subject_that_says_forward_only_and_exposes_updates_is_an_error(case):
+    class Both(Twin):
+        forward_only = True
+
+    result = check(Both, case)
+    assert result.verdict is Verdict.ERROR
+    assert result.reason == "The subject exposes m after an update, and says that it is forward_only."
+
+
+def test_subject_that_exposes_nothing_at_first_is_an_error(case):
+    class Late(Twin):
+        def train_step(self, batch):
+            answer = super().train_step(batch)
+            return answer if self.state.step > 1 else Step()
+
+    result = check(Late, case, modes=["lock-step"])
+    assert result.verdict is Verdict.ERROR
+    assert "at some steps and not at others (step 1)" in result.reason
+
+
+def test_second_answer_that_exposes_less_is_no_second_answer(case):
+    calls = iter(range(100))
+
+    def forgetful(step):
+        return step if next(calls) < 2 else Step(loss=step.loss)
+
+    result = check(answering(forgetful), case, modes=["lock-step"])
+    assert result.verdict is Verdict.ERROR
+    assert result.reason == "Asked about step 0 a second time, the subject exposes something else."
+
+
+def test_divergence_is_kept_where_the_second_question_fails(case):
+    class Fragile(Twin):
+        loads = 0
+
+        def load(self, state):
+            self.loads += 1
+            assert self.loads < 4
+            super().load(state)
+
+        def train_step(self, batch):
+            return replace(super().train_step(batch), loss=0.0)
+
+    result = check(Fragile, replace(case, steps=1), modes=["lock-step"])
+    assert result.verdict is Verdict.DIVERGED or "AssertionError" in result.reason
+    assert result.modes[0].first_divergence is not None
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_correct_subject_that_rounds_at_random_is_not_called_inconsistent(seed):
+    generator = torch.Generator().manual_seed(seed)
+    wide = Case.from_names(steps=2, seed=seed, config={"n_embd": 8, "n_head": 2})
+
+    def rounded(grads):
+        noise = {name: torch.rand(g.shape, generator=generator, dtype=g.dtype) * 2 - 1 for name, g in grads.items()}
+        return {name: g * (1 + 2**-24 * noise[name]) for name, g in grads.items()}
+
+    def change(step):
+        return Step(loss=step.loss, logits=step.logits, grads=rounded(step.grads))
+
+    class Random(Twin):
+        def __init__(self, config, hyper):
+            super().__init__(config, hyper, dtype="float32")
+
+        def train_step(self, batch):
+            return change(super().train_step(batch))
+
+    result = check(Random, wide, modes=["lock-step"])
+    assert result.verdict is Verdict.PARITY
+    assert result.modes[0].repeatable is False
+
+
 class ForwardOnly(Twin):
     """A twin that answers with logits and loss, and updates nothing."""
 
@@ -425,8 +497,6 @@ def test_forward_only_subject_gets_a_verdict_on_just_that(case):
     assert result.unchecked == ["grad", "m", "v", "param"]
     with pytest.raises(UsageError, match="only computes forward"):
         check(Declared, case, modes=["free-running"])
-    broken = check(lambda config, hyper: Declared(config, replace(hyper), dtype="float32"), case)
-    assert broken.verdict is Verdict.PARITY
 
 
 def test_forward_only_subject_that_does_not_say_so_is_told_how(case):

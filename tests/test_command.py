@@ -2,8 +2,12 @@
 
 import json
 import random
+import re
+import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import psutil
 import pytest
@@ -181,7 +185,7 @@ def test_subject_that_hangs_in_process_is_interrupted(case, tmp_path):
         ),
         ({"hello": "say(type='error', message='vocab_size 4 is odd')"}, "says in the greeting: vocab_size 4 is odd"),
         ({"hello": "print('Loading…', flush=True)"}, "other than a line of JSON in the greeting: Loading…"),
-        ({"load": "print('[1, 2', flush=True)"}, "other than a line of JSON in load before step 0: [1, 2."),
+        ({"load": "print('[1, 2', flush=True)"}, "other than a line of JSON in load before step 0: [1, 2 (standard output is for answers"),
         ({"load": "print('[' * 10**6, flush=True)"}, "other than a line of JSON in load before step 0: [[["),
         ({"load": "say(type='step')"}, "answered with {'type': 'step'} in load before step 0, where type 'loaded'"),
         ({"load": "print(17, flush=True)"}, "answered with 17 in load before step 0"),
@@ -237,6 +241,45 @@ def test_process_serves_one_case_after_another_and_starts_again_after_a_failure(
     assert check(command, case).verdict is Verdict.PARITY
     command.close()
     assert process.popen.returncode is not None
+
+
+def test_named_command_is_run_anew_for_every_check(case, tmp_path):
+    file = tmp_path / "port.py"
+    file.write_text(SUBJECT.replace("{breaks}", "pass"), encoding="utf-8")
+    assert check(f"{file}:make", case, isolate=True).verdict is Verdict.PARITY
+    file.write_text(SUBJECT.replace("{breaks}", "answer.loss += 1"), encoding="utf-8")
+    assert check(f"{file}:make", case, isolate=True).verdict is Verdict.DIVERGED
+
+
+def test_module_of_the_users_own_named_reference_does_not_stand_in_the_way(case, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reference.py").write_text("raise OSError", encoding="utf-8")
+    (tmp_path / "port.py").write_text("from torch_twin.microgpt import make", encoding="utf-8")
+    assert check("port.py:make", case, isolate=True).verdict is Verdict.PARITY
+
+
+def test_flood_leaves_no_thread_behind(case):
+    for _ in range(2):
+        assert check(["yes"], case).verdict is Verdict.ERROR
+    deadline = time.monotonic() + 10
+    while (threads := [t for t in threading.enumerate() if "_read" in t.name]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not threads
+
+
+def test_request_to_end_also_ends_the_subject(tmp_path):
+    (tmp_path / "port.py").write_text("import time\ndef make(config, hyper): time.sleep(986)", encoding="utf-8")
+    command = [sys.executable, "-m", "parity", "check", str(tmp_path / "port.py:make"), "--isolate"]
+    with subprocess.Popen(command, cwd=Path(__file__).parents[1]) as process:
+        served: list[psutil.Process] = []
+        while not served:
+            time.sleep(0.1)
+            served = psutil.Process(process.pid).children()
+        time.sleep(1)
+        process.terminate()
+        assert process.wait(timeout=30) == 143
+    _, alive = psutil.wait_procs(served, timeout=10)
+    assert not alive
 
 
 def test_two_models_of_one_process_take_turns(case):
@@ -323,4 +366,4 @@ def test_command_line_refuses_two_subjects_and_none(arguments, capsys):
     with pytest.raises(SystemExit) as left:
         main(arguments)
     assert left.value.code == 2
-    assert "takes the place of the SUBJECT" in capsys.readouterr().err
+    assert re.search("takes the place of the SUBJECT|there is no command after --", capsys.readouterr().err)

@@ -68,14 +68,15 @@ def case() -> Case:
 def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
     """Every file of the working tree with its content and time, and the state that git sees."""
     files = [path for path in folder.rglob("*") if path.is_file() and ".git" not in path.parts]
-    files = [path for path in files if "__pycache__" not in path.parts]
     found = {str(path): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}
     found["git"] = ((git("status", "--porcelain") + git("worktree", "list") + git("branch", "-a")).encode(), 0)
+    found["index"] = ((folder / ".git" / "index").read_bytes(), 0)
     return found
 
 
-def test_neutral_refactor_is_bitwise_the_same(repository, case):
+def test_neutral_refactor_is_bitwise_the_same(repository, case, monkeypatch):
     refactor(NEUTRAL)
+    monkeypatch.delenv("PYTHONDONTWRITEBYTECODE", raising=False)
     before = snapshot(repository)
     result = gate("port.py:make", case=case, rounds=4)
     assert result.verdict is Verdict.IDENTICAL
@@ -202,7 +203,8 @@ def test_search_path_into_the_working_tree_is_moved(repository, case, monkeypatc
     assert gate("port.py:make", case=case, rounds=0).verdict is Verdict.DIVERGED
 
 
-def test_command_is_run_in_both_folders(repository, case):
+def test_command_is_run_in_both_folders(repository, case, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
     refactor(REORDERING)
     result = gate([sys.executable, "-m", "parity.serve", "port.py:make"], case=case, rounds=2)
     assert result.verdict is Verdict.PARITY
@@ -274,3 +276,76 @@ def test_command_line_serves_a_pull_request(repository, monkeypatch, capsys):
 def test_command_line_reports_bad_usage(repository, capsys):
     assert main(["gate", "port.py:make", "--base", "v1"]) == 2
     assert capsys.readouterr().err == "There is no revision 'v1' in project; has it been fetched?\n"
+
+
+def test_gate_in_a_commit_hook_leaves_the_commit_alone(repository):
+    Path("staged.txt").write_text("staged", encoding="utf-8")
+    refactor(NEUTRAL)
+    git("add", ".")
+    git("commit", "--quiet", "-m", "Second")
+    home = Path(__file__).parents[1]
+    hook = repository / ".git" / "hooks" / "pre-commit"
+    command = f"PYTHONPATH={home} {sys.executable} -m parity gate port.py:make --base HEAD~1 --steps 1 --n-embd 4"
+    hook.write_text(f"#!/bin/sh\n{command} --rounds 0 > ../hook.txt 2>&1\n", encoding="utf-8")
+    hook.chmod(0o755)
+    refactor(("product = x @ w.T", "product = x @ w.T  # once"))
+    git("commit", "--quiet", "-am", "Third")
+    assert "IDENTICAL: bitwise the same" in Path("../hook.txt").read_text(encoding="utf-8")
+    assert git("ls-files").split() == ["model.py", "port.py", "staged.txt"]
+    assert "# once" in git("show", "HEAD:model.py")
+    assert git("status", "--porcelain") == ""
+
+
+def test_installed_copy_is_no_revision(repository, case, tmp_path, monkeypatch):
+    package = tmp_path / "venv" / "site-packages" / "pkg"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    shutil.copy("model.py", package / "model.py")
+    monkeypatch.setenv("PYTHONPATH", str(package.parent))
+    Path("src/pkg").mkdir(parents=True)
+    Path("src/pkg/__init__.py").touch()
+    git("mv", "model.py", "src/pkg/model.py")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "Move")
+    refactor(WRONG, file="src/pkg/model.py")
+    with pytest.raises(UsageError, match=r"loads pkg from an installed copy, which is the same at both revisions"):
+        gate("pkg.model:make", case=case, rounds=0)
+
+
+def test_command_by_an_absolute_path_into_the_repository_is_refused(repository, case):
+    with pytest.raises(UsageError, match="the same file at both revisions; give it as a relative path"):
+        gate([str(repository / "port")], case=case)
+
+
+def test_bug_that_shows_only_in_free_running_is_no_rounding(repository, case):
+    refactor(WRONG)
+    git("commit", "--quiet", "-am", "Have it my way")
+    refactor(REORDERING, ("self.params, self.m, self.v = after", "self.kept = after"))
+    refactor(
+        ("Step(loss, all_logits, grads, self.params, self.m, self.v)", "Step(loss, all_logits, grads, *self.kept)")
+    )
+    assert gate("port.py:make", case=case, rounds=0).verdict is Verdict.DIVERGED
+
+
+@pytest.mark.parametrize("seconds", ["0", "None", "float('nan')", "-1", "'soon'"])
+def test_odd_times_are_replaced_by_the_clock(repository, case, seconds):
+    server = "import json, sys\nfrom parity import serve\n"
+    server += "old = serve.Server.on_train_step\n"
+    server += "def step(self, **message):\n    answer = old(self, **message)\n"
+    server += f"    answer['seconds'] = {seconds}\n    return answer\n"
+    server += "serve.Server.on_train_step = step\nserve.main()\n"
+    Path("server.py").write_text(server, encoding="utf-8")
+    git("add", ".")
+    git("commit", "--quiet", "-m", "Serve")
+    home = Path(__file__).parents[1]
+    result = gate(["env", f"PYTHONPATH={home}", sys.executable, "server.py", "port.py:make"], case=case, rounds=2)
+    assert result.speed.ratio > 0
+
+
+def test_subject_that_dies_while_it_is_timed_keeps_its_verdict(repository, case):
+    steps = "self.seen = getattr(self, 'seen', 0) + 1\n        assert self.seen < 6\n        loss, all_logits = 0.0, []"
+    refactor(("loss, all_logits = 0.0, []", steps))
+    git("commit", "--quiet", "-am", "Tire")
+    result = gate("port.py:make", case=case, rounds=9)
+    assert result.verdict is Verdict.IDENTICAL
+    assert result.speed is None

@@ -1,6 +1,8 @@
 """The pytest plugin: what it costs, its options, its fixtures, and how failures read."""
 
+import os
 import re
+import shlex
 import subprocess
 import sys
 from functools import cache
@@ -395,3 +397,40 @@ def test_junit_holds_the_line_and_the_figures(pytester, run):
     (failure,) = bad.iter("failure")
     assert re.fullmatch(LINE, failure.get("message"))
     assert failure.text.strip() == failure.get("message")
+
+
+def test_property_of_the_readme_needs_no_profile(pytester, tmp_path):
+    """A first example compiles and records, which takes longer than Hypothesis's deadline."""
+    pytester.makepyfile(
+        test_mine="""
+            from hypothesis import given, settings
+            from parity.strategies import cases, configs
+            from parity.testing import assert_parity
+
+            @settings(max_examples=3)
+            @given(case=cases(config=configs(max_embd=4, max_layer=1)))
+            def test_explicit(case):
+                assert settings.default.deadline is None
+
+            @given(case=cases(config=configs(max_embd=4, max_layer=1), max_steps=1))
+            def test_my_port(case):
+                assert_parity("my_port.py:make", case)
+        """,
+        my_port=DOUBLED,
+    )
+    home = str(Path(__file__).parents[1])
+    environment = {name: value for name, value in os.environ.items() if name not in ("CI", "PARITY_PROFILE")}
+    command = [sys.executable, "-m", "pytest", "-p", "parity.plugin", "-p", "no:cacheprovider"]
+    done = subprocess.run(
+        command, env={**environment, "PYTHONPATH": home}, capture_output=True, text=True, check=False, timeout=300
+    )
+    assert "DeadlineExceeded" not in done.stdout
+    assert "1 failed, 1 passed" in done.stdout
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("DIVERGED: step 0: grad ")]
+    words = shlex.split(line.partition("Repeat with: ")[2])
+    repeated = [sys.executable, "-m", *words]
+    again = subprocess.run(
+        repeated, env={**environment, "PYTHONPATH": home}, capture_output=True, text=True, check=False
+    )
+    assert again.returncode == 1
+    assert "DIVERGED: step 0: grad " in again.stdout

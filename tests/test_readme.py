@@ -30,6 +30,7 @@ def shape(text: str) -> str:
 
 def words(text: str) -> str:
     """A text's shape, whatever the revision's name."""
+    text = text.replace("no difference can be told", "").replace(";", "")  # which depends on the machine's mood
     return re.sub(r"\b[0-9a-f]{7}\b", "REVISION", shape(re.sub(r"\b[0-9a-f]{7}\b", "REVISION", text)))
 
 

@@ -147,8 +147,12 @@ class Questions:
     def same(self, law: str, actual: Answer, expected: Answer) -> None:
         """Fail unless rounding explains how two answers differ; skip where there is nothing to compare.
 
-        Both have rounding errors of their own, so the squares of their noise floors add up.
+        Both have rounding errors of their own, so the squares of their noise floors add up. Raises SubjectError where
+        one answer exposes something that the other does not.
         """
+        if actual.keys() - expected.keys():
+            changed = ", ".join(sorted({quantity for quantity, _ in actual.keys() - expected.keys()}))
+            raise SubjectError(f"The subject exposes {changed} in one answer and not in another.")
         self.judge(
             law,
             [

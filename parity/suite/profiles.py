@@ -22,14 +22,20 @@ def profile(name: str | None = None, cases: int | None = None) -> "settings":
     Raises UsageError where there is no such profile.
     """
     try:
-        from hypothesis import HealthCheck, Phase, settings
+        import hypothesis  # noqa: F401
     except ImportError:
         raise UsageError("Properties need hypothesis: install microgpt-parity[test].") from None
 
     name = name or os.environ.get("PARITY_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
     if name not in PROFILES:
         raise UsageError(f"There is no profile {name!r}; there are {', '.join(PROFILES)}.")
-    chosen = {**PROFILES[name], **({} if cases is None else {"max_examples": cases})}
+    return _patient(**{**PROFILES[name], **({} if cases is None else {"max_examples": cases})})
+
+
+def _patient(**chosen: Any) -> "settings":
+    """Settings for properties that train models."""
+    from hypothesis import HealthCheck, Phase, settings
+
     return settings(
         settings.get_profile("default"),
         # The reference is slow by nature, and a slow machine is no failure.
@@ -50,3 +56,12 @@ def load_profile(name: str | None = None, cases: int | None = None) -> None:
 
     settings.register_profile("parity", chosen)
     settings.load_profile("parity")
+
+
+def load_patience() -> None:
+    """Where nobody has loaded a profile: no deadline, and one failure at a time; as many cases as by default."""
+    from hypothesis import settings
+
+    if settings.get_current_profile_name() == "default":
+        settings.register_profile("parity", _patient())
+        settings.load_profile("parity")

@@ -88,7 +88,7 @@ PLANS = (
         Config(n_embd=4, n_head=2, block_size=4, vocab_size=5, init_std=0.4, activation="relu2"),
         Hyper(beta1=0.9, beta2=0.95, num_steps=10, lr_schedule="cosine"),
         ((0, 2, 2), (1, 3), (3, 0, 1, 1)),
-        ("activation_confused", "gelu", "rate_one_step_ahead", "rate_constant"),
+        ("activation_confused", "schedule_confused", "gelu", "rate_one_step_ahead", "rate_constant"),
     ),
     Plan(
         "resumed",

@@ -123,8 +123,16 @@ class Vector:
             Mistake(entry["name"], entry["mistake"], _steps(entry["values"]), _steps(entry["allowed"]))
             for entry in parts["mistakes"]
         ]
+        words = {name: parts[name] for name in ("name", "exercises", "dtype")}
+        numbers = {name: parts[name] for name in ("false_alarm", "limit")}
+        if not all(isinstance(word, str) for word in [*words.values(), *parts["cases"]]):
+            raise TypeError(f"{', '.join(words)} and cases must be text")
+        if not all(isinstance(number, float) and number > 0 for number in numbers.values()):
+            raise TypeError(f"{' and '.join(numbers)} must be numbers above 0")
         return cls(
-            **{name: parts[name] for name in ("name", "exercises", "cases", "dtype", "false_alarm", "limit")},
+            **words,
+            **numbers,
+            cases=parts["cases"],
             case=case,
             expected=_steps(parts["expected"]),
             allowed=_steps(parts["allowed"]),
@@ -172,6 +180,7 @@ def load_vectors(folder: Path) -> list[Vector]:
     if not found:
         raise UsageError(f"{folder} holds no conformance vectors; `parity vectors {folder}` writes them.")
     names = next(iter(found.values())).cases
-    if sorted(names) != sorted(found) or len({vector.dtype for vector in found.values()}) != 1:
+    kinds = {(vector.dtype, vector.false_alarm, tuple(vector.cases)) for vector in found.values()}
+    if sorted(names) != sorted(found) or len(kinds) != 1:
         raise UsageError(f"{folder} does not hold one whole set of vectors ({', '.join(names)}); write them anew.")
     return [found[name] for name in names]

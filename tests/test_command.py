@@ -185,7 +185,7 @@ def test_subject_that_hangs_in_process_is_interrupted(case, tmp_path):
         ),
         ({"hello": "say(type='error', message='vocab_size 4 is odd')"}, "says in the greeting: vocab_size 4 is odd"),
         ({"hello": "print('Loading…', flush=True)"}, "other than a line of JSON in the greeting: Loading…"),
-        ({"load": "print('[1, 2', flush=True)"}, "other than a line of JSON in load before step 0: [1, 2 (standard output is for answers"),
+        ({"load": "print('[1, 2', flush=True)"}, "JSON in load before step 0: [1, 2 (standard output is for answers"),
         ({"load": "print('[' * 10**6, flush=True)"}, "other than a line of JSON in load before step 0: [[["),
         ({"load": "say(type='step')"}, "answered with {'type': 'step'} in load before step 0, where type 'loaded'"),
         ({"load": "print(17, flush=True)"}, "answered with 17 in load before step 0"),

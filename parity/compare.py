@@ -3,17 +3,22 @@
 Comparison returns what it found and never decides; NaN, infinities and shapes count as differences.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
+from functools import cached_property, lru_cache
+from itertools import accumulate, groupby
+from typing import Any, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.case import names_difference
 from parity.errors import SubjectError
 from parity.formats import Floats, Format
-from reference.config import Step
+from parity.reading import as_array as as_array
+from parity.reading import numbers, tensors_of, together
+from parity.tensors import Named, places
+from reference.config import Config, Step
 
 FIELDS = {
     "sites": "site",
@@ -83,7 +88,7 @@ class Tensors:
     @property
     def kind(self) -> str:
         """The tensor without its place in the batch: logits, a site or a matrix."""
-        return "logits" if self.quantity == "logits" else self.tensor.partition(" at ")[0]
+        return kind_of(self.quantity, self.tensor)
 
     @cached_property
     def error(self) -> Floats:
@@ -100,19 +105,24 @@ class Tensors:
 
     def at(self, flat_index: int, form: Format) -> Difference:
         """The element at a flat index."""
-        index = tuple(int(i) for i in np.unravel_index(flat_index, self.expected.shape))
-        actual, expected = np.asarray(self.actual[index]), np.asarray(self.expected[index])
-        return Difference(
-            self.step,
-            self.quantity,
-            self.tensor,
-            index,
-            float(actual),
-            float(expected),
-            float(self.error[index]),
-            float(form.ulp_distance(actual, expected)),
-            float(self.z[index]),
-        )
+        index = tuple(map(int, np.unravel_index(flat_index, self.expected.shape)))
+        where = (self.step, self.quantity, self.tensor, index)
+        return difference(where, self.actual[index], self.expected[index], self.sigma[index], form)
+
+
+def difference(
+    where: tuple[int, str, str, tuple[int, ...]], actual: Any, expected: Any, sigma: Any, form: Format
+) -> Difference:
+    """One element: its step, quantity, tensor and index, and how far apart both sides are."""
+    from parity.measures import element
+
+    sides = float(actual), float(expected)
+    return Difference(*where, *sides, *element(*sides, float(sigma), form.digits, form.lowest))
+
+
+def kind_of(quantity: str, tensor: str) -> str:
+    """See `Tensors.kind`."""
+    return "logits" if quantity == "logits" else tensor.partition(" at ")[0]
 
 
 def distance(actual: Floats, expected: Floats) -> Floats:
@@ -129,77 +139,178 @@ def over_floor(error: Floats, sigma: Floats) -> Floats:
     return np.where(error == 0, 0.0, z)
 
 
-def paired(number: int, actual: Step, expected: Step, sigma: Step, lengths: Sequence[int]) -> Iterator[Tensors]:
+Entry = tuple[str, str, tuple[int, ...]]
+"""Quantity, name and shape of a tensor."""
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the tensors of a step lie in one vector.
+
+    entries: quantity, tensor and shape of each. starts: where each begins, and the end. groups: the quantities of runs
+    of tensors; first_tensors: with which each begins, and the number of tensors. shuffled: the places of the elements
+    of each tensor in it, in another order.
+    """
+
+    entries: tuple[Entry, ...]
+    starts: NDArray[np.int64]
+    groups: tuple[str, ...]
+    first_tensors: tuple[int, ...]
+    shuffled: NDArray[np.int64]
+    kinds: tuple[str, ...]
+
+
+@lru_cache(maxsize=128)
+def layout(entries: tuple[Entry, ...]) -> Layout:
+    """The layout of tensors given by quantity, name and shape."""
+    sizes = [int(np.prod(shape, dtype=np.int64)) for _, _, shape in entries]
+    groups = [(quantity, len(list(run))) for quantity, run in groupby(quantity for quantity, _, _ in entries)]
+    orders = [np.random.default_rng(size).permutation(size) for size in sizes]
+    return Layout(
+        entries=entries,
+        starts=np.array([0, *np.cumsum(sizes, dtype=np.int64)]),
+        groups=tuple(quantity for quantity, _ in groups),
+        first_tensors=(0, *accumulate(length for _, length in groups)),
+        shuffled=np.concatenate([np.zeros(0, dtype=np.int64), *orders]),
+        kinds=tuple(kind_of(quantity, tensor) for quantity, tensor, _ in entries),
+    )
+
+
+class Pairs(Sequence[Tensors]):
+    """The tensors of one step on both sides, which lie one after another in vectors."""
+
+    def __init__(
+        self,
+        step: int,
+        layout: Layout,
+        actual: Floats,
+        expected: Floats,
+        sigma: Floats,
+        loose: Floats | None = None,
+    ) -> None:
+        self.step, self.layout = step, layout
+        self.actual, self.expected, self.sigma = actual, expected, sigma
+        self.loose = sigma if loose is None else loose
+        self._tensors: list[Tensors | None] = [None] * len(layout.entries)
+
+    @classmethod
+    def of(cls, tensors: Sequence[Tensors]) -> "Pairs":
+        """Some tensors of one step."""
+        if isinstance(tensors, cls):
+            return tensors
+        entries = tuple((t.quantity, t.tensor, t.expected.shape) for t in tensors)
+        actual, expected, sigma, loose = (
+            joined(arrays)
+            for arrays in (
+                [t.actual for t in tensors],
+                [t.expected for t in tensors],
+                [t.sigma for t in tensors],
+                [t.sigma if t.loose is None else t.loose for t in tensors],
+            )
+        )
+        pairs = cls(tensors[0].step if tensors else 0, layout(entries), actual, expected, sigma, loose)
+        pairs._tensors = list(tensors)
+        return pairs
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    @overload
+    def __getitem__(self, index: int) -> Tensors: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Tensors]: ...
+
+    def __getitem__(self, index: int | slice) -> Tensors | list[Tensors]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        known = self._tensors[index]
+        if known is None:
+            index %= len(self)
+            quantity, tensor, shape = self.layout.entries[index]
+            place = slice(self.layout.starts[index], self.layout.starts[index + 1])
+            sides = (side[place].reshape(shape) for side in (self.actual, self.expected, self.sigma))
+            self._tensors[index] = known = Tensors(self.step, quantity, tensor, *sides)
+        return known
+
+    def place(self, quantity: str) -> slice:
+        """Where the elements of a quantity lie."""
+        group = self.layout.groups.index(quantity)
+        first, last = self.layout.first_tensors[group : group + 2]
+        return slice(self.layout.starts[first], self.layout.starts[last])
+
+    def at(self, place: int, form: Format) -> Difference:
+        """The element at a place in the vectors."""
+        number = int(self.layout.starts.searchsorted(place, side="right")) - 1
+        quantity, tensor, shape = self.layout.entries[number]
+        index = np.unravel_index(place - int(self.layout.starts[number]), shape)
+        where = (self.step, quantity, tensor, tuple(map(int, index)))
+        return difference(where, self.actual[place], self.expected[place], self.sigma[place], form)
+
+    @property
+    def exposed(self) -> frozenset[tuple[str, str]]:
+        """The quantities and the kinds of their tensors."""
+        return frozenset(zip((quantity for quantity, _, _ in self.layout.entries), self.layout.kinds, strict=True))
+
+
+def same_bits(pairs: Sequence[Tensors], others: Sequence[Tensors]) -> bool:
+    """Whether a subject answered the same tensors with the same bits."""
+    left, right = Pairs.of(pairs), Pairs.of(others)
+    return left.layout.entries == right.layout.entries and left.actual.tobytes() == right.actual.tobytes()
+
+
+def joined(arrays: Sequence[Floats]) -> Floats:
+    """All elements in one vector."""
+    return np.concatenate([np.zeros(0), *arrays], axis=None)
+
+
+def paired(number: int, actual: Step, expected: Step, sigma: Step, lengths: Sequence[int]) -> Pairs:
     """The tensors of both steps side by side, in the order in which a step computes them.
 
     number: of the step. sigma: the noise floor, a Step like expected. lengths: positions of each document. What
     actual does not expose is left out. Raises SubjectError where names or shapes differ from the expected ones, or
     where something is not numbers.
     """
+    entries: list[Entry] = []
+    sides: tuple[list[Floats], list[Floats], list[Floats]] = ([], [], [])
     for field, quantity in FIELDS.items():
         if getattr(actual, field, None) is None or getattr(expected, field) is None:
             continue
-        expected_tensors = _tensors(field, getattr(expected, field), lengths)
-        sigmas = _tensors(field, getattr(sigma, field), lengths)
-        actual_tensors = _tensors(field, getattr(actual, field), lengths)
-        unknown = actual_tensors.keys() - expected_tensors.keys()
-        missing = expected_tensors.keys() - actual_tensors.keys()
-        if unknown or (missing and quantity not in SITES):
-            raise SubjectError(f"The subject's {field} {names_difference(actual_tensors, expected_tensors)}.")
-        for name, value in expected_tensors.items():
-            if name in missing:
-                continue
-            expected_array = as_array(value, f"The reference's {field}, {name},")
-            actual_array = as_array(actual_tensors[name], f"The subject's {field}, {name},")
-            if actual_array.shape != expected_array.shape:
-                raise SubjectError(
-                    f"The subject's {field}, {name}, have the shape {actual_array.shape}, "
-                    f"expected {expected_array.shape}."
-                )
-            yield Tensors(number, quantity, name, actual_array, expected_array, np.asarray(sigmas[name]))
+        expected_tensors = tensors_of(field, getattr(expected, field), lengths)
+        sigmas = tensors_of(field, getattr(sigma, field), lengths)
+        actual_tensors = tensors_of(field, getattr(actual, field), lengths)
+        if actual_tensors.keys() != expected_tensors.keys():
+            if quantity not in SITES or actual_tensors.keys() - expected_tensors.keys():
+                raise SubjectError(f"The subject's {field} {names_difference(actual_tensors, expected_tensors)}.")
+            expected_tensors = {name: expected_tensors[name] for name in expected_tensors if name in actual_tensors}
+        if isinstance(expected_tensors, Named) and isinstance(sigmas, Named):
+            new = _entries(quantity, expected_tensors.config)
+            sides[1].append(expected_tensors.vector)
+            sides[2].append(sigmas.vector)
+        else:
+            arrays = [numbers(value, "reference", field, name) for name, value in expected_tensors.items()]
+            new = tuple((quantity, name, array.shape) for name, array in zip(expected_tensors, arrays, strict=True))
+            sides[1].extend(arrays)
+            sides[2].extend(np.asarray(sigmas[name]) for name in expected_tensors)
+        sides[0].extend(_answered(actual_tensors, field, new))
+        entries.extend(new)
+    return Pairs(number, layout(tuple(entries)), *map(joined, sides))
 
 
-def _tensors(field: str, value: Any, lengths: Sequence[int]) -> dict[str, Any]:
-    """The tensors that a field of a Step holds, by name, in the order in which a step computes them."""
-    if field == "loss":
-        return {"loss": value}
-    if field == "logits":
-        return {f"document {number}": matrix for number, matrix in enumerate(value)}
-    if not isinstance(value, dict):
-        raise SubjectError(f"The subject's {field} must be a dict from name to values, not {type(value).__name__}.")
-    if field not in ("sites", "site_grads"):
-        return value
-    for site, entries in value.items():
-        if len(entries) != sum(lengths):
-            raise SubjectError(
-                f"The subject's {field}, {site}, have {len(entries)} entries, expected one for each of the "
-                f"{sum(lengths)} positions."
-            )
-    places = [(document, position) for document, n in enumerate(lengths) for position in range(n)]
-    named = {
-        f"{site} at document {document}, position {position}": value[site][i]
-        for i, (document, position) in enumerate(places)
-        for site in value
-    }
-    return named if field == "sites" else dict(reversed(named.items()))
+def _answered(tensors: dict[str, Any], field: str, entries: Sequence[Entry]) -> list[Floats]:
+    """The subject's numbers, as they lie in the expected tensors one after another."""
+    vector = together([tensors[name] for _, name, _ in entries], [shape for _, _, shape in entries])
+    if vector is not None:
+        return [vector]
+    arrays = []
+    for _, name, shape in entries:
+        arrays.append(numbers(tensors[name], "subject", field, name))
+        if arrays[-1].shape != shape:
+            actual = arrays[-1].shape
+            raise SubjectError(f"The subject's {field}, {name}, have the shape {actual}, expected {shape}.")
+    return arrays
 
 
-def as_array(value: Any, what: str) -> Floats:
-    """Nested lists, a NumPy array or a torch tensor in float64; SubjectError where it is not a block of numbers."""
-    try:
-        array = np.asarray(_detached(value))
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise SubjectError(f"{what} cannot be read as numbers: {error}.") from None
-    if array.dtype.kind not in "fiu":
-        raise SubjectError(f"{what} are not numbers but {array.dtype}.")
-    return array.astype(np.float64)
-
-
-def _detached(value: Any) -> Any:
-    """Without torch tensors, wherever they are nested; bfloat16 is not known to NumPy, float64 holds it exactly."""
-    if hasattr(value, "detach"):
-        tensor = value.detach().cpu()
-        return (tensor if tensor.is_complex() else tensor.double()).numpy()
-    if isinstance(value, (list, tuple)) and value and not isinstance(value[0], (int, float)):
-        return [_detached(entry) for entry in value]
-    return value
+@lru_cache(maxsize=1024)
+def _entries(quantity: str, config: Config) -> tuple[Entry, ...]:
+    return tuple((quantity, name, shape) for name, _, _, shape in places(config))

@@ -48,18 +48,11 @@ class Format:
 
         Zero for 0.0 and -0.0, infinite where one side is not finite and the other is not the same.
         """
-        ordinals = []
-        for array in (actual, expected):
-            scaled, exponent = self._scaled(np.where(np.isfinite(array), array, 0.0))
-            steps = (exponent - self.lowest).astype(np.int64) << (self.digits - 1)
-            ordinals.append(np.copysign(1, scaled).astype(np.int64) * (np.abs(scaled).astype(np.int64) + steps))
-        # Unsigned, since the distance of two int64 of unlike sign may need a bit more.
-        sizes = [np.abs(ordinal).astype(np.uint64) for ordinal in ordinals]
-        same_sign = (ordinals[0] < 0) == (ordinals[1] < 0)
-        apart = np.where(same_sign, np.maximum(*sizes) - np.minimum(*sizes), sizes[0] + sizes[1])
-        distance = apart.astype(np.float64)
-        comparable = np.isfinite(actual) & np.isfinite(expected)
-        return np.where(comparable, distance, np.where(actual == expected, 0.0, np.inf))
+        from parity.measures import ulp_distances  # only where there is something to compare, since it needs numba
+
+        sides = (np.ascontiguousarray(side, dtype=np.float64).ravel() for side in (actual, expected))
+        distances: Floats = ulp_distances(*sides, self.digits, self.lowest).reshape(np.shape(actual))
+        return distances
 
     def _scaled(self, array: Floats) -> tuple[Floats, NDArray[np.int32]]:
         """Integers and exponents: the array rounded to the format is integer · 2^(exponent - digits)."""

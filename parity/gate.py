@@ -194,6 +194,7 @@ class _Pair:
         self.first: Difference | None = None
         self.drift: Difference | None = None
         self.carries = True
+        self.far = False
         self.failure = ""
         self.dropped: list[str] = []
         self.formats = ("", "")
@@ -266,6 +267,9 @@ class _Pair:
             row.outside += int(np.count_nonzero(outside))
             if z.size and (row.largest is None or not z.max() <= row.largest.z):
                 row.largest = both.at(int(np.argmax(z)), self.judge.form)
+            # Of a function other than the reference's, no element's floor is known, only about how large they are.
+            widest = float(np.max(both.sigma, initial=0.0, where=np.isfinite(both.sigma)))
+            self.far |= bool(np.any(~(both.error <= self.judge.limit * widest)))
             if outside.any() and self.first is None:
                 self.first = both.at(int(np.argmax(outside)), self.judge.form)
 
@@ -309,7 +313,7 @@ def _verdict(pair: _Pair, head: Result, base: Result | None) -> tuple[Verdict, s
         if now.digits < before.digits:
             return Verdict.PRECISION_LOSS, f"It computes in {now.name}, and did so in {before.name} at base."
         return Verdict.PARITY, f"{_rounding(pair)} Both agree with the reference."
-    if head.verdict is Verdict.DIVERGED and base.verdict is Verdict.DIVERGED and not pair.first and pair.carries:
+    if head.verdict is Verdict.DIVERGED and base.verdict is Verdict.DIVERGED and not pair.far and pair.carries:
         return Verdict.PARITY, f"{_rounding(pair)} Both differ from the reference in the same way: {head.reason}"
     if head.verdict in PASSES:
         return Verdict.DIVERGED, f"Base differs from the reference, and head agrees with it. Base: {base.reason}"

@@ -6,7 +6,7 @@ added up all come from the reference. The graph of a document depends on the con
 n; its tokens only choose the rows of wte and the targets, which stay open here (see `Token`).
 """
 
-from collections.abc import Iterable
+from array import array
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,24 +20,16 @@ LEAF, ADD, ADD_CONST, ADD_DETACHED, MUL, MUL_CONST, POW, LOG, EXP, RELU, NEG_MAX
 class Tape:
     """The nodes in the order of their creation, and the order in which the reference's backward uses them.
 
-    op, left, right, const: one entry per node; right is -1 where there is no second operand, and an index into
-    groups for NEG_MAX. edges: (node, operand) in the order in which gradients flow.
+    op, left, right: of every node; right is -1 where there is no second operand, and an index into groups for NEG_MAX.
+    consts: the constant of a node that has one. edges: 2 · node + operand, in the order in which gradients flow.
     """
 
-    op: list[int] = field(default_factory=list)
-    left: list[int] = field(default_factory=list)
-    right: list[int] = field(default_factory=list)
-    const: list[float] = field(default_factory=list)
+    op: "array[int]" = field(default_factory=lambda: array("b"))
+    left: "array[int]" = field(default_factory=lambda: array("q"))
+    right: "array[int]" = field(default_factory=lambda: array("q"))
+    consts: dict[int, float] = field(default_factory=dict)
     groups: list[list[int]] = field(default_factory=list)
-    edges: list[tuple[int, int]] = field(default_factory=list)
-
-    def add(self, op: int, left: int = -1, right: int = -1, const: float = 0.0) -> int:
-        """A new node; its index."""
-        self.op.append(op)
-        self.left.append(left)
-        self.right.append(right)
-        self.const.append(const)
-        return len(self.op) - 1
+    edges: "array[int]" = field(default_factory=lambda: array("q"))
 
 
 class Node(microgpt.Value):
@@ -45,42 +37,46 @@ class Node(microgpt.Value):
 
     __slots__ = ("index", "tape")
 
-    def __init__(self, tape: Tape, index: int, children: tuple["Node", ...] = ()) -> None:
+    def __init__(self, tape: Tape, op: int, left: int = -1, right: int = -1, children: tuple["Node", ...] = ()) -> None:
         self.tape = tape
-        self.index = index
+        self.index = len(tape.op)
+        tape.op.append(op)
+        tape.left.append(left)
+        tape.right.append(right)
         self.children = children
         self.grad: Any = None
 
-    def _unary(self, op: int, const: float = 0.0) -> "Node":
-        return Node(self.tape, self.tape.add(op, self.index, const=const), (self,))
-
-    def _binary(self, op: int, other: "Node") -> "Node":
-        return Node(self.tape, self.tape.add(op, self.index, other.index), (self, other))
+    def _with_const(self, op: int, const: float) -> "Node":
+        node = Node(self.tape, op, self.index, -1, (self,))
+        self.tape.consts[node.index] = float(const)
+        return node
 
     def __add__(self, other: Any) -> "Node":
         if isinstance(other, Node):
-            return self._binary(ADD, other)
+            return Node(self.tape, ADD, self.index, other.index, (self, other))
         if isinstance(other, NegativeMaximum):
-            return Node(self.tape, self.tape.add(ADD_DETACHED, self.index, other.index), (self,))
-        return self._unary(ADD_CONST, float(other))
+            return Node(self.tape, ADD_DETACHED, self.index, other.index, (self,))
+        return self._with_const(ADD_CONST, other)
 
     def __mul__(self, other: Any) -> "Node":
-        return self._binary(MUL, other) if isinstance(other, Node) else self._unary(MUL_CONST, float(other))
+        if isinstance(other, Node):
+            return Node(self.tape, MUL, self.index, other.index, (self, other))
+        return self._with_const(MUL_CONST, other)
 
     def __pow__(self, exponent: float) -> "Node":
-        return self._unary(POW, float(exponent))
+        return self._with_const(POW, exponent)
 
     def log(self) -> "Node":
         """Record a logarithm."""
-        return self._unary(LOG)
+        return Node(self.tape, LOG, self.index, -1, (self,))
 
     def exp(self) -> "Node":
         """Record an exponential."""
-        return self._unary(EXP)
+        return Node(self.tape, EXP, self.index, -1, (self,))
 
     def relu(self) -> "Node":
         """Record a rectifier."""
-        return self._unary(RELU)
+        return Node(self.tape, RELU, self.index, -1, (self,))
 
     __radd__ = __add__
     __rmul__ = __mul__
@@ -96,7 +92,7 @@ class Node(microgpt.Value):
         return self
 
     def __getitem__(self, operand: int) -> float:
-        self.tape.edges.append((self.index, operand))
+        self.tape.edges.append(2 * self.index + operand)
         return 0.0
 
 
@@ -117,7 +113,7 @@ class Datum:
         if self.negative is None:
             tape = self.node.tape
             tape.groups.append(self.group)
-            self.negative = NegativeMaximum(tape.add(NEG_MAX, right=len(tape.groups) - 1))
+            self.negative = NegativeMaximum(Node(tape, NEG_MAX, right=len(tape.groups) - 1).index)
         return self.negative
 
 
@@ -151,16 +147,17 @@ class OpenRows(list[Any]):
 class Graph:
     """What a document of n positions makes of a config.
 
-    params: the first node of every tensor, whose elements follow row by row; wte has n open rows. sites: the
-    nodes of every named intermediate, for each position a (nested) list. loss: a node. logits: (n, vocab_size)
-    nodes.
+    params: the first node of every tensor, whose elements follow row by row; of wte and wpe there are n rows, one for
+    each position. sites: the shapes that every named intermediate has, position by position, and site_nodes the nodes
+    of all of them, in the order of sites. loss: a node. logits: (n, vocab_size) nodes.
     """
 
     config: Config
     n: int
     tape: Tape
     params: dict[str, int]
-    sites: dict[str, list[Any]]
+    sites: dict[str, list[tuple[int, ...]]]
+    site_nodes: dict[str, list[int]]
     loss: int
     logits: list[list[int]]
 
@@ -172,17 +169,27 @@ def record(config: Config, n: int) -> Graph:
     starts: dict[str, int] = {}
     for name, (rows, columns) in config.shapes().items():
         starts[name] = len(tape.op)
-        rows = n if name == "wte" else rows
-        matrix = [[Node(tape, tape.add(LEAF)) for _ in range(columns)] for _ in range(rows)]
+        rows = n if name in ("wte", "wpe") else rows
+        matrix = [[Node(tape, LEAF) for _ in range(columns)] for _ in range(rows)]
         params[name] = OpenRows(matrix) if name == "wte" else matrix
-    sites: dict[str, list[Any]] = {}
+    sites: dict[str, list[tuple[int, ...]]] = {}
+    site_nodes: dict[str, list[int]] = {}
 
     def tap(site: str, value: Any) -> Any:
-        sites.setdefault(site, []).append(_indices(value))
+        nodes = site_nodes.setdefault(site, [])
+        sites.setdefault(site, []).append(_shape(value))
+        if isinstance(value, Node):
+            nodes.append(value.index)
+        elif isinstance(value[0], Node):
+            nodes += [node.index for node in value]
+        else:
+            nodes += [node.index for row in value for node in row]
         return value
 
     loss, logits = _forward_and_backward([Token(position) for position in range(n + 1)], params, config, tap)
-    return Graph(config, n, tape, starts, sites, loss.index, [_indices(row) for row in logits])
+    return Graph(
+        config, n, tape, starts, sites, site_nodes, loss.index, [[node.index for node in row] for row in logits]
+    )
 
 
 @microgpt.without_gc  # type: ignore[untyped-decorator]
@@ -192,5 +199,7 @@ def _forward_and_backward(tokens: list[Token], params: dict[str, Any], config: C
     return loss, logits
 
 
-def _indices(nested: Any) -> Any:
-    return [_indices(entry) for entry in nested] if isinstance(nested, Iterable) else nested.index
+def _shape(value: Any) -> tuple[int, ...]:
+    if isinstance(value, Node):
+        return ()
+    return (len(value),) if isinstance(value[0], Node) else (len(value), len(value[0]))

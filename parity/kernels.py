@@ -10,6 +10,7 @@ Random source: one xorshift32 generator (Marsaglia 2003, triple 13, 17, 5) per r
 
 import math
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any
 
 import numba
@@ -17,19 +18,25 @@ import numpy as np
 from numba.core import event
 
 from parity.graph import ADD, ADD_CONST, ADD_DETACHED, EXP, LOG, MUL, MUL_CONST, NEG_MAX, POW, RELU
-from parity.program import DOT, DOT_TARGET, MUL_TARGET, SUM
-from parity.update import DIVIDE, MINUS, PLUS, POWER, TIMES
+from parity.instructions import DOT, DOT_TARGET, MUL_TARGET, SUM
+from parity.update import DIVIDE, MINUS, PLUS, TIMES, G, M, P, V
 
 NATURAL, CLOSED, OPEN = range(3)
 """What a gate, one for each slot, does to a ReLU: leave it to the sign of its input, or not."""
 
 
-def compiled(function: Any) -> Any:
+def compiled(function: Any, **options: Any) -> Any:
     """Machine code on the first call, kept on disk for the next process where there is a place for it."""
+    options = {"error_model": "numpy", "nogil": True, **options}
     try:
-        return numba.njit(cache=True, error_model="numpy", nogil=True)(function)
+        return numba.njit(cache=True, **options)(function)
     except RuntimeError:  # no folder can be written to
-        return numba.njit(error_model="numpy", nogil=True)(function)
+        return numba.njit(**options)(function)
+
+
+def inlined(function: Any) -> Any:
+    """As `compiled`, and part of whatever calls it: of the noisy interpreters, a call would take a good half."""
+    return compiled(function, forceinline=True)
 
 
 def compile_timer(seconds: list[float]) -> AbstractContextManager[None]:
@@ -174,218 +181,16 @@ def backward(values: Any, grads: Any, code: Any, table: Any, consts: Any, gates:
                 grads[a] += (1.0 if opened else 0.0) * g
 
 
-@compiled
-def random_bits(state: Any) -> Any:
-    """The next state of a xorshift32 generator, which is its output."""
-    state ^= state << np.uint32(13)
-    state ^= state >> np.uint32(17)
-    state ^= state << np.uint32(5)
-    return state
+@inlined
+def put(target: Any, source: Any) -> None:
+    """Copy numbers to the first places of a vector; Numba takes seconds to compile an assignment to a slice."""
+    for k in range(len(source)):
+        target[k] = source[k]
 
 
 @compiled
-def moved(r: float, bits: Any, u: float, tiny: float) -> float:
-    """The result r moved by at most its rounding error, as the bits, an uint32, say; rounding never changes a sign."""
-    result = r + np.float64(np.int32(bits)) * 2.0**-31 * (u * abs(r) + tiny)
-    return result if (result > 0) == (r > 0) else 0.0
-
-
-@compiled
-def multiply(result: Any, a: Any, b: Any, state: Any, u: float, tiny: float) -> None:
-    """Noisy result = a · b over the replicas."""
-    for k in range(len(state)):
-        state[k] = random_bits(state[k])
-        r = a[k] * b[k]
-        result[k] = moved(r, state[k], u, tiny) if a[k] != 0 and b[k] != 0 else r
-
-
-@compiled
-def scale(result: Any, a: Any, factor: float, state: Any, u: float, tiny: float) -> None:
-    """Noisy result = a · factor over the replicas."""
-    if abs(math.frexp(factor)[0]) == 0.5:
-        for k in range(len(state)):
-            result[k] = a[k] * factor
-    else:
-        for k in range(len(state)):
-            state[k] = random_bits(state[k])
-            r = a[k] * factor
-            result[k] = moved(r, state[k], u, tiny) if r != 0 else r
-
-
-@compiled
-def add(result: Any, a: Any, b: Any, state: Any, u: float, tiny: float) -> None:
-    """Noisy result = a + b over the replicas."""
-    for k in range(len(state)):
-        state[k] = random_bits(state[k])
-        r = a[k] + b[k]
-        result[k] = moved(r, state[k], u, tiny) if a[k] != 0 and b[k] != 0 else r
-
-
-@compiled
-def perturb(result: Any, state: Any, u: float, tiny: float) -> None:
-    """Noise on results that are there already."""
-    for k in range(len(state)):
-        state[k] = random_bits(state[k])
-        if result[k] != 0:
-            result[k] = moved(result[k], state[k], u, tiny)
-
-
-@compiled
-def deviation(samples: Any) -> Any:
-    """The standard deviation of each row of (elements, R): 0 where all are equal, infinite where one is not finite.
-
-    Differences are taken from the first sample and scaled by the largest, so that nothing cancels or underflows.
-    """
-    result = np.zeros(len(samples))
-    replicas = samples.shape[1]
-    for e in range(len(samples)):
-        first, largest = samples[e, 0], 0.0
-        finite = True
-        for k in range(replicas):
-            finite &= math.isfinite(samples[e, k])
-            largest = max(largest, abs(samples[e, k] - first))
-        if not finite or not 0.0 < largest < math.inf:
-            result[e] = largest if finite else math.inf
-            continue
-        mean = 0.0
-        for k in range(replicas):
-            mean += (samples[e, k] - first) / largest
-        mean /= replicas
-        squares = 0.0
-        for k in range(replicas):
-            squares += ((samples[e, k] - first) / largest - mean) ** 2
-        result[e] = math.sqrt(squares / (replicas - 1)) * largest
-    return result
-
-
-@compiled
-def noisy_forward(
-    values: Any,
-    code: Any,
-    table: Any,
-    consts: Any,
-    gates: Any,
-    targets: Any,
-    exps: Any,
-    state: Any,
-    u: float,
-    tiny: float,
-) -> None:
-    """`forward` for values, (slots, R), with noise; state: the generators, uint32 (R,)."""
-    term = np.empty(len(state))
-    for i in range(len(code)):
-        op, count, dst, d_dst, left, d_left, right, d_right, size, s_left, s_right, gather, position = code[i]
-        if op == MUL_TARGET:
-            left = exps[position, 0] + targets[position] * exps[position, 1]
-            op = MUL
-        for r in range(count):
-            a, b = left + r * d_left, right + r * d_right
-            result = values[dst]
-            if op in (DOT, SUM):
-                result[:] = 0.0
-                for j in range(size):
-                    x = table[left + j] + r * d_left if gather else a + j * s_left
-                    if op == SUM:
-                        add(result, result, values[x], state, u, tiny)
-                    else:
-                        y = table[right + j] + r * d_right if gather else b + j * s_right
-                        multiply(term, values[x], values[y], state, u, tiny)
-                        add(result, result, term, state, u, tiny)
-            elif op == NEG_MAX:
-                for k in range(len(state)):
-                    largest = -math.inf
-                    for j in range(size):
-                        x = table[left + j] + r * d_left if gather else a + j * s_left
-                        largest = max(largest, values[x, k])
-                    result[k] = -largest
-            elif op in (ADD, ADD_DETACHED):
-                add(result, values[a], values[b], state, u, tiny)
-            elif op == MUL:
-                multiply(result, values[a], values[b], state, u, tiny)
-            elif op == ADD_CONST:
-                for k in range(len(state)):
-                    result[k] = values[a, k] + consts[dst]
-                perturb(result, state, u, tiny)
-            elif op == MUL_CONST:
-                scale(result, values[a], consts[dst], state, u, tiny)
-            elif op == RELU:
-                for k in range(len(state)):
-                    opened = values[a, k] > 0 if gates[dst] == NATURAL else gates[dst] == OPEN
-                    result[k] = values[a, k] if opened else 0.0
-            else:
-                for k in range(len(state)):
-                    x = values[a, k]
-                    result[k] = math.pow(x, consts[dst]) if op == POW else math.exp(x) if op == EXP else math.log(x)
-                perturb(result, state, u, tiny)
-            dst += d_dst
-
-
-@compiled
-def noisy_backward(
-    values: Any,
-    grads: Any,
-    code: Any,
-    table: Any,
-    consts: Any,
-    gates: Any,
-    targets: Any,
-    exps: Any,
-    state: Any,
-    u: float,
-    tiny: float,
-) -> None:
-    """`backward` for values and grads, (slots, R), with noise."""
-    term = np.empty(len(state))
-    for i in range(len(code)):
-        op, count, dst, d_dst, left, d_left, right, d_right, size, s_left, s_right, gather, position = code[i]
-        if op == MUL_TARGET:
-            left = exps[position, 0] + targets[position] * exps[position, 1]
-            op = MUL
-        for r in range(count):
-            g = grads[dst]
-            a, b = left + r * d_left, right + r * d_right
-            if op in (DOT, DOT_TARGET, MUL):
-                for j in range(size):
-                    x = table[left + j] + r * d_left if gather else a + j * s_left
-                    y = table[right + j] + r * d_right if gather else b + j * s_right
-                    multiply(term, values[y], g, state, u, tiny)
-                    add(grads[x], grads[x], term, state, u, tiny)
-                    multiply(term, values[x], g, state, u, tiny)
-                    add(grads[y], grads[y], term, state, u, tiny)
-            elif op == SUM:
-                for j in range(size):
-                    x = table[left + j] + r * d_left if gather else a + j * s_left
-                    add(grads[x], grads[x], g, state, u, tiny)
-            elif op == ADD:
-                add(grads[a], grads[a], g, state, u, tiny)
-                add(grads[b], grads[b], g, state, u, tiny)
-            elif op in (ADD_CONST, ADD_DETACHED):
-                add(grads[a], grads[a], g, state, u, tiny)
-            elif op == MUL_CONST:
-                scale(term, g, consts[dst], state, u, tiny)
-                add(grads[a], grads[a], term, state, u, tiny)
-            elif op == RELU:
-                for k in range(len(state)):
-                    opened = values[a, k] > 0 if gates[dst] == NATURAL else gates[dst] == OPEN
-                    term[k] = g[k] if opened else 0.0
-                add(grads[a], grads[a], term, state, u, tiny)
-            else:
-                for k in range(len(state)):
-                    x = values[a, k]
-                    if op == POW:
-                        term[k] = consts[dst] * math.pow(x, consts[dst] - 1)
-                    else:
-                        term[k] = values[dst, k] if op == EXP else 1 / x
-                if op != EXP:
-                    perturb(term, state, u, tiny)
-                multiply(term, term, g, state, u, tiny)
-                add(grads[a], grads[a], term, state, u, tiny)
-            dst += d_dst
-
-
-@compiled
-def update(code: Any, shared: Any, results: Any, before: Any, after: Any) -> bool:
-    """Adam on every element: before, (4, elements), is p, g, m, v and after, (3, elements), p, m, v.
+def update(code: Any, shared: Any, results: Any, before: Any, grads: Any, after: Any) -> bool:
+    """Adam on every element: before and after, (3, elements), are p, m and v, grads is (elements,).
 
     False where Python would have raised.
     """
@@ -397,8 +202,11 @@ def update(code: Any, shared: Any, results: Any, before: Any, after: Any) -> boo
         registers[first_shared + i] = shared[i]
     for start in range(0, before.shape[1], block):
         size = min(block, before.shape[1] - start)
-        for i in range(4):
-            registers[i, :size] = before[i, start : start + size]
+        end = start + size
+        put(registers[P], before[0, start:end])
+        put(registers[G], grads[start:end])
+        put(registers[M], before[1, start:end])
+        put(registers[V], before[2, start:end])
         for i in range(len(code)):
             operation, result, left, right = code[i]
             a = registers[left if left >= 0 else first_shared - left - 1]
@@ -422,52 +230,65 @@ def update(code: Any, shared: Any, results: Any, before: Any, after: Any) -> boo
                     r[e] = math.pow(a[e], b[e])
                     fine &= math.isfinite(r[e]) or not math.isfinite(a[e])
         for i in range(3):
-            after[i, start : start + size] = registers[results[i], :size]
+            put(after[i, start:end], registers[results[i], :size])
     return fine
 
 
-@compiled
-def arithmetic(operation: int, a: float, b: float) -> float:
-    """One operation of a recorded update."""
-    if operation == PLUS:
-        return a + b
-    if operation == MINUS:
-        return a - b
-    if operation == TIMES:
-        return a * b
-    if operation == DIVIDE:
-        return a / b
-    return math.pow(a, b)
+@partial(compiled, fastmath={"reassoc"})  # a statistic may add up in any order
+def _spread(samples: Any) -> Any:
+    """How many samples differ from the first, and the sum of their squared distances from the mean."""
+    first, total, different = samples[0], 0.0, 0
+    for k in range(len(samples)):
+        total += samples[k] - first
+        different += samples[k] != first
+    mean, squares = total / len(samples), 0.0
+    for k in range(len(samples)):
+        squares += (samples[k] - first - mean) ** 2
+    return different, squares
 
 
 @compiled
-def noisy_update(
-    code: Any, shared: Any, results: Any, before: Any, after: Any, state: Any, u: float, tiny: float
-) -> None:
-    """`update` with noise: shared is (shared, R), before (4, elements, R) and after (3, elements, R)."""
-    replicas = len(state)
-    term = np.empty(replicas)
-    registers = np.empty((4 + len(code), replicas))
-    for e in range(before.shape[1]):
-        registers[:4] = before[:, e]
-        for i in range(len(code)):
-            operation, result, left, right = code[i]
-            a = registers[left] if left >= 0 else shared[-left - 1]
-            b = registers[right] if right >= 0 else shared[-right - 1]
-            if operation == TIMES:
-                multiply(registers[result], a, b, state, u, tiny)
-            elif operation == PLUS:
-                add(registers[result], a, b, state, u, tiny)
-            elif operation == MINUS:
+def deviation(samples: Any) -> Any:
+    """The standard deviation of each row of (elements, R): 0 where all are equal, infinite where one is not finite.
+
+    Differences are taken from the first sample, so that nothing cancels, and scaled by the largest where their squares
+    would overflow or underflow.
+    """
+    result = np.zeros(len(samples))
+    replicas = samples.shape[1]
+    scaled = np.empty(replicas)
+    for e in range(len(samples)):
+        row = samples[e]
+        different, squares = _spread(row)
+        if 1e-200 < squares < 1e200:
+            result[e] = math.sqrt(squares / (replicas - 1))
+        elif different or not math.isfinite(row[0]):
+            largest = 0.0
+            for k in range(replicas):
+                largest = max(largest, abs(row[k] - row[0])) if math.isfinite(row[k]) else math.inf
+            result[e] = largest
+            if largest < math.inf:
                 for k in range(replicas):
-                    term[k] = -b[k]
-                add(registers[result], a, term, state, u, tiny)
-            else:
-                for k in range(replicas):
-                    if operation == POWER and b[k] in (0.5, 2.0):  # noise follows: the last bit need not be libm's
-                        registers[result, k] = math.sqrt(a[k]) if b[k] == 0.5 else a[k] * a[k]
-                    else:
-                        registers[result, k] = arithmetic(operation, a[k], b[k])
-                perturb(registers[result], state, u, tiny)
-        for i in range(3):
-            after[i, e] = registers[results[i]]
+                    scaled[k] = (row[k] - row[0]) / largest
+                result[e] = math.sqrt(_spread(scaled)[1] / (replicas - 1)) * largest
+    return result
+
+
+@compiled
+def near_kinks(relus: Any, values: Any, grads: Any, noisy_values: Any, noisy_grads: Any, limit: float) -> Any:
+    """The ReLUs whose input lies within limit standard deviations of zero, given exact and noisy values, (slots, R).
+
+    Their slots, the distances of their inputs in standard deviations, and the standard deviations of their gradients
+    relative to these.
+    """
+    slots = np.empty(len(relus), dtype=np.int64)
+    distances, noises = np.empty(len(relus)), np.empty(len(relus))
+    number = 0
+    for slot, source in relus:
+        x, sigma = abs(values[source]), deviation(noisy_values[source : source + 1])[0]
+        if x <= limit * sigma and sigma > 0:
+            gradient = abs(grads[slot])
+            slots[number], distances[number] = slot, x / sigma
+            noises[number] = deviation(noisy_grads[slot : slot + 1])[0] / gradient if gradient > 0 else math.inf
+            number += 1
+    return slots[:number], distances[:number], noises[:number]

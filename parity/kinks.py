@@ -26,7 +26,7 @@ MAX_ROUNDS = 6
 PAIRED = 16
 """Of so many gates nearest to their kink, pairs are turned together."""
 
-Paired = Callable[[Step, Step], list[Tensors]]
+Paired = Callable[[Step, Step], Sequence[Tensors]]
 """Puts the subject's answer beside an expected step and its noise floor."""
 
 
@@ -34,7 +34,7 @@ Paired = Callable[[Step, Step], list[Tensors]]
 class Turned:
     """The step with some gates turned: the pairs, how many gates, and where the run stands after it."""
 
-    pairs: list[Tensors]
+    pairs: Sequence[Tensors]
     gates: int
     after: Point
 
@@ -43,7 +43,7 @@ def turned(
     floor: Floor,
     before: Point,
     batch: list[list[int]],
-    pairs: list[Tensors],
+    pairs: Sequence[Tensors],
     kinks: Mapping[Kink, Nearness],
     judge: Judge,
     paired: Paired,
@@ -69,7 +69,7 @@ def _attempt(
     floor: Floor,
     before: Point,
     batch: list[list[int]],
-    pairs: list[Tensors],
+    pairs: Sequence[Tensors],
     kinks: Mapping[Kink, Nearness],
     judge: Judge,
     paired: Paired,

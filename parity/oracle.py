@@ -10,8 +10,9 @@ from parity import kernels
 from parity.errors import UsageError
 from parity.formats import Floats, Format
 from parity.options import ORACLES
-from parity.replay import Gates, Noise, Outcome, Replay, named, program
+from parity.replay import Gates, Noise, Outcome, Replay, program
 from parity.subjects import Reference
+from parity.tensors import Named, listed_state
 from reference.config import Config, Hyper, State, Step
 
 
@@ -19,6 +20,7 @@ class Oracle(Protocol):
     """A source of expected steps."""
 
     expose_sites: bool
+    latest: Outcome | None
 
     def load(self, state: State) -> None:
         """Start from this state."""
@@ -42,6 +44,8 @@ class ReplayOracle:
         self.replay = Replay(config, hyper)
         self.reference = Reference(config, hyper)
         self.expose_sites = False
+        self.latest: Outcome | None = None
+        """What the latest step was replayed to; None where it was not replayed."""
 
     def load(self, state: State) -> None:
         """Start from this state."""
@@ -60,12 +64,17 @@ class ReplayOracle:
     def train_step(self, batch: list[list[int]]) -> Step:
         """One step, bit for bit that of the reference."""
         self.replay.expose_sites = self.expose_sites
-        return self.replay.train_step(batch) or self.in_python(batch)
+        self.latest = self.replay.outcome(batch)
+        if self.latest is None:
+            return self.in_python(batch)
+        self.replay.move_on(self.latest)
+        return self.latest.as_step(self.replay.config, self.expose_sites)
 
     def in_python(self, batch: list[list[int]]) -> Step:
         """One step of the reference itself."""
         self.reference.expose_sites = self.expose_sites
-        self.reference.load(_as_floats(self.state))
+        # In lists, since Python's arithmetic raises where NumPy's warns.
+        self.reference.load(listed_state(self.replay.config, self.replay.tensors, self.number))
         step = self.reference.train_step(batch)
         self.replay.load(self.reference.state)
         return step
@@ -77,15 +86,6 @@ class PythonOracle(ReplayOracle):
     def train_step(self, batch: list[list[int]]) -> Step:
         """One step."""
         return self.in_python(batch)
-
-
-def _as_floats(state: State) -> State:
-    """The state in Python's floats: its arithmetic raises where NumPy's warns."""
-    params, m, v = (
-        {name: np.asarray(matrix).tolist() for name, matrix in tensors.items()}
-        for tensors in (state.params, state.m, state.v)
-    )
-    return State(params, m, v, state.step)
 
 
 def make_oracle(name: str, config: Config, hyper: Hyper) -> Oracle:
@@ -120,20 +120,41 @@ class Point:
     number: int
 
 
+@dataclass(frozen=True)
+class Known:
+    """The first step that a floor was asked for, which two modes ask for alike."""
+
+    start: Floats
+    question: tuple[Any, ...]
+    answer: tuple[Step, dict[Kink, Nearness]]
+    after: Point
+    bits: Any
+
+
+LARGEST_KNOWN = 2**26
+"""Bytes of the replicas' tensors up to which a step is kept."""
+
+
 class Floor:
-    """The noise floor of a run in a number format: the spread of noisy replays around the exact one."""
+    """The noise floor of a run in a number format: the spread of noisy replays around the exact one.
+
+    The noise begins anew with every `load`, so that what is loaded decides all that follows.
+    """
+
+    known: Known | None = None
 
     def __init__(self, config: Config, hyper: Hyper, form: Format) -> None:
         self.config, self.hyper, self.form = config, hyper, form
         self.noise = Noise(config, hyper, form)
         self.replay = Replay(config, hyper)
         self.smooth = config.activation == "relu2"
-        self.expose_sites = False
+        self.expose_sites = self.loaded = False
 
     def load(self, state: State) -> None:
         """Start the exact replay and all replicas from the same state."""
         self.noise.load(state)
         self.replay.load(state)
+        self.loaded = True
 
     @property
     def point(self) -> Point:
@@ -161,15 +182,29 @@ class Floor:
         return None if outcome is None else outcome.as_step(self.config, self.expose_sites)
 
     def train_step(
-        self, batch: list[list[int]], limit: float, turned: Iterable[Kink] = ()
+        self, batch: list[list[int]], limit: float, turned: Iterable[Kink] = (), exact: Outcome | None = None
     ) -> tuple[Step, dict[Kink, Nearness]]:
         """The standard deviation of every element of one step, and the ReLUs at their kink.
 
         Those are the ones whose input lies within limit standard deviations of zero. All replicas take the exact
-        replay's decisions, but for those turned.
+        replay's decisions, but for those turned. exact: the exact step from here, where it is known already.
         """
+        start, question = self.replay.tensors, (self.noise.number, batch, limit, self.expose_sites)
+        first, self.loaded = self.loaded and not turned, False
+        if first and self.known and self.known.question == question and np.array_equal(self.known.start, start):
+            self.point, self.noise.bits = self.known.after, self.known.bits.copy()
+            return self.known.answer
+        answer = self._train_step(batch, limit, turned, exact)
+        if first and self.known is None and self.noise.tensors.nbytes <= LARGEST_KNOWN:
+            self.known = Known(start, question, answer, self.point, self.noise.bits.copy())
+        return answer
+
+    def _train_step(
+        self, batch: list[list[int]], limit: float, turned: Iterable[Kink], exact: Outcome | None
+    ) -> tuple[Step, dict[Kink, Nearness]]:
         self.noise.expose_sites = self.replay.expose_sites = self.expose_sites
-        exact = self.replay.outcome(batch)
+        if exact is None or not np.array_equal(exact.before, self.replay.tensors):
+            exact = self.replay.outcome(batch)
         gates = None
         if exact is not None:
             gates = _turned(exact, turned)
@@ -181,14 +216,20 @@ class Floor:
         if exact is not None:
             self.replay.move_on(exact)
             for number, (one, many) in enumerate(zip(exact.documents, outcome.documents, strict=True)):
-                slots, inputs = one.program.relus.T
-                x, sigma = np.abs(one.values[inputs]), kernels.deviation(many.values[inputs])
-                gradient, noise = np.abs(one.grads[slots]), kernels.deviation(many.grads[slots])
-                noise = np.divide(noise, gradient, out=np.full(len(slots), np.inf), where=gradient > 0)
-                for i in np.flatnonzero((x <= limit * sigma) & (sigma > 0)):
-                    kinks[number, int(slots[i])] = Nearness(float(x[i] / sigma[i]), float(noise[i]))
-        step = outcome.as_step(self.config, self.expose_sites)
-        return _deviations(step), kinks
+                sides = one.values, one.grads, many.values, many.grads
+                for slot, distance, noise in zip(*kernels.near_kinks(one.program.relus, *sides, limit), strict=True):
+                    kinks[number, int(slot)] = Nearness(float(distance), float(noise))
+        return self._spread(outcome), kinks
+
+    def _spread(self, outcome: Outcome) -> Step:
+        """The standard deviation of every element."""
+        grads, params, m, v = (Named(self.config, kernels.deviation(part)) for part in (outcome.grads, *outcome.after))
+        logits = [_deviations(document.values[document.program.logits]) for document in outcome.documents]
+        step = Step(float(kernels.deviation(outcome.loss[None])[0]), logits, grads, params, m, v)
+        if self.expose_sites:
+            samples = outcome.as_step(self.config, sites=True)
+            step.sites, step.site_grads = _deviations(samples.sites), _deviations(samples.site_grads)
+        return step
 
     def own_update(
         self, number: int, previous: Floats, grads: Floats
@@ -197,22 +238,23 @@ class Floor:
 
         The new parameters, m and v by name, and the noise floor of this update.
         """
-        before = np.array([previous[0], grads, *previous[1:]])
-        exact, samples = self.replay.adam(number, before), self.noise.adam(number, before)
+        exact = self.replay.adam(number, previous, grads)
+        samples = self.noise.adam(number, self.noise.repeated(previous), self.noise.repeated(grads))
         after = samples[:, :, 0] if exact is None else exact
         spread = [kernels.deviation(part) for part in samples]
-        return [named(self.config, part) for part in after], [named(self.config, part) for part in spread]
+        return [Named(self.config, part) for part in after], [Named(self.config, part) for part in spread]
 
     def adopt(self, part: int, tensor: str, delta: Floats) -> None:
         """Move a tensor of the run: part 0 for the parameters, 1 and 2 for m and v."""
         self.replay.tensors, self.noise.tensors = self.replay.tensors.copy(), self.noise.tensors.copy()
-        named(self.config, self.replay.tensors[part])[tensor] += delta
-        named(self.config, self.noise.tensors[part])[tensor] += delta[..., None]
+        Named(self.config, self.replay.tensors[part])[tensor] += delta
+        Named(self.config, self.noise.tensors[part])[tensor] += delta[..., None]
 
-    def site_elements(self, n: int) -> int:
-        """How many elements the sites of a document with n positions have, gradients included."""
-        entries = [entry for entries in program(self.config, n).sites.values() for entry in entries]
-        return 2 * (sum(entry.size for entry in entries) + n * self.config.vocab_size)
+
+def site_elements(config: Config, n: int) -> int:
+    """How many elements the sites of a document with n positions have, gradients included."""
+    slots = program(config, n).site_slots.values()
+    return 2 * (sum(len(of_site) for of_site in slots) + n * config.vocab_size)
 
 
 def _only(outcome: Outcome, kinks: Iterable[Kink]) -> Gates:
@@ -232,14 +274,9 @@ def _turned(outcome: Outcome, kinks: Iterable[Kink]) -> Gates:
 
 
 def _deviations(value: Any) -> Any:
-    """A step of samples, replicas last, as a step of standard deviations."""
-    if isinstance(value, Step):
-        return Step(**{name: _deviations(entry) for name, entry in vars(value).items()})
+    """Samples, replicas last, as standard deviations."""
     if isinstance(value, dict):
         return {name: _deviations(entry) for name, entry in value.items()}
     if isinstance(value, list):
         return [_deviations(entry) for entry in value]
-    if value is None:
-        return None
-    samples = np.asarray(value)
-    return kernels.deviation(samples.reshape(-1, samples.shape[-1])).reshape(samples.shape[:-1])
+    return kernels.deviation(value.reshape(-1, value.shape[-1])).reshape(value.shape[:-1])

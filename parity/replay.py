@@ -4,18 +4,20 @@ Both work on flat arrays: the parameters in the order of `Config.shapes`, each t
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from parity import kernels
+from parity import kernels, noisy_kernels
 from parity.formats import FORMATS, Format
 from parity.graph import record
-from parity.program import MUL_TARGET, OP, Program, compile_graph
-from parity.update import record_update
+from parity.program import Program, compile_graph
+from parity.tensors import Named, named_state, vectors
+from parity.tensors import flat as flat
+from parity.update import Replicas, record_update
 from reference.config import Config, Hyper, State, Step
 
 Floats = NDArray[np.float64]
@@ -25,26 +27,28 @@ Gates = Sequence[NDArray[np.int8]]
 REPLICAS = 64
 """Noisy replays from which a standard deviation is taken."""
 
+UPDATED_AT_A_TIME = 8
+"""Elements to which Adam's noisy operations are done at a time, each with random generators of its own."""
 
-@lru_cache(maxsize=256)
+
+@lru_cache(maxsize=4096)
 def program(config: Config, n: int) -> Program:
-    """The program of a document with n positions, recorded once for each config and n."""
+    """The program of a document with n positions, recorded once for all configs that differ in no operation."""
+    return _program(replace(config, block_size=n, init_std=0.0, zero_init_projections=False), n)
+
+
+@lru_cache(maxsize=1024)
+def _program(config: Config, n: int) -> Program:
     return compile_graph(record(config, n))
 
 
-def flat(config: Config, tensors: dict[str, Any]) -> Floats:
-    """All tensors in one vector."""
-    return np.concatenate([np.asarray(tensors[name], dtype=np.float64).ravel() for name in config.shapes()])
-
-
-def named(config: Config, array: Floats) -> dict[str, Floats]:
-    """The tensors in a vector, or in the (elements, R) array of R vectors, as views."""
-    tensors, start = {}, 0
-    for name, (rows, columns) in config.shapes().items():
-        end = start + rows * columns
-        tensors[name] = array[start:end].reshape(rows, columns, *array.shape[1:])
-        start = end
-    return tensors
+@lru_cache(maxsize=4096)
+def _leaves(config: Config, n: int) -> tuple[tuple[slice, slice], ...]:
+    """Where the parameters other than wte lie: in the slots of a document, and in the vector of all."""
+    own, whole = n * config.n_embd, config.vocab_size * config.n_embd
+    rest = whole + config.block_size * config.n_embd
+    leaves = 2 * own + config.num_params() - rest
+    return (slice(own, 2 * own), slice(whole, whole + own)), (slice(2 * own, leaves), slice(rest, None))
 
 
 class Document:
@@ -56,33 +60,31 @@ class Document:
         self.inputs = list(tokens[: self.n])
         self.targets = np.array(tokens[1 : self.n + 1], dtype=np.int64)
         self.vocabulary = (config.vocab_size, config.n_embd)
-        self.values = np.zeros((self.program.slots, *shape))
-        self.grads = np.zeros((self.program.slots, *shape))
+        self.places = _leaves(config, self.n)
+        self.values = np.empty((self.program.slots, *shape))
+        self.grads = np.empty((self.program.slots, *shape))
         self.gates = np.zeros(self.program.slots, dtype=np.int8)
 
-    def put(self, array: Floats, params: Floats) -> None:
+    def put(self, params: Floats) -> None:
         """Fill the slots of the parameters, those of wte with the rows of the tokens."""
         rows, columns = self.vocabulary
-        others = slice(
-            self.program.params["wpe"].start, self.program.params["wpe"].start + len(params) - rows * columns
-        )
-        array[others] = params[rows * columns :]
+        for slots, elements in self.places:
+            self.values[slots] = params[elements]
         wte = params[: rows * columns].reshape(rows, columns, *params.shape[1:])
-        array[self.program.params["wte"]] = wte[self.inputs].reshape(self.n * columns, *params.shape[1:])
+        self.values[: self.n * columns] = wte[self.inputs].reshape(self.n * columns, *params.shape[1:])
 
     def start_backward(self, seed: float, grads: Floats) -> None:
         """Set the gradient of the loss, and those of the parameters to what other documents added up so far."""
-        rows, columns = self.vocabulary
         self.grads[:] = 0.0
-        others = self.program.params["wpe"].start
-        self.grads[others : others + len(grads) - rows * columns] = grads[rows * columns :]
+        for slots, elements in self.places:
+            self.grads[slots] = grads[elements]
         self.grads[self.program.loss] = seed
 
     def collect(self, grads: Floats) -> Iterable[tuple[Floats, Floats]]:
         """Take the gradients of the parameters back; yields pairs of a row of wte and what to add to it."""
-        rows, columns = self.vocabulary
-        others = self.program.params["wpe"].start
-        grads[rows * columns :] = self.grads[others : others + len(grads) - rows * columns]
+        columns = self.vocabulary[1]
+        for slots, elements in self.places:
+            grads[elements] = self.grads[slots]
         for position in self.program.wte_order:
             token = self.inputs[position]
             own = slice(position * columns, (position + 1) * columns)
@@ -113,19 +115,21 @@ class Document:
 
     def probability_grads(self) -> list[Floats]:
         """The gradients of the probabilities of each position: only the target's is not zero."""
-        code = self.program.backward
-        slots = {row[-1]: row[2] for row in code[code[:, OP] == MUL_TARGET]}
         grads = []
         for position, target in enumerate(self.targets):
             grads.append(np.zeros((self.vocabulary[0], *self.grads.shape[1:])))
-            grads[-1][target] = self.grads[slots[position]]
+            grads[-1][target] = self.grads[self.program.target_muls[position]]
         return grads
 
 
 @dataclass
 class Outcome:
-    """What one step computed on flat arrays, exactly (no replicas) or with noise (replicas last)."""
+    """What one step computed on flat arrays, exactly (no replicas) or with noise (replicas last).
 
+    before, after: parameters, m and v, (3, elements).
+    """
+
+    before: Floats
     documents: list[Document]
     loss: Floats
     grads: Floats
@@ -137,10 +141,10 @@ class Outcome:
         step = Step(
             loss=self.loss if self.loss.ndim else float(self.loss),
             logits=[document.values[document.program.logits] for document in self.documents],
-            grads=named(config, self.grads),
-            params=named(config, self.after[0]),
-            m=named(config, self.after[1]),
-            v=named(config, self.after[2]),
+            grads=Named(config, self.grads),
+            params=Named(config, self.after[0]),
+            m=Named(config, self.after[1]),
+            v=Named(config, self.after[2]),
         )
         if sites:
             values = [document.sites(document.values) for document in self.documents]
@@ -167,14 +171,12 @@ class Replay:
 
     def load(self, state: State) -> None:
         """Start from this state."""
-        tensors = [flat(self.config, matrices) for matrices in (state.params, state.m, state.v)]
-        self.tensors, self.number = np.array(tensors), state.step
+        self.tensors, self.number = vectors(self.config, state), state.step
 
     @property
     def state(self) -> State:
         """Where the run stands; the tensors are arrays."""
-        params, m, v = (named(self.config, array) for array in self.tensors)
-        return State(params, m, v, self.number)
+        return named_state(self.config, self.tensors, self.number)
 
     def train_step(self, batch: list[list[int]], gates: Gates | None = None) -> Step | None:
         """The step, None where Python would have raised in it. gates: forced decisions of ReLUs."""
@@ -194,7 +196,7 @@ class Replay:
         documents = [Document(self.config, tokens) for tokens in batch]
         force(documents, gates)
         for document in documents:
-            document.put(document.values, params)
+            document.put(params)
             if not kernels.forward(document.values, document.program.forward, *document.arguments):
                 return None
         losses = [document.values[document.program.loss] for document in documents]
@@ -208,8 +210,7 @@ class Replay:
             kernels.backward(document.values, document.grads, document.program.backward, *document.arguments)
             for row, own in document.collect(grads):
                 row += own
-        before = np.array([params, grads, *self.tensors[1:]])
-        after = self.adam(self.number, before)
+        after = self.adam(self.number, self.tensors, grads)
         if after is None:
             return None
         probs = []
@@ -219,13 +220,13 @@ class Replay:
                 for document in documents
                 for position, pow_slot in enumerate(document.program.pows)
             ]
-        return Outcome(documents, np.array(share * total), grads, after, probs)
+        return Outcome(self.tensors, documents, np.array(share * total), grads, after, probs)
 
-    def adam(self, number: int, before: Floats) -> Floats | None:
-        """The update alone: before, (4, elements), is p, g, m, v, and what comes back p, m, v; None as in outcome."""
-        update = record_update(self.hyper, number, 0, lambda noisy: noisy, rounded=False)
-        after = np.empty((3, before.shape[1]))
-        fine = kernels.update(update.code, update.exact, np.array(update.results), before, after)
+    def adam(self, number: int, before: Floats, grads: Floats) -> Floats | None:
+        """The update alone, of parameters, m and v, (3, elements), by gradients, (elements,); None as in outcome."""
+        update = record_update(self.hyper, number)
+        after = np.empty_like(before)
+        fine = kernels.update(update.code, update.exact, update.results, before, grads, after)
         return after if fine else None
 
 
@@ -234,6 +235,11 @@ def force(documents: Sequence[Document], gates: Gates | None) -> None:
     if gates is not None:
         for document, forced in zip(documents, gates, strict=True):
             document.gates = forced
+
+
+@lru_cache(maxsize=16)
+def _generators(seed: int, number: int) -> NDArray[np.uint32]:
+    return np.random.default_rng(seed).integers(1, 2**32, number, dtype=np.uint32)
 
 
 class Noise:
@@ -250,14 +256,14 @@ class Noise:
         self.rounded = form.name != "float64"
         # Scalars such as 1 - beta2 are computed in float32 at least, whatever the format of the tensors.
         self.shared_u = min(self.u, FORMATS["float32"].u)
-        generator = np.random.default_rng(seed)
-        self.bits = generator.integers(1, 2**32, replicas, dtype=np.uint32)
+        self.seeds = _generators(seed, replicas * (1 + UPDATED_AT_A_TIME))
+        self.bits = self.seeds.copy()
         self.expose_sites = False
 
     def load(self, state: State) -> None:
-        """Start all replicas from the same state."""
-        tensors = [flat(self.config, matrices) for matrices in (state.params, state.m, state.v)]
-        self.tensors = np.repeat(np.array(tensors)[:, :, None], self.replicas, axis=2)
+        """Start all replicas from the same state, and the noise anew."""
+        self.bits = self.seeds.copy()
+        self.tensors = self.repeated(vectors(self.config, state))
         self.number = state.step
 
     def train_step(self, batch: list[list[int]], gates: Gates | None = None) -> Outcome:
@@ -268,46 +274,47 @@ class Noise:
 
     def outcome(self, batch: list[list[int]], gates: Gates | None = None) -> Outcome:
         """One step, without moving on."""
-        params, noise = self.tensors[0], (self.bits, self.u, self.tiny)
+        params, noise = self.tensors[0], (self.bits[: self.replicas], self.u, self.tiny)
         documents = [Document(self.config, tokens, (self.replicas,)) for tokens in batch]
         force(documents, gates)
         loss = np.zeros(self.replicas)
         for document in documents:
-            document.put(document.values, params)
-            kernels.noisy_forward(document.values, document.program.forward, *document.arguments, *noise)
-            kernels.add(loss, loss, document.values[document.program.loss], *noise)
-        kernels.scale(loss, loss, 1 / len(batch), *noise)
+            document.put(params)
+            noisy_kernels.noisy_forward(document.values, document.program.forward, *document.arguments, *noise)
+            noisy_kernels.add_to(loss, document.values[document.program.loss], *noise)
+        noisy_kernels.scale(loss, loss, 1 / len(batch), *noise)
         grads = np.zeros_like(params)
         for document in reversed(documents):
             document.start_backward(1 / len(batch), grads)
-            kernels.noisy_backward(
+            noisy_kernels.noisy_backward(
                 document.values, document.grads, document.program.backward, *document.arguments, *noise
             )
             for row, own in document.collect(grads):
-                for total, part in zip(row, own, strict=True):
-                    kernels.add(total, total, part, *noise)
-        before = np.array([params, grads, *self.tensors[1:]])
-        after = self.adam(self.number, before)
+                noisy_kernels.add_rows_to(row, own, *noise)
+        after = self.adam(self.number, self.tensors, grads)
         probs = []
         if self.expose_sites:
             for document in documents:
                 for position, pow_slot in enumerate(document.program.pows):
                     probs.append(np.empty((self.config.vocab_size, self.replicas)))
                     for row, slot in zip(probs[-1], document.exps(position), strict=True):
-                        kernels.multiply(row, document.values[slot], document.values[pow_slot], *noise)
-        return Outcome(documents, loss, grads, after, probs)
+                        noisy_kernels.multiply(row, document.values[slot], document.values[pow_slot], *noise)
+        return Outcome(self.tensors, documents, loss, grads, after, probs)
 
-    def adam(self, number: int, before: Floats) -> Floats:
-        """The update of every replica: before, (4, elements) or with replicas last, is p, g, m, v; p, m, v after."""
-        if before.ndim == 2:
-            before = np.repeat(before[:, :, None], self.replicas, axis=2)
-        update = record_update(self.hyper, number, self.replicas, self._perturb, self.rounded)
-        after = np.empty((3, *before.shape[1:]))
-        noise = (self.bits, self.u, self.tiny)
-        kernels.noisy_update(update.code, update.noisy, np.array(update.results), before, after, *noise)
+    def adam(self, number: int, before: Floats, grads: Floats) -> Floats:
+        """The update of every replica, of parameters, m and v, (3, elements, R), by gradients, (elements, R)."""
+        update = record_update(self.hyper, number)
+        shared = update.noisy(Replicas(self.replicas, self._perturb, self.rounded))
+        after = np.empty_like(before)
+        noise = (self.bits[self.replicas :], self.u, self.tiny)
+        noisy_kernels.noisy_update(update.code, shared, update.results, before, grads, after, *noise)
         return after
+
+    def repeated(self, vector: Floats) -> Floats:
+        """The same numbers for every replica, which come last."""
+        return np.repeat(vector[..., None], self.replicas, axis=-1)
 
     def _perturb(self, values: Floats) -> Floats:
         values = np.array(values, dtype=np.float64)
-        kernels.perturb(values, self.bits, self.shared_u, self.tiny)
+        noisy_kernels.perturb(values, self.bits[: self.replicas], self.shared_u, self.tiny)
         return values

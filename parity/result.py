@@ -2,9 +2,8 @@
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,10 @@ from numpy.typing import NDArray
 
 from parity import __version__
 from parity.case import Case
-from parity.compare import Difference, Tensors, distance, over_floor
+from parity.compare import Difference, Pairs, Tensors, distance, over_floor
 from parity.formats import Floats, Format
+from parity.measures import Measures, measure, outside
+from parity.power import TensorPower, answers
 from parity.verdict import Verdict, worst
 
 
@@ -29,68 +30,31 @@ class Judge:
         """Where rounding does not explain the difference."""
         return tensors.z > self.limit
 
+    def measures(self, pairs: Pairs) -> Measures:
+        """All that `parity.measures` finds of the tensors of a step."""
+        place = pairs.layout
+        counts, *others = measure(
+            pairs.actual,
+            pairs.expected,
+            pairs.sigma,
+            pairs.loose,
+            place.starts,
+            np.array(place.first_tensors),
+            place.shuffled,
+            self.limit,
+            self.form.digits,
+            self.form.lowest,
+        )
+        return Measures(*counts.tolist(), *(other.tolist() for other in others))
+
     def accepts(self, actual: Floats, expected: Floats, sigma: Floats) -> bool:
         """Whether rounding would explain these differences."""
         return bool(np.all(over_floor(distance(actual, expected), sigma) <= self.limit))
 
-
-@lru_cache(maxsize=1024)
-def _shuffle(size: int) -> NDArray[np.int64]:
-    return np.random.default_rng(size).permutation(size)
-
-
-WRONG_ANSWERS: dict[str, Callable[[Floats], Floats]] = {
-    "zeros": np.zeros_like,
-    "negated": np.negative,
-    "reversed": lambda expected: expected.ravel()[::-1].reshape(expected.shape),
-    "shuffled": lambda expected: expected.ravel()[_shuffle(expected.size)].reshape(expected.shape),
-}
-"""What a check must be able to refuse; one that never does is vacuous."""
-
-
-def _median(values: Floats) -> float:
-    with np.errstate(over="ignore", invalid="ignore"):
-        return float(np.median(values))
-
-
-@dataclass
-class TensorPower:
-    """What the check of one tensor could have seen.
-
-    medians, worst: of the smallest relative errors that would have been caught, element by element, at every step.
-    accepted, refused: the wrong answers that passed at some step, and those that did not.
-    """
-
-    medians: list[float] = field(default_factory=list)
-    worst: float = 0.0
-    accepted: set[str] = field(default_factory=set)
-    refused: set[str] = field(default_factory=set)
-
-    @property
-    def median(self) -> float:
-        """Of the steps' medians; NaN where all that was expected is 0."""
-        return _median(np.array(self.medians)) if self.medians else math.nan
-
-    @property
-    def blind(self) -> list[str]:
-        """The wrong answers that no step refused."""
-        return sorted(self.accepted - self.refused)
-
-    def add(self, tensors: Tensors, judge: Judge) -> None:
-        """Take in one step."""
-        expected, sigma = tensors.expected, tensors.sigma if tensors.loose is None else tensors.loose
-        nonzero = (expected != 0) & np.isfinite(sigma)
-        if nonzero.any():
-            with np.errstate(over="ignore"):
-                visible = judge.limit * sigma[nonzero] / np.abs(expected[nonzero])
-            self.medians.append(_median(visible))
-            self.worst = max(self.worst, float(visible.max()))
-        for name, wrong in WRONG_ANSWERS.items():
-            answer = wrong(expected)
-            # An answer that happens to be right is not a wrong one, unless there is nothing but zeros.
-            if name in ("reversed", "shuffled") and expected.any() and np.array_equal(answer, expected):
-                continue
-            (self.accepted if judge.accepts(answer, expected, sigma) else self.refused).add(name)
+    def count_outside(self, pairs: Sequence[Tensors]) -> int:
+        """How many elements rounding does not explain."""
+        pairs = Pairs.of(pairs)
+        return int(outside(pairs.actual, pairs.expected, pairs.sigma, self.limit))
 
 
 @dataclass
@@ -117,8 +81,10 @@ class QuantityResult:
     @property
     def vacuous(self) -> list[str]:
         """Wrong answers that no tensor of the quantity would have refused."""
-        refused = set().union(*(power.refused for power in self.power.values()))
-        return sorted(set().union(*(power.accepted for power in self.power.values())) - refused)
+        accepted = refused = 0
+        for power in self.power.values():
+            accepted, refused = accepted | power.accepted, refused | power.refused
+        return answers(accepted & ~refused)
 
     @property
     def blind(self) -> dict[str, list[str]]:
@@ -134,34 +100,35 @@ class QuantityResult:
             return Verdict.INCONCLUSIVE
         return Verdict.IDENTICAL if self.identical else Verdict.PARITY
 
-    def add(self, tensors: Tensors, judge: Judge) -> Difference | None:
-        """Take in one tensor; the first element outside, if any."""
-        actual, expected, z = tensors.actual, tensors.expected, tensors.z
-        self.compared += expected.size
-        self.zero_in_both += int(np.count_nonzero((actual == 0) & (expected == 0)))
-        self.exact += int(np.count_nonzero(tensors.sigma == 0))
-        self.undecided += int(np.count_nonzero(np.isnan(z)))
-        self.identical &= actual.tobytes() == expected.tobytes()
-        if not expected.size:
+    def add(self, pairs: Pairs, group: int, found: Measures, judge: Judge) -> Difference | None:
+        """Take in a group of the tensors of one step; the first element outside, if any."""
+        elements = found.elements[group]
+        self.compared += elements
+        self.zero_in_both += found.zero_in_both[group]
+        self.exact += found.exact[group]
+        self.undecided += found.undecided[group]
+        self.outside += found.outside[group]
+        self.identical &= not found.unequal[group]
+        if not elements:
             return None
-        self.power[tensors.kind].add(tensors, judge)
-        ulps = judge.form.ulp_distance(actual, expected)
-        self.largest_z = _larger(self.largest_z, tensors, np.where(np.isnan(z), -1.0, z), judge, "z")
-        self.largest_error = _larger(self.largest_error, tensors, tensors.error, judge, "error")
-        self.largest_ulps = _larger(self.largest_ulps, tensors, ulps, judge, "ulps")
-        outside = judge.outside(tensors)
-        self.outside += int(np.count_nonzero(outside))
-        return tensors.at(int(np.argmax(outside)), judge.form) if outside.any() else None
+        for tensor in range(*pairs.layout.first_tensors[group : group + 2]):
+            self.power[pairs.layout.kinds[tensor]].add(
+                found.medians[tensor], found.worst[tensor], found.accepted[tensor], found.refused[tensor]
+            )
+        for name, place, size in zip(LARGEST, found.places[group], found.sizes[group], strict=True):
+            known = getattr(self, f"largest_{name}")
+            if known is None or size > _size(getattr(known, name), name):
+                setattr(self, f"largest_{name}", pairs.at(place, judge.form))
+        return pairs.at(found.first_outside[group], judge.form) if found.outside[group] else None
 
 
-def _larger(known: Difference | None, tensors: Tensors, sizes: Floats, judge: Judge, name: str) -> Difference:
-    # NaN counts as infinitely large: it must not hide behind the maximum.
-    sizes = np.where(np.isnan(sizes), np.inf, sizes)
-    largest = int(np.argmax(sizes))
-    value = getattr(known, name) if known else -2.0
-    if known and (math.isnan(value) or value >= sizes.flat[largest]):
-        return known
-    return tensors.at(largest, judge.form)
+LARGEST = ("z", "error", "ulps")
+"""What the largest difference of a quantity is noted of."""
+
+
+def _size(value: float, name: str) -> float:
+    # NaN counts as infinitely large: it must not hide behind the maximum. A z that is NaN says that nobody knows.
+    return value if not math.isnan(value) else -1.0 if name == "z" else math.inf
 
 
 @dataclass
@@ -221,11 +188,13 @@ class ModeResult:
     verdict: Verdict = Verdict.INCONCLUSIVE
     reason: str = "Nothing was compared."
 
-    def add(self, pairs: Iterable[Tensors], judge: Judge) -> None:
+    def add(self, pairs: Sequence[Tensors] | Iterator[Tensors], judge: Judge) -> None:
         """Take in the tensors of one step, in the order in which it computes them."""
-        for tensors in pairs:
-            row = self.quantities.setdefault(tensors.quantity, QuantityResult(tensors.quantity))
-            outside = row.add(tensors, judge)
+        pairs = Pairs.of(list(pairs) if isinstance(pairs, Iterator) else pairs)
+        found = judge.measures(pairs)
+        for group, quantity in enumerate(pairs.layout.groups):
+            row = self.quantities.setdefault(quantity, QuantityResult(quantity))
+            outside = row.add(pairs, group, found, judge)
             if outside and not self.first_divergence:
                 self.first_divergence = outside
         self.steps += 1

@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from parity.case import Case
-from parity.compare import FIELDS, SITES, Difference, Tensors, paired
+from parity.compare import FIELDS, SITES, Difference, Pairs, Tensors, paired
 from parity.errors import NoExpectation, SubjectError
 from parity.formats import FORMATS, Floats, Format
 from parity.kinks import early, turned
-from parity.oracle import Floor, Kink, Nearness, Oracle, Point, make_oracle
-from parity.replay import flat
+from parity.oracle import Floor, Kink, Nearness, Oracle, Point, make_oracle, site_elements
 from parity.result import Judge, ModeResult, TruthResult
 from parity.steep import ORDER, adopted, judged
 from parity.subjects import Subject, guarded, subject_dtype, train_step
+from parity.tensors import flat, listed_state, named_state, vectors
 from parity.verdict import limit
 from reference.config import State, Step
 
@@ -35,7 +35,7 @@ class Asked:
     batch: list[list[int]]
     expected: Step
     sigma: Step
-    pairs: list[Tensors]
+    pairs: Sequence[Tensors]
 
 
 class Run:
@@ -56,15 +56,14 @@ class Run:
         self.case, self.sites, self.progress = case, sites, progress
         self.oracle: Oracle = make_oracle(oracle, case.config, case.hyper)
         self.exposed: set[tuple[str, str]] | None = None
-        self.latest: list[Tensors] = []
+        self.latest: Sequence[Tensors] = []
 
     def elements(self, modes: int) -> int:
         """How many elements the case offers for comparison."""
         lengths = [self.positions(tokens) for batch in self.case.batches() for tokens in batch]
-        floor = Floor(self.case.config, self.case.hyper, FORMATS["float64"])
         one = 1 + 4 * self.case.config.num_params()
         documents = sum(
-            n * self.case.config.vocab_size + (floor.site_elements(n) if self.sites else 0) for n in lengths
+            n * self.case.config.vocab_size + (site_elements(self.case.config, n) if self.sites else 0) for n in lengths
         )
         return modes * (self.case.steps * one + documents)
 
@@ -88,12 +87,12 @@ class Run:
 
     def mode(self, result: ModeResult, steps: int | None = None) -> None:
         """Run one mode to its end, or for some steps."""
-        state = self.in_format(self.case.state)
+        state = named_state(self.case.config, self.rounded(self.case.state), self.case.state.step)
         self.first = self.diverged = None
         self.load(state)
         for batch in list(self.case.batches())[:steps]:
             if result.mode == "lock-step" and result.steps:
-                state = self.in_format(self.oracle.state)
+                state = named_state(self.case.config, self.rounded(self.oracle.state), self.oracle.number)
                 self.load(state)
             diverged = result.first_divergence is not None
             self.latest = self.step(result, batch)
@@ -111,66 +110,64 @@ class Run:
             self.progress(result.mode, result.steps)
         result.conclude(self.judge)
 
-    def ask_again(self, asked: Asked) -> list[Tensors]:
+    def ask_again(self, asked: Asked) -> Pairs:
         """The pairs of a question that was put before, with the answer that the subject gives now."""
         self.load(asked.state)
         answer = self.answer(asked.state.step, asked.batch)
         return self.paired(asked.state.step, asked.batch, answer, asked.expected, asked.sigma)
 
-    def in_format(self, state: State) -> State:
-        """The state in numbers that both sides can represent."""
-        params, m, v = (
-            {name: self.judge.form.rounded(matrix).tolist() for name, matrix in tensors.items()}
-            for tensors in (state.params, state.m, state.v)
-        )
-        if not all(np.isfinite(matrix).all() for tensors in (params, m, v) for matrix in tensors.values()):
+    def rounded(self, state: State) -> Floats:
+        """Parameters, m and v, (3, elements), in numbers that both sides can represent."""
+        tensors = self.judge.form.rounded(vectors(self.case.config, state))
+        if not np.isfinite(tensors).all():
             raise NoExpectation(f"The weights of step {state.step} are too large for {self.judge.form.name}.")
-        return State(params, m, v, state.step)
+        return tensors
+
+    def in_format(self, state: State) -> State:
+        """The state in numbers that both sides can represent, as fresh lists."""
+        return listed_state(self.case.config, self.rounded(state), state.step)
 
     def load(self, state: State) -> None:
         """Set both sides; the subject gets lists of its own, so that it cannot change the reference's."""
         self.oracle.load(state)
         self.floor.load(state)
-        self.previous = np.array([flat(self.case.config, part) for part in (state.params, state.m, state.v)])
+        self.previous = vectors(self.case.config, state)
         guarded(f"load before step {state.step}", lambda: self.subject.load(self.in_format(state)))
 
-    def step(self, result: ModeResult, batch: list[list[int]]) -> list[Tensors]:
+    def step(self, result: ModeResult, batch: list[list[int]]) -> Sequence[Tensors]:
         """One step on both sides, side by side."""
         number = self.oracle.number
         if self.truth is not None:
             return self.true_step(result, batch)
         before = self.floor.point
         expected = self.expected(number, batch)
-        sigma, kinks = self.floor.train_step(batch, self.judge.limit)
+        sigma, kinks = self.floor.train_step(batch, self.judge.limit, exact=self.oracle.latest)
         actual = self.answer(number, batch)
         self.sides = expected, sigma
         pairs = self.paired(number, batch, actual, expected, sigma)
-        pairs = self.explained(result, before, batch, actual, pairs, kinks)
+        pairs = Pairs.of(self.explained(result, before, batch, actual, pairs, kinks))
         self.note_exposed(result, number, pairs)
         exposed = all(getattr(actual, part, None) is not None for part in ("params", "m", "v"))
-        self.previous = (
-            np.array([flat(self.case.config, {t.tensor: t.actual for t in pairs if t.quantity == q}) for q in ORDER])
-            if exposed
-            else None
-        )
+        self.previous = np.array([pairs.actual[pairs.place(quantity)] for quantity in ORDER]) if exposed else None
         return pairs
 
     def expected(self, number: int, batch: list[list[int]]) -> Step:
         """The oracle's step; NoExpectation where it is not made of finite numbers."""
         step = self.oracle.train_step(batch)
-        tensors = [step.loss, *step.logits, *step.grads.values(), *step.params.values(), *step.v.values()]
+        tensors = [step.loss, *step.logits]
+        tensors += [flat(self.case.config, part) for part in (step.grads, step.params, step.v)]
         if not all(np.isfinite(tensor).all() for tensor in tensors):
             raise NoExpectation(f"The reference itself computes infinities or NaN at step {number}.")
         return step
 
-    def true_step(self, result: ModeResult, batch: list[list[int]]) -> list[Tensors]:
+    def true_step(self, result: ModeResult, batch: list[list[int]]) -> Sequence[Tensors]:
         """One step of the subject beside the truth, with what the reference and both to each other are noted."""
         assert self.truth is not None
         number, state = self.oracle.number, self.oracle.state
         result.truth = result.truth or TruthResult()
         actual, before = self.answer(number, batch), self.floor.point
         sigma, kinks = self.floor.train_step(batch, self.judge.limit)
-        other = None
+        other: Sequence[Tensors] | None = None
         lengths = [self.positions(tokens) for tokens in batch]
         try:
             expected = self.expected(number, batch)
@@ -196,7 +193,7 @@ class Run:
                 other = self.explained(result, before, batch, actual, apart, kinks)
             result.truth.add(result.truth.apart, other or apart)
         self.sides = enclosure.high, sigma
-        pairs = self.paired(number, batch, actual, enclosure.high, sigma)
+        pairs: Sequence[Tensors] = self.paired(number, batch, actual, enclosure.high, sigma)
         if other is not None and not self.outside(other):
             pairs = other
         result.truth.add(result.truth.subject, pairs if pairs is other else enclosure.errors(pairs, lengths))
@@ -205,7 +202,7 @@ class Run:
 
     def note_exposed(self, result: ModeResult, number: int, pairs: Sequence[Tensors]) -> None:
         """Keep what was exposed; SubjectError where something is no longer, which would go unchecked unnoticed."""
-        exposed = {(t.quantity, t.kind) for t in pairs}
+        exposed = set(Pairs.of(pairs).exposed)
         if self.exposed is not None and exposed != self.exposed:
             changed = ", ".join(sorted({quantity for quantity, _ in exposed ^ self.exposed}))
             raise SubjectError(f"The subject exposes {changed} at some steps and not at others (step {number}).")
@@ -220,9 +217,9 @@ class Run:
         before: Point,
         batch: list[list[int]],
         actual: Step,
-        pairs: list[Tensors],
+        pairs: Sequence[Tensors],
         kinks: Mapping[Kink, Nearness],
-    ) -> list[Tensors]:
+    ) -> Sequence[Tensors]:
         """The pairs, where they are outside with ReLUs turned or updates judged by themselves if that explains them."""
         result.kinks += len(kinks)
         if not self.outside(pairs) or result.first_divergence:  # once diverged, a step more or less is no news
@@ -249,16 +246,16 @@ class Run:
         """The subject's step."""
         return train_step(self.subject, batch, f"step {number}")
 
-    def paired(self, number: int, batch: list[list[int]], actual: Step, expected: Step, sigma: Step) -> list[Tensors]:
+    def paired(self, number: int, batch: list[list[int]], actual: Step, expected: Step, sigma: Step) -> Pairs:
         """Both steps, tensor by tensor; SubjectError where the subject's cannot be read."""
         try:
-            return list(paired(number, actual, expected, sigma, [self.positions(tokens) for tokens in batch]))
+            return paired(number, actual, expected, sigma, [self.positions(tokens) for tokens in batch])
         except (TypeError, ValueError, AttributeError) as error:
             raise SubjectError(f"The subject's answer at step {number} cannot be read as a Step: {error}.") from error
 
     def outside(self, pairs: Sequence[Tensors]) -> int:
         """How many elements rounding does not explain."""
-        return sum(int(np.count_nonzero(self.judge.outside(tensors))) for tensors in pairs)
+        return self.judge.count_outside(pairs)
 
     def locate(self, state: State, batch: list[list[int]]) -> Difference | None:
         """The first site outside at a step that diverged, if the subject exposes sites."""

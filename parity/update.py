@@ -19,28 +19,62 @@ from reference.config import Hyper, State
 PLUS, MINUS, TIMES, DIVIDE, POWER = range(5)
 
 Floats = NDArray[np.float64]
-Perturb = Callable[[Any], Any]
-"""Adds rounding noise to an array of results."""
 
 P, G, M, V = range(4)
 """The registers that hold a parameter, its gradient and its moments before the update."""
 
 
 @dataclass
+class Replicas:
+    """What noisy replicas make of shared scalars.
+
+    perturb: adds rounding noise to an array of results. rounded: the hyper-parameters are not numbers of the format,
+    and get noise, too.
+    """
+
+    number: int
+    perturb: Callable[[Floats], Floats]
+    rounded: bool
+    known: dict[int, Floats] = field(default_factory=dict)
+
+    def values(self, shared: "Shared") -> Floats:
+        """The scalar of every replica, (R,)."""
+        if id(shared) not in self.known:
+            self.known[id(shared)] = shared.noisy(self)
+        return self.known[id(shared)]
+
+    def constant(self, value: float) -> Floats:
+        """A number that is exact."""
+        return np.full(self.number, value)
+
+    def hyper(self, value: float) -> Floats:
+        """A number that someone gave."""
+        return self.perturb(self.constant(value)) if self.rounded else self.constant(value)
+
+    def average(self, beta: float) -> Floats:
+        """A weight. m + (1 - beta) · (g - m) is a common way to write it, and gives beta the rounding of 1 - beta."""
+        if beta == 0:
+            return self.constant(beta)
+        noisy = np.clip(1 - self.perturb(self.constant(1 - beta)), 0, 1)
+        return self.perturb(noisy) if self.rounded else noisy
+
+
+@dataclass(frozen=True, eq=False)
 class Shared:
-    """A scalar of the update: its exact value, and the values that the noisy replicas, if any, have of it."""
+    """A scalar of the update: its exact value, and how noisy replicas come by theirs."""
 
     exact: float
-    noisy: Floats | float
-    perturb: Perturb
+    noisy: Callable[[Replicas], Floats]
 
     def _combined(self, function: Callable[[Any, Any], Any], other: Any, swapped: bool = False) -> Any:
         if isinstance(other, Element):
             return NotImplemented
-        exact, noisy = (other.exact, other.noisy) if isinstance(other, Shared) else (other, other)
-        if swapped:
-            return Shared(function(exact, self.exact), self.perturb(function(noisy, self.noisy)), self.perturb)
-        return Shared(function(self.exact, exact), self.perturb(function(self.noisy, noisy)), self.perturb)
+        other = other if isinstance(other, Shared) else constant(other)
+        left, right = (other, self) if swapped else (self, other)
+        return Shared(
+            function(left.exact, right.exact),
+            lambda of: of.perturb(function(of.values(left), of.values(right))),
+        )
 
     def __mul__(self, other: Any) -> Any:
         return self._combined(lambda a, b: a * b, other)
@@ -52,18 +86,27 @@ class Shared:
         return self._combined(lambda a, b: a**b, other)
 
 
-@dataclass
+def constant(value: float) -> Shared:
+    """A number that is the same for all replicas."""
+    return Shared(float(value), lambda of: of.constant(float(value)))
+
+
+@dataclass(frozen=True)
 class Update:
     """The recorded operations on one element, in order, and what they need.
 
     code: (operation, result, left, right) per row; registers from 4 on hold results, negative ones the shared
-    scalars. exact: (shared,), noisy: (shared, R). results: the registers of the new parameter, m and v.
+    scalars. exact: their values, (shared,). results: the registers of the new parameter, m and v.
     """
 
     code: NDArray[np.int64]
+    shared: tuple[Shared, ...]
     exact: Floats
-    noisy: Floats
-    results: tuple[int, int, int]
+    results: NDArray[np.int64]
+
+    def noisy(self, replicas: Replicas) -> Floats:
+        """The shared scalars of noisy replicas, (shared, R)."""
+        return np.array([replicas.values(shared) for shared in self.shared])
 
 
 @dataclass
@@ -74,9 +117,7 @@ class _Recorder:
     def operand(self, value: Any) -> int:
         if isinstance(value, Element):
             return value.register
-        if not isinstance(value, Shared):
-            value = Shared(float(value), float(value), lambda noisy: noisy)
-        self.shared.append(value)
+        self.shared.append(value if isinstance(value, Shared) else constant(value))
         return -len(self.shared)
 
     def add(self, operation: int, left: Any, right: Any) -> "Element":
@@ -123,42 +164,32 @@ class _SymbolicHyper:
     lr_schedule: str
 
 
-@lru_cache(maxsize=16)
-def _as_array(code: tuple[tuple[int, int, int, int], ...]) -> NDArray[np.int64]:
-    return np.array(code, dtype=np.int64)
-
-
-def record_update(hyper: Hyper, step: int, replicas: int, perturb: Perturb, rounded: bool) -> Update:
-    """The update at a step. rounded: the hyper-parameters are not numbers of the format, and get noise, too."""
-
-    def shared(value: float) -> Shared:
-        noisy = np.full(replicas, value) if replicas else 0.0
-        return Shared(value, perturb(noisy) if rounded else noisy, perturb)
-
-    def average(beta: float) -> Shared:
-        # m + (1 - beta) · (g - m) is a common way to write it, and gives beta the rounding error of 1 - beta.
-        if beta == 0 or not replicas:
-            return Shared(beta, np.full(replicas, beta) if replicas else 0.0, perturb)
-        noisy = np.clip(1 - perturb(np.full(replicas, 1 - beta)), 0, 1)
-        return Shared(beta, perturb(noisy) if rounded else noisy, perturb)
-
+@lru_cache(maxsize=1024)
+def record_update(hyper: Hyper, step: int) -> Update:
+    """The update at a step."""
     recorder = _Recorder()
     p, g, m, v = (Element(recorder, register) for register in (P, G, M, V))
     symbolic: Any = _SymbolicHyper(
-        learning_rate=shared(hyper.learning_rate),
-        beta1=average(hyper.beta1),
-        beta2=average(hyper.beta2),
-        eps_adam=shared(hyper.eps_adam),
+        learning_rate=_given(hyper.learning_rate),
+        beta1=_average(hyper.beta1),
+        beta2=_average(hyper.beta2),
+        eps_adam=_given(hyper.eps_adam),
         num_steps=hyper.num_steps,
         lr_schedule=hyper.lr_schedule,
     )
     state = State({"w": [[p]]}, {"w": [[m]]}, {"w": [[v]]}, step)
     after = microgpt.adam(state, {"w": [[g]]}, symbolic)
-    noisy = np.array([np.broadcast_to(value.noisy, replicas) for value in recorder.shared] if replicas else [])
-    new_p, new_m, new_v = (tensors["w"][0][0].register for tensors in (after.params, after.m, after.v))
     return Update(
-        code=_as_array(tuple(recorder.code)),
-        exact=np.array([value.exact for value in recorder.shared]),
-        noisy=noisy,
-        results=(new_p, new_m, new_v),
+        code=np.array(recorder.code),
+        shared=tuple(recorder.shared),
+        exact=np.array([shared.exact for shared in recorder.shared]),
+        results=np.array([tensors["w"][0][0].register for tensors in (after.params, after.m, after.v)]),
     )
+
+
+def _given(value: float) -> Shared:
+    return Shared(value, lambda of: of.hyper(value))
+
+
+def _average(beta: float) -> Shared:
+    return Shared(beta, lambda of: of.average(beta))

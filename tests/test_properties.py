@@ -1,19 +1,16 @@
 """Drawn configs, weights, documents and hyper-parameters: the twin against the reference, and what a check catches."""
 
-import importlib
 import re
 import shlex
-import sys
 from dataclasses import replace
-from itertools import chain
 from pathlib import Path
 
 import pytest
-from hypothesis import Phase, event, find, given, note, settings
+from hypothesis import Phase, event, given, note, settings
 from hypothesis import strategies as st
 
-from parity import Case, Config, State, Step, Verdict, check
-from parity.strategies import cases, configs, documents, hypers, states, weights
+from parity import Case, Step, Verdict, check
+from parity.strategies import cases, configs
 from parity.subjects import Reference
 from parity.testing import assert_parity
 from tests.faults import planted
@@ -168,65 +165,3 @@ def test_check_that_decides_nothing_is_no_pass(tmp_path):
 
     with pytest.raises(AssertionError, match=r"^INCONCLUSIVE: "):
         assert_parity(lambda config, hyper: Silent(config, hyper), Case.from_names(steps=1), store=tmp_path)
-
-
-SMALL = Config(n_layer=1, n_embd=2, n_head=1, block_size=3, vocab_size=4)
-
-EDGES = {
-    "three layers": (configs(), lambda config: config.n_layer == 3),
-    "widest": (configs(), lambda config: config.n_embd == 16),
-    "head size 1": (configs(), lambda config: config.n_head == config.n_embd > 4),
-    "one head": (configs(), lambda config: config.n_head == 1 and config.n_embd > 4),
-    "longest block": (configs(), lambda config: config.block_size == 8),
-    "squared ReLU": (configs(), lambda config: config.activation == "relu2"),
-    "cosine": (hypers(), lambda hyper: hyper.lr_schedule == "cosine"),
-    "learning rate 0": (hypers(), lambda hyper: hyper.learning_rate == 0),
-    "no first moment": (hypers(), lambda hyper: hyper.beta1 == 0),
-    "empty document": (documents(SMALL), lambda tokens: len(tokens) == 2),
-    "one character": (documents(SMALL), lambda tokens: len(tokens) == 3),
-    "longer than the block": (documents(SMALL), lambda tokens: len(tokens) - 1 > SMALL.block_size),
-    "repeated token": (documents(SMALL), lambda tokens: len(set(tokens[1:-1])) < len(tokens[1:-1])),
-    "zero tensor": (weights(SMALL), lambda params: any(not any(map(any, matrix)) for matrix in params.values())),
-    "equal rows": (weights(SMALL), lambda params: params["wte"][0] == params["wte"][1] != [0.0, 0.0]),
-    "mid-training": (states(SMALL), lambda state: state.step and any(map(any, state.m["wte"]))),
-    "several steps of several documents": (
-        cases(config=st.just(SMALL)),
-        lambda case: case.steps == 3 and case.batch_size == 3,
-    ),
-    "documents start over": (
-        cases(config=st.just(SMALL)),
-        lambda case: len(case.documents) < case.steps * case.batch_size,
-    ),
-}
-
-
-@pytest.mark.parametrize(("strategy", "reached"), EDGES.values(), ids=EDGES)
-def test_strategies_reach_the_edge(strategy, reached):
-    edge_settings = settings(max_examples=2000, database=None, derandomize=True, phases=PHASES)
-    assert reached(find(strategy, reached, settings=edge_settings))
-
-
-def test_simplest_case_is_the_smallest():
-    simplest = find(
-        cases(), lambda case: True, settings=settings(max_examples=10, database=None, derandomize=True, phases=PHASES)
-    )
-    config = replace(SMALL, n_embd=1, block_size=1, vocab_size=2)
-    assert simplest.config == config
-    assert simplest.documents == [[1, 1]]
-    assert simplest.state == State(simplest.state.params, simplest.state.m, simplest.state.v, step=0)
-    assert (simplest.steps, simplest.batch_size) == (1, 1)
-
-
-def test_strategies_without_hypothesis_say_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "hypothesis", None)
-    monkeypatch.delitem(sys.modules, "parity.strategies")
-    with pytest.raises(ImportError, match=r"install microgpt-parity\[test\]"):
-        importlib.import_module("parity.strategies")
-
-
-@given(data=st.data(), config=configs())
-def test_drawn_moments_could_come_from_training(data, config):
-    state = data.draw(states(config), label="state")
-    for name in config.shapes():
-        for m, v in zip(chain(*state.m[name]), chain(*state.v[name])):
-            assert v >= m * m

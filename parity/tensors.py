@@ -1,0 +1,98 @@
+"""The tensors of a model as one vector, each row by row in the order of `Config.shapes`, and by name."""
+
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+
+from parity.formats import Floats
+from reference.config import Config, State
+
+Shape = tuple[int, ...]
+
+
+class Named(dict[str, Any]):
+    """Tensors by name: views of a vector, (elements,) or (elements, R), which are made when one of them is looked at.
+
+    Most are not: from step to step it is the vectors that go on.
+    """
+
+    def __init__(self, config: Config, vector: Floats) -> None:
+        super().__init__()
+        self.config, self.vector = config, vector
+
+    def _made(self) -> "Named":
+        if not super().__len__():
+            replicas = self.vector.shape[1:]
+            for name, start, end, shape in places(self.config):
+                super().__setitem__(name, self.vector[start:end].reshape(shape + replicas))
+        return self
+
+    def __getitem__(self, name: str) -> Any:
+        return dict.__getitem__(self._made(), name)
+
+    def __iter__(self) -> Iterator[str]:
+        return dict.__iter__(self._made())
+
+    def __len__(self) -> int:
+        return dict.__len__(self._made())
+
+    def __contains__(self, name: object) -> bool:
+        return dict.__contains__(self._made(), name)
+
+    def __eq__(self, other: object) -> bool:
+        return dict.__eq__(self._made(), other)
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """As of a dict."""
+        return dict.get(self._made(), name, default)
+
+    def keys(self) -> Any:
+        """As of a dict."""
+        return dict.keys(self._made())
+
+    def values(self) -> Any:
+        """As of a dict."""
+        return dict.values(self._made())
+
+    def items(self) -> Any:
+        """As of a dict."""
+        return dict.items(self._made())
+
+
+def flat(config: Config, tensors: dict[str, Any]) -> Floats:
+    """All tensors in one vector."""
+    if isinstance(tensors, Named):
+        return tensors.vector
+    return np.concatenate([np.asarray(tensors[name], dtype=np.float64).ravel() for name in config.shapes()])
+
+
+def vectors(config: Config, state: State) -> Floats:
+    """Parameters, m and v of a state, (3, elements)."""
+    return np.array([flat(config, tensors) for tensors in (state.params, state.m, state.v)])
+
+
+def named_state(config: Config, tensors: Floats, number: int) -> State:
+    """The state that `vectors` takes apart; its matrices are arrays."""
+    params, m, v = (Named(config, vector) for vector in tensors)
+    return State(params, m, v, number)
+
+
+def listed_state(config: Config, tensors: Floats, number: int) -> State:
+    """The same with nested lists of floats."""
+    params, m, v = (
+        {name: vector[start:end].reshape(shape).tolist() for name, start, end, shape in places(config)}
+        for vector in tensors
+    )
+    return State(params, m, v, number)
+
+
+@lru_cache(maxsize=256)
+def places(config: Config) -> tuple[tuple[str, int, int, Shape], ...]:
+    """Name, start, end and shape of every tensor in the vector."""
+    ends = np.cumsum([rows * columns for rows, columns in config.shapes().values()]).tolist()
+    return tuple(
+        (name, end - shape[0] * shape[1], end, shape)
+        for (name, shape), end in zip(config.shapes().items(), ends, strict=True)
+    )

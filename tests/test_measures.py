@@ -1,0 +1,268 @@
+"""The compiled measures of a step say what plain NumPy says of each tensor, and the noise is what it is said to be."""
+
+import math
+import struct
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from parity import Case, Config, Hyper, check
+from parity.compare import Pairs, Tensors, distance, over_floor, same_bits
+from parity.formats import FORMATS
+from parity.measures import WRONG_ANSWERS
+from parity.noisy_kernels import random_bits
+from parity.oracle import Floor
+from parity.power import answers
+from parity.reading import as_array, together
+from parity.replay import program
+from parity.result import Judge, ModeResult
+from torch_twin.microgpt import make
+
+LIMIT = 8.0
+
+finite = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from((0.0, -0.0, 1.0, 5e-324, 1e-310))
+numbers = finite | st.sampled_from((1.0 + 2.0**-52, math.inf, math.nan))
+sigmas = st.floats(0, math.inf) | st.sampled_from((0.0, 2.0**-53, math.inf, math.nan))
+shapes = st.sampled_from(((), (1,), (2, 3), (4, 1)))
+
+
+@st.composite
+def steps(draw):
+    """Some tensors of one step, in groups of quantities."""
+    tensors = []
+    for quantity in draw(st.lists(st.sampled_from(("logits", "grad", "m")), min_size=1, max_size=3, unique=True)):
+        for number in range(draw(st.integers(1, 3))):
+            shape = draw(shapes)
+            expected = draw(hnp.arrays(np.float64, shape, elements=finite))
+            actual = expected if draw(st.booleans()) else draw(hnp.arrays(np.float64, shape, elements=numbers))
+            sigma = draw(hnp.arrays(np.float64, shape, elements=sigmas))
+            loose = draw(st.none() | hnp.arrays(np.float64, shape, elements=sigmas))
+            tensors.append(Tensors(3, quantity, f"{quantity} {number}", actual, expected, sigma, loose))
+    return tensors
+
+
+def ulps(form, actual: float, expected: float) -> float:
+    """The distance in numbers of a format, from the definition: rounded, and counted in steps of the format."""
+    if not (math.isfinite(actual) and math.isfinite(expected)):
+        return 0.0 if actual == expected else math.inf
+
+    def place(x: float) -> int:
+        exponent = max(math.frexp(abs(x))[1], form.lowest) if x else form.lowest
+        count = int(np.rint(math.ldexp(abs(x), form.digits - exponent)))
+        if count == 2**form.digits:
+            count, exponent = count // 2, exponent + 1
+        return int(math.copysign(1, x)) * (count + ((exponent - form.lowest) << (form.digits - 1)))
+
+    return float(abs(place(actual) - place(expected)))
+
+
+def largest(sizes) -> tuple[int, float]:
+    place = int(np.argmax(sizes))
+    return place, float(sizes[place])
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@given(tensors=steps())
+def test_measures_are_those_of_plain_numpy(name, tensors):
+    assert_measures(Judge(FORMATS[name], LIMIT, 1e-9), tensors)
+
+
+ONE_APART = [Tensors(0, "grad", "wte", np.array([1.0, 2.0]), np.array([1.0, 3.0]), np.array([0.0, 0.0]))]
+
+
+@pytest.mark.parametrize(
+    ("place", "wrong"),
+    [
+        ("tests.test_measures.ulps", lambda form, actual, expected: 0.0),
+        ("parity.compare.over_floor", lambda error, sigma: np.where(sigma > 0, error, 0.0)),
+        ("parity.compare.distance", lambda actual, expected: (actual - expected) ** 2 / 2),
+    ],
+)
+def test_measures_that_differ_are_seen(monkeypatch, place, wrong):
+    assert_measures(Judge(FORMATS["float64"], LIMIT, 1e-9), [replace(t) for t in ONE_APART])
+    monkeypatch.setattr(place, wrong)
+    with pytest.raises(AssertionError):
+        assert_measures(Judge(FORMATS["float64"], LIMIT, 1e-9), [replace(t) for t in ONE_APART])
+
+
+def assert_measures(judge: Judge, tensors: list[Tensors]) -> None:
+    pairs = Pairs.of(tensors)
+    found = judge.measures(pairs)
+    assert judge.count_outside(tensors) == sum(found.outside)
+    for group, quantity in enumerate(pairs.layout.groups):
+        members = [t for t in tensors if t.quantity == quantity]
+        actual, expected, sigma, z, error = (
+            np.concatenate([getattr(t, part).ravel() for t in members])
+            for part in ("actual", "expected", "sigma", "z", "error")
+        )
+        start = pairs.layout.starts[pairs.layout.first_tensors[group]]
+        assert found.elements[group] == len(actual)
+        assert found.zero_in_both[group] == np.count_nonzero((actual == 0) & (expected == 0))
+        assert found.exact[group] == np.count_nonzero(sigma == 0)
+        assert found.undecided[group] == np.count_nonzero(np.isnan(z))
+        assert found.outside[group] == np.count_nonzero(z > LIMIT)
+        assert found.unequal[group] == sum(struct.pack("d", a) != struct.pack("d", b) for a, b in zip(actual, expected))
+        assert found.first_outside[group] == (start + np.argmax(z > LIMIT) if (z > LIMIT).any() else -1)
+        distances = np.array([ulps(judge.form, a, b) for a, b in zip(actual, expected)])
+        for what, sizes in enumerate(
+            (np.where(np.isnan(z), -1.0, z), np.where(np.isnan(error), np.inf, error), distances)
+        ):
+            place, size = largest(sizes)
+            assert (found.places[group][what] - start, found.sizes[group][what]) == (place, size)
+    for number, t in enumerate(tensors):
+        assert_power(t, judge, found, number)
+
+
+def assert_power(t: Tensors, judge: Judge, found, number: int) -> None:
+    expected, sigma = t.expected.ravel(), (t.sigma if t.loose is None else t.loose).ravel()
+    with np.errstate(all="ignore"):
+        visible = (LIMIT * sigma / np.abs(expected))[(expected != 0) & np.isfinite(sigma)]
+        median = np.median(visible) if len(visible) else math.nan
+    assert np.array_equal(found.medians[number], median, equal_nan=True)
+    assert found.worst[number] == max(visible, default=0.0)
+    shuffled = np.random.default_rng(expected.size).permutation(expected.size)
+    given_answers = (np.zeros_like(expected), -expected, expected[::-1], expected[shuffled])
+    for which, (name, answer) in enumerate(zip(WRONG_ANSWERS, given_answers, strict=True)):
+        bit = 1 << which
+        right = which >= 2 and expected.any() and np.array_equal(answer, expected)
+        accepted = judge.accepts(answer, expected, sigma)
+        assert bool(found.accepted[number] & bit) == (accepted and not right), name
+        assert bool(found.refused[number] & bit) == (not accepted and not right), name
+
+
+@given(tensors=steps())
+def test_an_element_looks_the_same_from_its_tensor_and_from_the_step(tensors):
+    pairs = Pairs.of(tensors)
+    form = FORMATS["float32"]
+    for number, t in enumerate(tensors):
+        for i in range(t.expected.size):
+            assert str(pairs.at(int(pairs.layout.starts[number]) + i, form)) == str(t.at(i, form))
+            difference = t.at(i, form)
+            error = distance(t.actual, t.expected).ravel()[i]
+            assert np.array_equal(difference.error, error, equal_nan=True)
+            assert np.array_equal(difference.z, over_floor(error, t.sigma.ravel()[i]), equal_nan=True)
+
+
+def test_tensors_of_a_step_are_made_when_they_are_looked_at():
+    t = Tensors(0, "grad", "wte", np.array([[1.0, 2.0]]), np.array([[1.0, 3.0]]), np.array([[0.5, 0.5]]))
+    pairs = Pairs(0, Pairs.of([t]).layout, t.actual.ravel(), t.expected.ravel(), t.sigma.ravel())
+    assert (pairs[0].key, pairs[-1].actual.tolist()) == (t.key, [[1.0, 2.0]])
+    assert [again.z.tolist() for again in pairs[:]] == [[[0.0, 2.0]]]
+    assert pairs[0] is next(iter(pairs))
+    with pytest.raises(IndexError):
+        pairs[1]
+
+
+SHAPES = [(2, 3), (1,), (), (3, 2)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.int32])
+def test_torch_tensors_are_read_together_as_one_by_one(dtype):
+    values = [(10 * torch.randn(shape)).to(dtype) for shape in SHAPES]
+    values[3] = values[3].T.contiguous().T
+    expected = np.concatenate([as_array(value, "it").ravel() for value in values])
+    assert together(values, SHAPES).tobytes() == expected.tobytes()
+    values[0] = torch.nn.Parameter(values[0].double())
+    assert np.array_equal(together(values, SHAPES), expected)
+
+
+def test_what_is_not_torch_or_of_other_shapes_is_left_to_be_read_one_by_one():
+    values = [torch.ones(shape) for shape in SHAPES]
+    assert together([*values[:3], np.ones((3, 2))], SHAPES) is None
+    assert together([*values[:3], torch.ones(2, 3)], SHAPES) is None
+    assert together([*values[:3], torch.ones(3, 2, dtype=torch.complex64)], SHAPES) is None
+    assert together([*values[:3], torch.ones(3, 2, device="meta")], SHAPES) is None
+
+
+def test_one_other_bit_is_another_answer():
+    t = Tensors(0, "grad", "wte", np.array([0.0, 2.0]), np.array([1.0, 3.0]), np.array([0.5, 0.5]))
+    other = Tensors(0, "grad", "wte", np.array([-0.0, 2.0]), t.expected, t.sigma)
+    renamed = Tensors(0, "grad", "wpe", t.actual, t.expected, t.sigma)
+    assert same_bits([t], [t])
+    assert not same_bits([t], [other])
+    assert not same_bits([t], [renamed])
+
+
+def test_largest_difference_of_several_steps_is_kept():
+    judge, result = Judge(FORMATS["float64"], LIMIT, 1e-9), ModeResult("lock-step")
+    for step, actual in enumerate((1.5, math.nan, 3.0)):
+        sides = (np.array([x]) for x in (actual, 1.0, 1.0))
+        result.add([Tensors(step, "grad", "wte", *sides)], judge)
+    row = result.quantities["grad"]
+    assert (row.compared, row.outside, row.undecided) == (3, 1, 0)
+    assert (row.largest_z.step, row.largest_error.step, row.largest_ulps.step) == (1, 1, 1)
+    assert result.first_divergence.step == 1
+
+
+def test_wrong_answers_are_named_by_their_bits():
+    assert answers(0) == []
+    assert answers(0b1001) == ["shuffled", "zeros"]
+
+
+def test_random_source_is_xorshift32():
+    """Marsaglia's triple 13, 17, 5 from 1 on; a shift that is done in 64 bits gives other numbers."""
+    state, drawn = np.uint32(1), []
+    for _ in range(4):
+        state = np.uint32(random_bits(state))
+        drawn.append(int(state))
+    assert drawn == [270369, 67634689, 2647435461, 307599695]
+
+
+CASE = Case.from_names(steps=2, config={"n_embd": 4, "n_head": 2, "block_size": 4})
+
+
+def test_what_is_loaded_decides_the_noise():
+    """A step has the same floor alone and after others, in one mode and in both."""
+    for mode in check(make, CASE).modes:
+        (alone,) = check(make, CASE, modes=mode.mode).modes
+        for quantity, row in mode.quantities.items():
+            assert row.largest_z == alone.quantities[quantity].largest_z
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_known_step_is_the_one_that_was_asked_for(dtype):
+    batch = next(CASE.batches())
+    floor = Floor(CASE.config, CASE.hyper, FORMATS[dtype])
+
+    def asked(state, tokens, limit=LIMIT):
+        floor.load(state)
+        sigma, kinks = floor.train_step(tokens, limit)
+        second, _ = floor.train_step(tokens, limit)
+        return sigma.grads.vector.tobytes(), second.grads.vector.tobytes(), sorted(kinks), floor.point.number
+
+    first = asked(CASE.state, batch)
+    assert floor.known is not None
+    assert asked(CASE.state, batch) == first
+    other = Case.from_names(steps=2, config={"n_embd": 4, "n_head": 2, "block_size": 4}, seed=1).state
+    assert asked(other, batch)[0] != first[0]
+    assert asked(CASE.state, [[26, 3, 26]])[0] != first[0]
+    assert asked(CASE.state, batch, limit=1e300)[2] != first[2]
+    assert asked(CASE.state, batch) == first
+
+
+def test_models_that_differ_in_no_operation_share_a_program():
+    config = Config(n_embd=4, n_head=2, block_size=4, vocab_size=5)
+    same = (
+        Config(n_embd=4, n_head=2, block_size=9, vocab_size=5),
+        Config(n_embd=4, n_head=2, block_size=4, vocab_size=5, init_std=0.5, zero_init_projections=True),
+    )
+    other = (
+        Config(n_embd=4, n_head=1, block_size=4, vocab_size=5),
+        Config(n_embd=4, n_head=2, block_size=4, vocab_size=5, activation="relu2"),
+    )
+    assert all(program(model, 3) is program(config, 3) for model in same)
+    assert not any(program(model, 3) is program(config, 3) for model in other)
+    assert program(config, 2) is not program(config, 3)
+
+
+def test_hyper_parameters_are_recorded_once_and_not_mixed_up():
+    from parity.update import record_update
+
+    assert record_update(Hyper(), 3) is record_update(Hyper(), 3)
+    assert record_update(Hyper(), 4).exact.tolist() != record_update(Hyper(), 3).exact.tolist()
+    assert record_update(Hyper(beta1=0.5), 3).exact.tolist() != record_update(Hyper(), 3).exact.tolist()

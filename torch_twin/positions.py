@@ -39,10 +39,11 @@ class Positions:
         if dtype not in DTYPES:
             raise ValueError(f"The rung computes in {', '.join(DTYPES)}, not in {dtype!r}.")
         self.config, self.hyper, self.dtype, self.device = config, hyper, dtype, device
+        self.storage = DTYPES[dtype]  # of weights and moments
 
     def load(self, state: State) -> None:
         """Take these weights, m, v and step number."""
-        options = {"dtype": DTYPES[self.dtype], "device": self.device}
+        options = {"dtype": self.storage, "device": self.device}
         params, m, v = (
             {name: torch.tensor(matrix, **options) for name, matrix in matrices.items()}
             for matrices in (state.params, state.m, state.v)

@@ -26,6 +26,9 @@ from parity.verdict import Verdict, worst
 
 SIZES = (1, 4, 16, 64, 256, 1024, 4096, 16384)
 """Batch sizes among which the best one is looked for."""
+CHECKED = {3: None, 256: 1}
+"""Batch sizes that are checked besides single documents, and of how many steps, if not of all: what is compiled for
+large batches is not what is compiled for small ones."""
 SLOW = Limits(seconds=900.0, memory=64 << 30)
 """Compiling takes minutes on a slow machine."""
 
@@ -60,18 +63,24 @@ class Rung:
 
 
 RUNGS = (
-    Rung("twin", "torch_twin.microgpt:make", title="line-for-line twin: tensors and autograd in place of Value."),
+    Rung("twin", "torch_twin.microgpt:make", title="Line-for-line twin: tensors and autograd in place of Value."),
     Rung("positions", "torch_twin.positions:make"),
     Rung("padded", "torch_twin.padded:make"),
     Rung("packed", "torch_twin.packed:make"),
     Rung("fused_attention", "torch_twin.fused_attention:make"),
     Rung("foreach_adam", "torch_twin.foreach_adam:make"),
     Rung("fused_adam", "torch_twin.fused_adam:make"),
-    Rung("float32", "torch_twin.fused_adam:make", dtype="float32", title="Float32: half the bits."),
-    Rung("checkpointing", "torch_twin.checkpointing:make", dtype="float32", below="float32"),
-    Rung("accumulation", "torch_twin.accumulation:make", dtype="float32", below="float32"),
-    Rung("data_parallel", "torch_twin.data_parallel:make", dtype="float32", below="float32"),
-    Rung("decoding", "torch_twin.decoding:make", dtype="float32", below="float32"),
+    Rung("compiled", "torch_twin.compiled:make"),
+    Rung("whole_step", "torch_twin.whole_step:make"),
+    Rung("float32", "torch_twin.whole_step:make", dtype="float32", title="Float32: half the bits."),
+    Rung("batched_step", "torch_twin.batched_step:make", dtype="float32"),
+    Rung("bfloat16", "torch_twin.bfloat16:make", below="float32"),
+    Rung("cuda", "torch_twin.cuda:make", dtype="float32", cuda=True, below="float32"),
+    Rung("cuda_graph", "torch_twin.cuda_graph:make", dtype="float32", cuda=True),
+    Rung("checkpointing", "torch_twin.checkpointing:make", below="fused_adam"),
+    Rung("accumulation", "torch_twin.accumulation:make", below="fused_adam"),
+    Rung("data_parallel", "torch_twin.data_parallel:make", below="fused_adam"),
+    Rung("decoding", "torch_twin.decoding:make", below="fused_adam"),
     Rung("scalar", "parity.scalar:make", below="twin"),
 )
 
@@ -80,8 +89,9 @@ RUNGS = (
 class RungResult:
     """What the ladder found on one rung.
 
-    results: the checks, of single documents and of batches. timing: None where the verdict allows none. failure: why
-    there is none, if not for the verdict. skipped: the rung cannot run here, and the failure says why.
+    results: the checks, of single documents and of batches. timing: None where the verdict allows none, and below:
+    that of the rung below. failure: why there is none, if not for the verdict. skipped: the rung cannot run here, and
+    the failure says why.
     """
 
     rung: Rung
@@ -90,13 +100,15 @@ class RungResult:
     timing: Timing | None = None
     failure: str = ""
     skipped: bool = False
-    step_up: float | None = None
-    """How many times as fast as the rung below, by their ratios to the reference."""
+    below: Timing | None = None
 
     @property
-    def speed_up(self) -> float | None:
-        """How many times as fast as the reference, timed in turns."""
-        return self.timing.reference / self.timing.step if self.timing else None
+    def step_ups(self) -> tuple[float | None, float | None]:
+        """How many times as fast as the rung below, by their ratios to the reference: a step, and in batches."""
+        if self.timing is None or self.below is None:
+            return None, None
+        timing, below = self.timing, self.below
+        return timing.speed_up / below.speed_up, timing.batch_speed_up / below.batch_speed_up
 
     @property
     def largest_z(self) -> float | None:
@@ -140,8 +152,8 @@ class RungResult:
             "reason": self.reason,
             "largest_z": self.largest_z,
             "power": self.power,
-            "speed_up_over_reference": self.speed_up,
-            "speed_up_over_rung_below": self.step_up,
+            "speed_up_over_reference": self.timing and [self.timing.speed_up, self.timing.batch_speed_up],
+            "speed_up_over_rung_below": self.timing and list(self.step_ups),
             "timing": self.timing and self.timing.to_dict(),
         }
 
@@ -169,28 +181,26 @@ def climb(
 ) -> Iterator[RungResult]:
     """Check and time rung after rung, each in a process of its own; a result as soon as it is there.
 
-    case: the run to check with documents one by one; it is checked again in batches of three.
+    case: the run to check, whose documents are enough for as many steps; it is checked in batches of CHECKED, too.
     """
-    earlier: dict[str, RungResult] = {}
-    last: RungResult | None = None
+    earlier: dict[str, Timing | None] = {}
+    last: Timing | None = None
     for rung in rungs:
         started(rung)
         found = _climbed(rung, case, sizes or SIZES, threads or os.cpu_count() or 1)
-        below = earlier.get(rung.below) if rung.below else last
-        if below is not None and below.speed_up and found.speed_up:
-            found.step_up = found.speed_up / below.speed_up
-        earlier[rung.name] = found
-        last = found if found.timing else last
+        found.below = earlier.get(rung.below) if rung.below else last
+        earlier[rung.name] = found.timing
+        last = found.timing or last
         yield found
 
 
 def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int) -> RungResult:
-    batches = replace(case, batch_size=3, steps=min(case.steps, max(1, len(case.documents) // 3)))
     if rung.cuda and not _has_cuda():
         return RungResult(rung, Verdict.INCONCLUSIVE, [], failure="There is no CUDA device here.", skipped=True)
+    batches = [replace(case, batch_size=size, steps=steps or case.steps) for size, steps in CHECKED.items()]
     options = {"dtype": rung.dtype, "device": "cuda" if rung.cuda else None}
     with closing(Command([sys.executable, "-m", "parity.serve", rung.factory], SLOW)) as command:
-        results = [check(command, c, **options) for c in (case, batches)]  # type: ignore[arg-type]
+        results = [check(command, c, **options) for c in (case, *batches)]  # type: ignore[arg-type]
         verdict = worst(result.verdict for result in results)
         if verdict.exit_status:
             return RungResult(rung, verdict, results)

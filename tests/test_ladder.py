@@ -18,7 +18,7 @@ from parity.timing import Timing, timed
 from tests.examples.numpy_port import make
 
 RIGHT = Rung("numpy", "tests.examples.numpy_port:make")
-NARROW = Rung("narrow", "tests.examples.numpy_port:make", dtype="float32", title="float32: half the bits.")
+NARROW = Rung("narrow", "tests.examples.numpy_port:make", dtype="float32", title="Float32: half the bits.")
 SCALAR = Rung("scalar", "parity.scalar:make")
 GPU = Rung("gpu", "tests.examples.numpy_port:make", cuda=True)
 
@@ -54,25 +54,28 @@ def test_right_rungs_are_timed_and_compared_with_the_one_below(case):
     first, second = climb([RIGHT, NARROW], case, sizes=(1, 8), threads=1)
     assert first.verdict is second.verdict is Verdict.PARITY
     assert (first.dtype, second.dtype) == ("float64", "float32")
-    assert first.step_up is None
-    assert second.step_up == second.speed_up / first.speed_up
+    assert first.step_ups == (None, None)
+    assert second.below is first.timing
+    assert second.step_ups[0] == second.timing.speed_up / first.timing.speed_up
+    assert second.step_ups[1] == second.timing.batch_speed_up / first.timing.batch_speed_up
     for result in (first, second):
         assert 0 < result.timing.low <= result.timing.step <= result.timing.high
         assert result.timing.reference > 0
+        assert result.timing.batch_speed_up == result.timing.reference_batch / min(result.timing.batches.values())
         assert result.timing.batches.keys() == {1, 8}
         assert 0 < result.largest_z < 10
         assert 0 < result.power < 1
-        assert len(result.results) == 2
-    assert second.results[1].case.batch_size == 3
+        assert [(found.case.batch_size, found.case.steps) for found in result.results] == [(1, 2), (3, 2), (256, 1)]
 
 
 def test_wrong_rung_shows_no_speed(case, wrong):
     below, result = climb([RIGHT, wrong], case, sizes=(1,))
     assert result.verdict is Verdict.DIVERGED
-    assert result.timing is result.speed_up is result.step_up is None
+    assert result.timing is None
+    assert result.step_ups == (None, None)
     row = markdown([below, result]).splitlines()[-1]
-    assert row.startswith("| Wrong | DIVERGED float64 | ")
-    assert row.endswith(" | - | - | - | - | - | - |")
+    assert row.startswith("| **Wrong**: the loss is a little off. | DIVERGED float64 | ")
+    assert row.endswith(" | -" * 8 + " |")
     assert result.reason.startswith("step 0: loss: ")
 
 
@@ -96,13 +99,12 @@ def test_rung_without_its_device_is_skipped_with_a_word(case, monkeypatch):
 def test_the_scalar_graph_itself_is_a_rung(case):
     (result,) = climb([SCALAR], case, sizes=(1,))
     assert result.verdict is Verdict.IDENTICAL
-    assert result.speed_up > 1
+    assert result.timing.speed_up > 1
 
 
 def test_speed_up_skips_a_rung_without_one(case, wrong):
     results = list(climb([RIGHT, wrong, NARROW, replace(SCALAR, below="numpy")], case, sizes=(1,)))
-    assert results[3].step_up == results[3].speed_up / results[0].speed_up
-    assert results[2].step_up == results[2].speed_up / results[0].speed_up
+    assert results[3].below is results[2].below is results[0].timing
 
 
 def test_every_rung_says_what_it_changed():
@@ -173,7 +175,7 @@ def test_command_prints_the_table_and_writes_what_it_prints(short_ladder, tmp_pa
 
 def test_interrupted_ladder_keeps_the_rungs_that_it_has(short_ladder, monkeypatch, tmp_path, capsys, case):
     def interrupted(rungs, case, **options):
-        yield RungResult(RIGHT, Verdict.PARITY, [], Timing(0.001, 0.001, 0.001, 0.04, 1, {1: 0.001}), "kept")
+        yield RungResult(RIGHT, Verdict.PARITY, [], Timing(0.001, 0.001, 0.001, 0.04, 0.04, 1, {1: 0.001}), "kept")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(parity.ladder, "climb", interrupted)
@@ -184,14 +186,16 @@ def test_interrupted_ladder_keeps_the_rungs_that_it_has(short_ladder, monkeypatc
 
 
 def test_table_fits_a_log(case):
-    timing = Timing(0.001234, 0.001, 0.002, 0.04, 1, {1: 0.001, 16384: 3.9e-6}, 2, 123 << 20)
-    result = RungResult(replace(NARROW, name="a_long_name"), Verdict.PARITY, [], timing, "fine", step_up=12.34)
+    timing = Timing(0.001234, 0.001, 0.002, 0.04, 0.039, 1, {1: 0.001, 16384: 3.9e-6}, 2, 1234 << 20)
+    below = Timing(0.01, 0.01, 0.01, 0.04, 0.039, 1, {1: 0.01})
+    result = RungResult(replace(NARROW, name="fused_attention"), Verdict.PARITY, [], timing, "fine", below=below)
     terminal = console()
     with terminal.capture() as capture:
         terminal.print(rendered([result]))
-    row = next(line for line in capture.get().splitlines() if line.startswith(" a_long_name"))
-    assert row.split() == ["a_long_name", "PARITY", "float32", "-", "-", "1.23", "12.34", "32", "3.9", "16,384", "123"]
-    assert len(COLUMNS) == 10
+    row = next(line for line in capture.get().splitlines() if line.startswith(" fused_attention"))
+    figures = "fused_attention PARITY float32 - - 1.23 8.10 32 3.9 16,384 2564.10 10,000 1234"
+    assert row.split() == figures.split()
+    assert len(COLUMNS) == 12
 
 
 def test_unknown_rung_is_bad_usage(capsys):

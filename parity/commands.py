@@ -56,8 +56,8 @@ def check(arguments: argparse.Namespace) -> int:
 def gate(arguments: argparse.Namespace) -> int:
     """`parity gate`."""
     from parity.gate import gate
+    from parity.gate.render import annotations, markdown, rendered
     from parity.render import console
-    from parity.render_gate import annotations, markdown, rendered
 
     with console(stderr=True).status("checking out the base") as status:  # only a terminal shows it
         result = gate(

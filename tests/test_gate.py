@@ -13,8 +13,8 @@ from parity import Case, Verdict
 from parity.cli import main
 from parity.errors import UsageError
 from parity.gate import gate
-from parity.git import changed_lines, checked_out
-from parity.render_gate import annotations, markdown
+from parity.gate.git import changed_lines, checked_out
+from parity.gate.render import annotations, markdown
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 

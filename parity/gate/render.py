@@ -5,7 +5,9 @@ from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from parity.gate import Changed, GateResult, Speed
+from parity.gate import GateResult
+from parity.gate.pair import Changed
+from parity.gate.speed import Speed
 from parity.render import counted, style
 
 COLUMNS = ("quantity", "compared", "other bits", "beyond rounding", "largest z", "ULPs")

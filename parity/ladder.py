@@ -4,6 +4,7 @@ import ast
 import importlib.util
 import os
 import platform
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -37,15 +38,16 @@ SLOW = Limits(seconds=900.0, memory=64 << 30)
 class Rung:
     """One technique: a subject, in a number format of its own if dtype says so.
 
-    cuda: it runs on a CUDA device, and is skipped where there is none. below: the rung that it is compared with in
-    speed, the one before it if None. title: in place of the one that the module's docstring begins with, `Technique:
-    what changed.`
+    cuda: it runs on a CUDA device, compiled: torch.compile makes C++ of it; where there is no device or compiler, the
+    rung is skipped. below: the rung that it is compared with in speed, the one before it if None. title: in place of
+    the one that the module's docstring begins with, `Technique: what changed.`
     """
 
     name: str
     factory: str
     dtype: str | None = None
     cuda: bool = False
+    compiled: bool = False
     below: str | None = None
     title: str | None = None
 
@@ -70,11 +72,11 @@ RUNGS = (
     Rung("fused_attention", "torch_twin.fused_attention:make"),
     Rung("foreach_adam", "torch_twin.foreach_adam:make"),
     Rung("fused_adam", "torch_twin.fused_adam:make"),
-    Rung("compiled", "torch_twin.compiled:make"),
-    Rung("whole_step", "torch_twin.whole_step:make"),
-    Rung("float32", "torch_twin.whole_step:make", dtype="float32", title="Float32: half the bits."),
-    Rung("batched_step", "torch_twin.batched_step:make", dtype="float32"),
-    Rung("bfloat16", "torch_twin.bfloat16:make", below="float32"),
+    Rung("compiled", "torch_twin.compiled:make", compiled=True),
+    Rung("whole_step", "torch_twin.whole_step:make", compiled=True),
+    Rung("float32", "torch_twin.whole_step:make", dtype="float32", compiled=True, title="Float32: half the bits."),
+    Rung("batched_step", "torch_twin.batched_step:make", dtype="float32", compiled=True),
+    Rung("bfloat16", "torch_twin.bfloat16:make", compiled=True, below="float32"),
     Rung("cuda", "torch_twin.cuda:make", dtype="float32", cuda=True, below="float32"),
     Rung("cuda_graph", "torch_twin.cuda_graph:make", dtype="float32", cuda=True),
     Rung("checkpointing", "torch_twin.checkpointing:make", below="fused_adam"),
@@ -195,8 +197,8 @@ def climb(
 
 
 def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int) -> RungResult:
-    if rung.cuda and not _has_cuda():
-        return RungResult(rung, Verdict.INCONCLUSIVE, [], failure="There is no CUDA device here.", skipped=True)
+    if missing := _missing(rung):
+        return RungResult(rung, Verdict.INCONCLUSIVE, [], failure=missing, skipped=True)
     batches = [replace(case, batch_size=size, steps=steps or case.steps) for size, steps in CHECKED.items()]
     options = {"dtype": rung.dtype, "device": "cuda" if rung.cuda else None}
     with closing(Command([sys.executable, "-m", "parity.serve", rung.factory], SLOW)) as command:
@@ -219,6 +221,16 @@ def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int) -> Rung
             return RungResult(rung, Verdict.ERROR, results, failure=str(error))
     fields["batches"] = {int(size): seconds for size, seconds in fields["batches"].items()}
     return RungResult(rung, verdict, results, Timing(**fields))
+
+
+def _missing(rung: Rung) -> str:
+    """What the rung cannot do without and this machine lacks, in a sentence."""
+    if rung.cuda and not _has_cuda():
+        return "There is no CUDA device here."
+    compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")  # as torch looks for it
+    if rung.compiled and shutil.which(compiler) is None:
+        return f"There is no C++ compiler here; torch.compile looks for {compiler}, or what CXX names."
+    return ""
 
 
 @cache

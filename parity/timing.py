@@ -20,6 +20,9 @@ SECONDS = 0.02
 LONGEST = 2.0
 """Seconds that a batch may take; larger ones are not tried."""
 
+MEMORY_SIZE = 256
+"""Memory is that of batches up to this size, lest fast rungs seem wasteful for being tried with larger ones."""
+
 Documents = Sequence[Sequence[int]]
 
 
@@ -29,7 +32,7 @@ class Timing:
 
     reference: seconds a step of the reference on the same documents, timed in turns; reference_batch: seconds a
     document of the reference with these documents as one batch. memory: bytes that the process and its children grew
-    by, at most.
+    by at most, until batches of 256 documents were done.
     """
 
     step: float = 0.0
@@ -70,16 +73,24 @@ class Stopwatch:
         self.prepare: Callable[[Any], Any] = getattr(subject, "prepare", list)
         self.update: Callable[[Any], Any] = getattr(subject, "update", subject.train_step)
 
-    def seconds(self, inputs: Sequence[Any], repeats: int = 1) -> float:
-        """Seconds for one pass over all inputs, from the same state."""
+    def load(self) -> None:
+        """Start again from the same state."""
         # Where training has gone on and on, gradients vanish, and arithmetic on subnormal numbers is slow.
         self.subject.load(State(self.state.params, self.state.m, self.state.v, self.state.step))
         wait()
-        start = time.perf_counter()
+
+    def train(self, inputs: Sequence[Any], repeats: int = 1) -> None:
+        """So many passes over all inputs."""
         for _ in range(repeats):
             for batch in inputs:
                 self.update(batch)
         wait()
+
+    def seconds(self, inputs: Sequence[Any], repeats: int = 1) -> float:
+        """Seconds for one pass over all inputs."""
+        self.load()
+        start = time.perf_counter()
+        self.train(inputs, repeats)
         return (time.perf_counter() - start) / repeats
 
     def repeats(self, inputs: Sequence[Any]) -> int:
@@ -107,19 +118,20 @@ def timed(
 ) -> Timing:
     """Time steps of one document each on one thread, in turns with the reference, and batches on all threads."""
     watch, timing = Stopwatch(subject, state), Timing(batch_threads=threads)
+    use_threads(timing.batch_threads)
     with _memory() as growth:
-        use_threads(timing.threads)
-        _one_by_one(timing, watch, config, hyper, documents)
-        use_threads(timing.batch_threads)
         for size in sizes:
             batch = [list(documents[i % len(documents)]) for i in range(size)]
             inputs = [watch.prepare(batch)]
             repeats = watch.repeats(inputs)
             rounds = [watch.seconds(inputs, repeats) / size for _ in range(5)]
             timing.batches[size] = statistics.median(rounds)
-            if 2 * timing.batches[size] * size > LONGEST:
+            if size <= MEMORY_SIZE:
+                timing.memory = growth()
+            if 4 * timing.batches[size] * size > LONGEST:  # as the next one, four times as large, would take
                 break
-    timing.memory = growth()
+    use_threads(timing.threads)
+    _one_by_one(timing, watch, config, hyper, documents)
     return timing
 
 
@@ -149,7 +161,7 @@ def _one_by_one(timing: Timing, watch: Stopwatch, config: Config, hyper: Hyper, 
 
 @contextmanager
 def _memory() -> Iterator[Callable[[], int]]:
-    """By how many bytes the process and its children grew at most, from here to the end of the block."""
+    """A function that tells by how many bytes the process and its children grew at most, from here on."""
 
     def used() -> int:
         process = psutil.Process()
@@ -173,8 +185,7 @@ def _memory() -> Iterator[Callable[[], int]]:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        yield lambda: peak - before
+        yield lambda: max(peak, used()) - before
     finally:
-        peak = max(peak, used())
         done.set()
         watcher.join()

@@ -96,6 +96,18 @@ def test_rung_without_its_device_is_skipped_with_a_word(case, monkeypatch):
     assert "| skipped |" in markdown([result])
 
 
+def test_compiled_rung_without_a_compiler_is_skipped_with_a_word(case, monkeypatch):
+    monkeypatch.setenv("CXX", "no-such-compiler")
+    (result,) = climb([replace(RIGHT, compiled=True)], case)
+    assert result.skipped
+    assert result.reason.startswith("There is no C++ compiler here; torch.compile looks for no-such-compiler, ")
+
+
+def test_every_rung_that_is_compiled_says_so():
+    compiled = {rung.name for rung in RUNGS if rung.compiled}
+    assert compiled == {"compiled", "whole_step", "float32", "batched_step", "bfloat16"}
+
+
 def test_the_scalar_graph_itself_is_a_rung(case):
     (result,) = climb([SCALAR], case, sizes=(1,))
     assert result.verdict is Verdict.IDENTICAL

@@ -6,7 +6,8 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -18,10 +19,32 @@ TORCH_THREADS = 1
 
 MEDIANS = pytest.StashKey[dict[tuple[str, str], float]]()
 """Seconds by group and side."""
+SHARES = pytest.StashKey[dict[str, float]]()
+"""Of the operations a second of a product of large matrices, by group."""
 
+PRODUCT = "product of large matrices"
+"""The side that is no training step but the limit of all."""
 ROUNDS = 40
 
 Measure = Callable[..., None]
+
+
+@dataclass(frozen=True)
+class Timed:
+    """A side of a comparison: some calls within a context make a round, and a call does so many units of work."""
+
+    target: Callable[[], Any]
+    context: Callable[[], AbstractContextManager[None]] = nullcontext
+    calls: int = 1
+    units: int = 1
+
+    def seconds(self) -> float:
+        """For a unit, in one round."""
+        with self.context():
+            start = time.perf_counter()
+            for _ in range(self.calls):
+                self.target()
+            return (time.perf_counter() - start) / (self.calls * self.units)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -30,6 +53,11 @@ def _torch_threads():
     torch.set_num_threads(TORCH_THREADS)
     yield
     torch.set_num_threads(before)
+
+
+def described(benchmark, request) -> str:
+    """The test's group, and its parameter, if it has one."""
+    return ", ".join([benchmark.group, *([request.node.callspec.id] if hasattr(request.node, "callspec") else [])])
 
 
 @pytest.fixture
@@ -46,35 +74,51 @@ def measure(benchmark, request) -> Measure:
 
 
 @pytest.fixture
-def measure_in_turn(benchmark, request) -> Callable[[dict[str, tuple[Callable[[], Any], Callable, int]]], None]:
-    """measure_in_turn({side: (target, context, calls)}): a round is some calls of each, so a slow minute slows all.
+def measure_in_turn(benchmark, request) -> Callable[..., dict[str, float]]:
+    """measure_in_turn({side: Timed}): a round is some calls of each, so a slow minute slows all; returns the medians.
 
     What takes microseconds is called often enough that a round finds its data in the cache, as a training run does.
     """
 
-    def measured(targets: dict[str, tuple[Callable[[], Any], Callable, int]], rounds: int = ROUNDS) -> None:
-        seconds = {side: [] for side in targets}
+    def measured(targets: dict[str, Timed], rounds: int = ROUNDS) -> dict[str, float]:
+        seconds: dict[str, list[float]] = {side: [] for side in targets}
 
         def one_round() -> None:
-            for side, (target, context, calls) in targets.items():
-                with context():
-                    start = time.perf_counter()
-                    for _ in range(calls):
-                        target()
-                    seconds[side].append((time.perf_counter() - start) / calls)
+            for side, timed in targets.items():
+                seconds[side].append(timed.seconds())
 
-        one_round()  # warm
-        for times in seconds.values():
-            times.clear()
+        if rounds > 1:
+            one_round()  # warm
+            for times in seconds.values():
+                times.clear()
         benchmark.pedantic(one_round, rounds=rounds)
+        medians = {side: statistics.median(times) for side, times in seconds.items()}
         if benchmark.stats:
-            medians = {side: statistics.median(times) for side, times in seconds.items()}
             benchmark.extra_info["median_seconds"] = medians
+            benchmark.extra_info["quartile_seconds"] = {
+                side: np.quantile(times, [0.25, 0.75]).tolist() for side, times in seconds.items()
+            }
             kept = request.config.stash.setdefault(MEDIANS, {})
-            group = request.node.callspec.id if hasattr(request.node, "callspec") else benchmark.group
-            kept.update({(group, side): median for side, median in medians.items()})
+            kept.update({(described(benchmark, request), side): median for side, median in medians.items()})
+        return medians
 
     return measured
+
+
+@pytest.fixture
+def note_share(benchmark, request) -> Callable[[float, float], None]:
+    """note_share(flops a second, those of a product): keep what part of the limit was reached, for summary and JSON."""
+
+    def noted(rate: float, limit: float) -> None:
+        benchmark.extra_info |= {
+            "flops_per_second": rate,
+            "limit_flops_per_second": limit,
+            "share_of_limit": rate / limit,
+        }
+        if benchmark.stats:
+            request.config.stash.setdefault(SHARES, {})[described(benchmark, request)] = rate / limit
+
+    return noted
 
 
 @contextmanager
@@ -97,11 +141,13 @@ def pytest_terminal_summary(terminalreporter, config) -> None:
     """The medians, and their ratios."""
     medians = config.stash.get(MEDIANS, {})
     if medians:
-        terminalreporter.section(f"medians of {ROUNDS} rounds, torch with {TORCH_THREADS} thread")
+        terminalreporter.section("medians")
     for (group, side), median in medians.items():
         terminalreporter.write_line(f"{group}, {side}: {1000 * median:.3g} ms")
     for what, ratio in ratios(medians).items():
         terminalreporter.write_line(f"ratio of {what}: {ratio:.2f}")
+    for what, share in config.stash.get(SHARES, {}).items():
+        terminalreporter.write_line(f"share of the limit by matrix products, {what}: {share:.2%}")
 
 
 def ratios(medians: dict[tuple[str, str], float]) -> dict[str, float]:
@@ -109,10 +155,9 @@ def ratios(medians: dict[tuple[str, str], float]) -> dict[str, float]:
     found = {}
     for (group, side), median in medians.items():
         if side.startswith("reference"):
-            with_gc = side.startswith("reference with gc")
-            for other in ("reference", "twin", "exact replay") if with_gc else ("twin", "exact replay"):
-                if (group, other) in medians:
-                    found[f"{group}, {side} to {other}"] = median / medians[group, other]
+            for (same, other), faster in medians.items():
+                if same == group and other not in (side, PRODUCT) and not other.startswith("reference with"):
+                    found[f"{group}, {side} to {other}"] = median / faster
     return found
 
 

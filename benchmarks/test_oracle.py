@@ -7,7 +7,6 @@ import os
 import subprocess
 import sys
 import tracemalloc
-from contextlib import nullcontext
 from functools import partial
 from itertools import product
 
@@ -20,6 +19,8 @@ from parity.graph import record
 from parity.program import compile_graph
 from parity.replay import REPLICAS, Noise, Replay
 from parity.truth import Truth
+
+from .conftest import Timed
 
 SIZES = [{"n_embd": n_embd, "n_layer": n_layer} for n_embd, n_layer in product((8, 16, 32, 64), (1, 2, 4))]
 
@@ -47,11 +48,11 @@ def test_exact_replay_beside_the_reference(measure_in_turn, frozen, case):
     truth = Truth(case.config, case.hyper)
     measure_in_turn(
         {
-            "exact replay": (partial(replay.outcome, batch), nullcontext, 100),
-            f"{REPLICAS} noisy replays": (partial(noise.outcome, batch), nullcontext, 1),
-            "truth": (partial(truth.enclosure, case.state, batch, None), nullcontext, 1),
-            "reference": (step, nullcontext, 1),
-            "reference with gc": (with_gc, frozen, 1),
+            "exact replay": Timed(partial(replay.outcome, batch), calls=100),
+            f"{REPLICAS} noisy replays": Timed(partial(noise.outcome, batch)),
+            "truth": Timed(partial(truth.enclosure, case.state, batch, None)),
+            "reference": Timed(step),
+            "reference with gc": Timed(with_gc, frozen),
         }
     )
 
@@ -81,8 +82,8 @@ def test_exact_and_noisy_replay_by_size(measure_in_turn, benchmark, size):
     }
     measure_in_turn(
         {
-            "exact": (partial(replay.outcome, batch), nullcontext, 100),
-            "noisy": (partial(noise.outcome, batch), nullcontext, 1),
+            "exact": Timed(partial(replay.outcome, batch), calls=100),
+            "noisy": Timed(partial(noise.outcome, batch)),
         },
         rounds=10,
     )

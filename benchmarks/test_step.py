@@ -7,7 +7,6 @@ Documents come from the file that MICROGPT_NAMES names, or from the embedded nam
 
 import os
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from types import ModuleType
@@ -20,6 +19,8 @@ import reference.microgpt
 import torch_twin.microgpt
 from parity import Case, State
 from reference.microgpt import Value, elementwise, without_gc
+
+from .conftest import Timed
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,10 @@ def test_steps_in_turn(measure_in_turn, frozen, sides, batch, case):
     with_gc = partial(reference.microgpt.train_step.__wrapped__, ours.state, batch, case.config, case.hyper)
     measure_in_turn(
         {
-            "reference": (partial(ours.module.train_step, ours.state, batch, case.config, case.hyper), nullcontext, 1),
-            "twin": (partial(twin.module.train_step, twin.state, batch, case.config, case.hyper), nullcontext, 1),
-            "reference with gc, bare": (with_gc, frozen, 1),
-            "reference with gc, beside torch": (with_gc, nullcontext, 1),
+            "reference": Timed(partial(ours.module.train_step, ours.state, batch, case.config, case.hyper)),
+            "twin": Timed(partial(twin.module.train_step, twin.state, batch, case.config, case.hyper)),
+            "reference with gc, bare": Timed(with_gc, frozen),
+            "reference with gc, beside torch": Timed(with_gc),
         }
     )
 

@@ -23,11 +23,7 @@ from torch_twin.compiled import Compiled
 from torch_twin.cuda_graph import CudaGraph
 from torch_twin.whole_step import WholeStep, one_thread
 
-pytestmark = [
-    pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler"),
-    pytest.mark.filterwarnings("ignore:`torch.jit.script_method` is deprecated:DeprecationWarning"),  # torch's own use
-    pytest.mark.filterwarnings("ignore:Guards may run slower on Python 3.13.0:RuntimeWarning"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
 
 RUNGS = ("compiled", "whole_step", "batched_step", "bfloat16")
 COMPILED = (

@@ -15,9 +15,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from parity import Case
 from parity.graph import record
 from parity.ladder import RUNGS, Rung
+from parity.ladder.timing import Stopwatch, wait
 from parity.program import compile_graph
 from parity.subjects import find_factory
-from parity.timing import Stopwatch, wait
 from reference.config import Config, Hyper
 from reference.microgpt import train_step
 from torch_twin.positions import Positions

@@ -86,8 +86,8 @@ def ladder(arguments: argparse.Namespace) -> int:
     from dataclasses import replace
 
     from parity.ladder import chosen, climb, machine
+    from parity.ladder.render import markdown, rendered
     from parity.render import console
-    from parity.render_ladder import markdown, rendered
     from parity.verdict import worst
 
     rungs = chosen(arguments.rungs)

@@ -84,7 +84,7 @@ class Server:
         self, state: dict[str, Any], documents: list[list[int]], sizes: list[int], threads: int
     ) -> dict[str, Any]:
         """Speed and memory; the ladder asks for them."""
-        from parity.timing import timed
+        from parity.ladder.timing import timed
 
         config, hyper = self.made_for
         timing = guarded(

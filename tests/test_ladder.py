@@ -12,9 +12,9 @@ from parity import Case, Verdict
 from parity.cli import main
 from parity.errors import UsageError
 from parity.ladder import RUNGS, Rung, RungResult, chosen, climb
+from parity.ladder.render import COLUMNS, markdown, rendered
+from parity.ladder.timing import Timing, timed
 from parity.render import console
-from parity.render_ladder import COLUMNS, markdown, rendered
-from parity.timing import Timing, timed
 from tests.examples.numpy_port import make
 
 RIGHT = Rung("numpy", "tests.examples.numpy_port:make")

@@ -21,8 +21,8 @@ from parity.case import Case
 from parity.checking import check
 from parity.command import Command, Limits
 from parity.errors import SubjectError, UsageError
+from parity.ladder.timing import Timing
 from parity.result import Result
-from parity.timing import Timing
 from parity.verdict import Verdict, worst
 
 SIZES = (1, 4, 16, 64, 256, 1024, 4096, 16384)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from parity import Case, State, Step, check, diagnosis, kernels, noisy_kernels, oracle, replay, result, run
+from parity import Case, State, Step, check, diagnosis, kernels, noise, noisy_kernels, oracle, replay, result, run
 from parity.replay import Replay
 from parity.strategies import cases
 from torch_twin.microgpt import make
@@ -142,8 +142,8 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
         (noisy_kernels, "noisy_forward"),
         (noisy_kernels, "noisy_backward"),
         (noisy_kernels, "noisy_update"),
-        (replay.Noise, "load"),
-        (replay.Noise, "outcome"),
+        (noise.Noise, "load"),
+        (noise.Noise, "outcome"),
     ],
     "noise floor from them": [(oracle.Floor, "train_step"), (kernels, "deviation"), (kernels, "near_kinks")],
     "exact replay": [(oracle.ReplayOracle, "train_step"), (oracle.ReplayOracle, "load")],

@@ -16,8 +16,9 @@ import reference.microgpt
 from parity import Case
 from parity.formats import FORMATS
 from parity.graph import record
+from parity.noise import REPLICAS, Noise
 from parity.program import compile_graph
-from parity.replay import REPLICAS, Noise, Replay
+from parity.replay import Replay
 from parity.truth import Truth
 
 from .conftest import Timed
@@ -95,11 +96,18 @@ def test_recording_and_compiling_a_graph(benchmark, case):
     benchmark.pedantic(lambda: compile_graph(record(case.config, n)), rounds=5)
 
 
-FIRST_USE = "from parity.replay import Replay, Noise; from parity import Case; from parity.formats import FORMATS\n" + (
-    "case = Case.from_names(steps=1); batch = next(case.batches())\n"
-    "for oracle in (Replay(case.config, case.hyper), Noise(case.config, case.hyper, FORMATS['float32'])):\n"
-    "    oracle.load(case.state); oracle.train_step(batch)\n"
-)
+FIRST_USE = """
+from parity import Case
+from parity.formats import FORMATS
+from parity.noise import Noise
+from parity.replay import Replay
+
+case = Case.from_names(steps=1)
+batch = next(case.batches())
+for oracle in (Replay(case.config, case.hyper), Noise(case.config, case.hyper, FORMATS["float32"])):
+    oracle.load(case.state)
+    oracle.train_step(batch)
+"""
 
 
 @pytest.mark.benchmark(group="first use")

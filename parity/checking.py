@@ -7,8 +7,8 @@ from parity.case import Case
 from parity.diagnosis import ask_again, look_for_a_cause, look_for_precision_loss
 from parity.errors import NoExpectation, SubjectError, UsageError
 from parity.formats import FORMATS
+from parity.noise import REPLICAS
 from parity.options import MODES
-from parity.replay import REPLICAS
 from parity.result import Judge, ModeResult, Result
 from parity.run import Progress, Run
 from parity.subjects import (
@@ -26,7 +26,7 @@ from parity.subjects import (
 from parity.verdict import FALSE_ALARM, Verdict, limit, worst
 
 if TYPE_CHECKING:
-    from parity.command import Limits
+    from parity.process import Limits
 
 
 def check(

@@ -16,8 +16,8 @@ from parity.options import MODES, SIZES
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from parity.command import Limits
     from parity.ladder import Rung, RungResult
+    from parity.process import Limits
 
 
 def check(arguments: argparse.Namespace) -> int:
@@ -166,7 +166,7 @@ def _case(arguments: argparse.Namespace) -> Case:
 
 
 def _limits(arguments: argparse.Namespace) -> "Limits":
-    from parity.command import Limits
+    from parity.process import Limits
 
     return Limits(arguments.time_limit, int(arguments.memory_limit * 2**30))
 

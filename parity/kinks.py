@@ -15,8 +15,8 @@ import numpy as np
 
 from parity.compare import Tensors
 from parity.formats import Floats
+from parity.noise import REPLICAS
 from parity.oracle import Floor, Kink, Nearness, Point
-from parity.replay import REPLICAS
 from parity.result import Judge
 from reference.config import Step
 

@@ -9,8 +9,9 @@ import numpy as np
 from parity import kernels
 from parity.errors import UsageError
 from parity.formats import Floats, Format
+from parity.noise import Noise
 from parity.options import ORACLES
-from parity.replay import Gates, Noise, Outcome, Replay, program
+from parity.replay import Gates, Outcome, Replay, program
 from parity.subjects import Reference
 from parity.tensors import Named, listed_state
 from reference.config import Config, Hyper, State, Step

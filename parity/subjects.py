@@ -22,7 +22,7 @@ from reference import microgpt
 from reference.config import Config, Hyper, State, Step
 
 if TYPE_CHECKING:
-    from parity.command import Limits
+    from parity.process import Limits
 
 LIBRARY = Path(os.__file__).parent.name
 TWIN = "torch_twin.microgpt:make"
@@ -77,7 +77,8 @@ def find_factory(named: Named, isolate: bool = False, limits: "Limits | None" = 
     """
     words = command_words(named)
     if words is not None or isolate:
-        from parity.command import Command, Limits, serving
+        from parity.command import Command, serving
+        from parity.process import Limits
 
         if words is not None:
             return Command(words, limits)

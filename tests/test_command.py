@@ -14,8 +14,9 @@ import pytest
 
 from parity import Case, Config, Hyper, Verdict, check
 from parity.cli import main
-from parity.command import Command, CommandSubject, Limits
+from parity.command import Command, CommandSubject
 from parity.errors import SubjectError, UsageError
+from parity.process import Limits
 from parity.protocol import HELP, PROTOCOL, decoded, encoded, step_of
 from reference.microgpt import init_params, init_state
 

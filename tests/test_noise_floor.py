@@ -15,8 +15,9 @@ from parity import Case, Config, Hyper, Verdict, check
 from parity.compare import paired
 from parity.formats import FORMATS
 from parity.kernels import deviation
+from parity.noise import REPLICAS, Noise
 from parity.oracle import Floor
-from parity.replay import REPLICAS, Noise, Replay, program
+from parity.replay import Replay, program
 from parity.verdict import limit
 from reference.microgpt import init_params, init_state
 from tests.implementations import DTYPES, IMPLEMENTATIONS

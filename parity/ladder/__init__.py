@@ -19,9 +19,10 @@ from typing import Any
 import parity
 from parity.case import Case
 from parity.checking import check
-from parity.command import Command, Limits
+from parity.command import Command
 from parity.errors import SubjectError, UsageError
 from parity.ladder.timing import Timing
+from parity.process import Limits
 from parity.result import Result
 from parity.verdict import Verdict, worst
 

@@ -17,7 +17,7 @@ from parity.checking import check
 from parity.compare import FIELDS, SITES, Tensors
 from parity.errors import NoExpectation, SubjectError
 from parity.formats import FORMATS, Floats
-from parity.replay import REPLICAS
+from parity.noise import REPLICAS
 from parity.result import Judge, ModeResult, Result
 from parity.run import Run
 from parity.strategies import configs

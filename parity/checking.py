@@ -7,6 +7,7 @@ from parity.case import Case
 from parity.diagnosis import ask_again, look_for_a_cause, look_for_precision_loss
 from parity.errors import NoExpectation, SubjectError, UsageError
 from parity.formats import FORMATS
+from parity.guards import time_limit
 from parity.noise import REPLICAS
 from parity.options import MODES
 from parity.result import Judge, ModeResult, Result
@@ -21,7 +22,6 @@ from parity.subjects import (
     make_subject,
     require_methods,
     subject_name,
-    time_limit,
 )
 from parity.verdict import FALSE_ALARM, Verdict, limit, worst
 

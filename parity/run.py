@@ -12,11 +12,12 @@ from parity.case import Case
 from parity.compare import FIELDS, SITES, Difference, Pairs, Tensors, paired
 from parity.errors import NoExpectation, SubjectError
 from parity.formats import FORMATS, Floats, Format
+from parity.guards import guarded
 from parity.kinks import early, turned
 from parity.oracle import Floor, Kink, Nearness, Oracle, Point, make_oracle, site_elements
 from parity.result import Judge, ModeResult, TruthResult
 from parity.steep import ORDER, adopted, judged
-from parity.subjects import Subject, guarded, subject_dtype, train_step
+from parity.subjects import Subject, subject_dtype, train_step
 from parity.tensors import flat, listed_state, named_state, vectors
 from parity.verdict import limit
 from reference.config import State, Step

@@ -8,8 +8,9 @@ from typing import IO, Any
 
 from parity.compare import as_array
 from parity.errors import SubjectError, UsageError
+from parity.guards import guarded
 from parity.protocol import PROTOCOL, decoded, encoded, step_message
-from parity.subjects import guarded, make_subject, subject_dtype, train_step
+from parity.subjects import make_subject, subject_dtype, train_step
 from reference.config import Config, Hyper, State
 
 HARNESS = {"parity", "reference", "__main__"}

@@ -3,28 +3,22 @@
 import importlib
 import importlib.util
 import inspect
-import os
 import shlex
-import signal
 import sys
-import threading
-import traceback
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from parity.compare import FIELDS
 from parity.errors import NoExpectation, SubjectError, UsageError
 from parity.formats import FORMATS
+from parity.guards import guarded
 from reference import microgpt
 from reference.config import Config, Hyper, State, Step
 
 if TYPE_CHECKING:
     from parity.process import Limits
 
-LIBRARY = Path(os.__file__).parent.name
 TWIN = "torch_twin.microgpt:make"
 """The subject that is checked where none is named."""
 
@@ -156,70 +150,6 @@ def train_step(subject: Subject, batch: list[list[int]], doing: str) -> Step:
     if not any(hasattr(step, name) for name in FIELDS):
         raise SubjectError(f"The subject's train_step gave a {type(step).__name__} back in {doing}, not a Step.")
     return step  # type: ignore[no-any-return]
-
-
-_seconds: ContextVar[float | None] = ContextVar("seconds", default=None)
-
-
-@contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """Give every guarded call these seconds.
-
-    By a signal, so only in the main thread, where signals of that kind exist; and what hangs outside of Python hangs
-    on. A process of its own has no such exceptions.
-    """
-    token = _seconds.set(seconds)
-    try:
-        yield
-    finally:
-        _seconds.reset(token)
-
-
-class _TimeoutError(BaseException):
-    """Not an Exception, which a subject may well catch."""
-
-
-@contextmanager
-def _alarm(seconds: float | None) -> Iterator[None]:
-    possible = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-    if seconds is None or not possible or signal.getitimer(signal.ITIMER_REAL)[0]:
-        yield
-        return
-
-    def ring(number: int, frame: Any) -> None:
-        raise _TimeoutError
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)  # again and again: a subject may catch even this
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def guarded(doing: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """The result of the subject's own code; SubjectError for whatever it raises, with the line that raised it."""
-    seconds = _seconds.get()
-    try:
-        with _alarm(seconds):
-            return function(*arguments, **options)
-    except (UsageError, SubjectError, KeyboardInterrupt):
-        raise
-    except _TimeoutError as error:
-        raise SubjectError(f"The subject did not answer within {seconds:g} s{_place(error)} in {doing}.") from None
-    except BaseException as error:  # a subject may even call sys.exit
-        message = " ".join(str(error).split())
-        cause = type(error).__name__ + (f": {message}" if message else "")
-        raise SubjectError(f"The subject raised {cause}{_place(error)} in {doing}.") from error
-
-
-def _place(error: BaseException) -> str:
-    """The last line of the subject's own that an error came through, rather than of a library that it called."""
-    frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    frames = [(file, line) for file, line in frames if file != Path(__file__)]
-    own = [(file, line) for file, line in frames if not {"site-packages", LIBRARY} & set(file.parts)] or frames
-    return f" ({own[-1][0].name}, line {own[-1][1]})" if own else ""
 
 
 def _found(name: str) -> Factory:

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 from parity.case import Case
 from parity.compare import as_array
 from parity.errors import SubjectError
+from parity.guards import guarded
 from parity.strategies import cases, documents
-from parity.subjects import guarded
 from parity.suite.bound import Bound
 from parity.suite.laws import SMALL, Answer, Questions, asking, logits, of, with_actual
 

@@ -16,7 +16,7 @@ from scipy.special import log_softmax
 from parity.case import Case
 from parity.errors import SubjectError
 from parity.formats import Floats
-from parity.subjects import guarded
+from parity.guards import guarded
 from parity.suite.bound import Bound
 from parity.suite.laws import Questions, asking
 from parity.verdict import FALSE_ALARM

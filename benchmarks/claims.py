@@ -1,6 +1,7 @@
 """What is said of microGPT, and what was measured: a table, generated.
 
-    python -m benchmarks.claims --names names.txt --ladder benchmarks/results/ladder.json --json claims.json
+    cd benchmarks/results
+    python -m benchmarks.claims --names names.txt --ladder ladder.json --json claims.json > claims.md
 
 Statements are those of microGPT's author in its file and its announcement. Training runs once by the exact replay,
 whose bits are the reference's; the time is that of the reference itself, over the first steps.
@@ -14,6 +15,7 @@ import random
 import statistics
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -142,7 +144,7 @@ TECHNIQUES = {
     "fusing and compiling": ("fused_attention", "foreach_adam", "fused_adam", "compiled", "whole_step", "batched_step"),
     "recomputing and accumulating": ("checkpointing", "accumulation"),
     "a key/value cache": ("decoding",),
-    "low precision": ("bfloat16",),
+    "lower precision": ("float32", "bfloat16"),
     "several processes": ("data_parallel",),
     "GPUs": ("cuda", "cuda_graph"),
     "quantisation": (),
@@ -153,14 +155,28 @@ TECHNIQUES = {
 def of_ladder(what: str, names: tuple[str, ...], ladder: list[dict]) -> Claim:
     """Whether the algorithm stays the same under a technique, by the verdicts of a ladder."""
     found = [rung for rung in ladder if rung["rung"] in names and rung["verdict"] != "skipped"]
-    said = ", ".join(f"{rung['rung']} {rung['verdict']} (z {rung['largest_z']:.2g}, {rung['dtype']})" for rung in found)
+    said = ", ".join(
+        f"{rung['rung']} {rung['verdict']}"
+        + ("" if rung["largest_z"] is None else f" (z {rung['largest_z']:.2g}, {rung['dtype']})")
+        for rung in found
+    )
     held = yes(all(rung["verdict"] in PASSED for rung in found)) if found else "not measured"
     return Claim(f"the identical algorithm with {what}", said or "no rung of it was run", held)
 
 
 def markdown(found: list[Claim]) -> str:
     rows = [f"| {claim.statement} | {claim.measured} | {claim.holds} |" for claim in found]
-    return "\n".join(["| statement | measured | holds |", "| --- | --- | --- |", *rows])
+    counts = Counter(claim.holds for claim in found)
+    return "\n".join(
+        [
+            "| statement | measured | holds |",
+            "| --- | --- | --- |",
+            *rows,
+            "",
+            f"Of {len(found)} statements {counts['yes']} hold and {counts['no']} do not; "
+            f"{counts['not measured']} were not measured.",
+        ]
+    )
 
 
 def main() -> None:

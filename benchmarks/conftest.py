@@ -1,12 +1,11 @@
 """Measuring: one torch thread, a description of the machine without its name, and ratios after the run."""
 
-import gc
 import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,6 +52,13 @@ def _torch_threads():
     torch.set_num_threads(TORCH_THREADS)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _eager(request):
+    """Compile nothing that is not to be timed."""
+    with torch.compiler.set_stance("force_eager" if request.config.getoption("benchmark_disable") else "default"):
+        yield
 
 
 def described(benchmark, request) -> str:
@@ -121,22 +127,6 @@ def note_share(benchmark, request) -> Callable[[float, float], None]:
     return noted
 
 
-@contextmanager
-def frozen_garbage() -> Iterator[None]:
-    """Leave the garbage collector what is made from here on, as in a bare process, and nothing that torch holds."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
-
-
-@pytest.fixture(scope="session")
-def frozen() -> Callable[[], AbstractContextManager[None]]:
-    """The context of `frozen_garbage`."""
-    return frozen_garbage
-
-
 def pytest_terminal_summary(terminalreporter, config) -> None:
     """The medians, and their ratios."""
     medians = config.stash.get(MEDIANS, {})
@@ -186,21 +176,20 @@ def pytest_benchmark_update_json(config, benchmarks, output_json) -> None:
 
 
 def growth(infos: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Per recorded operation, fitted over all sizes: nanoseconds and bytes; and the exponent of a power law.
+    """Per operation, fitted over all sizes: nanoseconds and bytes; and the exponent of a power law.
 
     An exponent of 1 is linear growth.
     """
-    sizes = [info for info in infos if "operations" in info]
+    points: dict[str, list[tuple[float, float]]] = {}
+    for info in infos:
+        if "operations" in info:
+            nanoseconds = {side: 1e9 * seconds for side, seconds in info.get("median_seconds", {}).items()}
+            sizes = {name: info[name] for name in info if name.endswith("bytes")}
+            for name, value in {**nanoseconds, **sizes}.items():
+                points.setdefault(name, []).append((info["operations"], value))
     found = {}
-    for name, unit in (
-        ("exact", 1e9),
-        ("noisy", 1e9),
-        ("program_bytes", 1),
-        ("recording_peak_bytes", 1),
-        ("noisy_bytes", 1),
-    ):
-        x = np.array([info["operations"] for info in sizes], dtype=float)
-        y = np.array([unit * info["median_seconds"].get(name, info.get(name, 0)) for info in sizes], dtype=float)
+    for name, pairs in points.items():
+        x, y = np.array(pairs, dtype=float).T
         if len(x) > 1:
             exponent = np.polyfit(np.log(x), np.log(y), 1)[0]
             found[name] = {"per_operation": float((x * y).sum() / (x * x).sum()), "exponent": float(exponent)}

@@ -15,7 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from parity import Case
 from parity.graph import record
 from parity.ladder import RUNGS, Rung
-from parity.ladder.timing import Stopwatch, wait
+from parity.ladder.timing import Stopwatch, frozen_garbage, wait
 from parity.program import compile_graph
 from parity.subjects import find_factory
 from reference.config import Config, Hyper
@@ -57,7 +57,10 @@ def subject_of(rung: Rung, case: Case, cores: int = 1) -> Any:
 def training(subject: Any, case: Case, batches: Sequence[Documents], cores: int = 1) -> Timed:
     """A step on each of these batches; what is timed is a document."""
     watch = Stopwatch(subject, case.state)
-    inputs = cycle([watch.prepare([list(tokens) for tokens in batch]) for batch in batches])
+    prepared = [watch.prepare([list(tokens) for tokens in batch]) for batch in batches]
+    with threads(cores):
+        passes = watch.repeats(prepared)
+    inputs = cycle(prepared)
 
     @contextmanager
     def from_the_start() -> Iterator[None]:
@@ -65,15 +68,17 @@ def training(subject: Any, case: Case, batches: Sequence[Documents], cores: int 
         with threads(cores):
             yield
 
-    return Timed(lambda: watch.train([next(inputs)]), from_the_start, len(batches), len(batches[0]))
+    return Timed(lambda: watch.train([next(inputs)]), from_the_start, passes * len(batches), len(batches[0]))
 
 
 def reference_training(case: Case, batches: Sequence[Documents]) -> Timed:
     """The same of the reference, always from the case's state."""
     inputs = cycle(batches)
-    return Timed(
-        lambda: train_step(case.state, next(inputs), case.config, case.hyper), calls=len(batches), units=len(batches[0])
-    )
+
+    def step() -> None:
+        train_step(case.state, next(inputs), case.config, case.hyper)
+
+    return Timed(step, frozen_garbage, len(batches), len(batches[0]))
 
 
 def product(subject: Any, cores: int = 1) -> Timed:

@@ -13,6 +13,7 @@ import pytest
 
 import reference.microgpt
 from parity import Case, check
+from parity.ladder.timing import frozen_garbage
 
 from .conftest import Timed
 from .rungs import reference_training, rung_named, subject_of, training
@@ -50,7 +51,7 @@ def test_check(measure_in_turn, case, mode):
 
 
 @pytest.mark.benchmark(group="a thousand steps")
-def test_thousand_steps(measure_in_turn, frozen, case):
+def test_thousand_steps(measure_in_turn, case):
     def train(step) -> None:
         state = case.state
         for batch in case.batches():
@@ -58,8 +59,8 @@ def test_thousand_steps(measure_in_turn, frozen, case):
 
     step = reference.microgpt.train_step
     sides = {
-        "reference": Timed(partial(train, step), units=case.steps),
-        "reference with gc": Timed(partial(train, step.__wrapped__), frozen, units=case.steps),
+        "reference": Timed(partial(train, step), frozen_garbage, units=case.steps),
+        "reference with gc": Timed(partial(train, step.__wrapped__), frozen_garbage, units=case.steps),
         "check of positions, lock-step": checking(case, case.steps, "lock-step"),
         "check of positions, free-running": checking(case, case.steps, "free-running"),
     }

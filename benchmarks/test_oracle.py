@@ -16,6 +16,7 @@ import reference.microgpt
 from parity import Case
 from parity.formats import FORMATS
 from parity.graph import record
+from parity.ladder.timing import frozen_garbage
 from parity.noise import REPLICAS, Noise
 from parity.program import compile_graph
 from parity.replay import Replay
@@ -36,7 +37,7 @@ def case() -> Case:
 
 
 @pytest.mark.benchmark(group="oracle in turn")
-def test_exact_replay_beside_the_reference(measure_in_turn, frozen, case):
+def test_exact_replay_beside_the_reference(measure_in_turn, case):
     batch = next(case.batches())
     step = partial(reference.microgpt.train_step, case.state, batch, case.config, case.hyper)
     with_gc = partial(reference.microgpt.train_step.__wrapped__, case.state, batch, case.config, case.hyper)
@@ -52,8 +53,8 @@ def test_exact_replay_beside_the_reference(measure_in_turn, frozen, case):
             "exact replay": Timed(partial(replay.outcome, batch), calls=100),
             f"{REPLICAS} noisy replays": Timed(partial(noise.outcome, batch)),
             "truth": Timed(partial(truth.enclosure, case.state, batch, None)),
-            "reference": Timed(step),
-            "reference with gc": Timed(with_gc, frozen),
+            "reference": Timed(step, frozen_garbage),
+            "reference with gc": Timed(with_gc, frozen_garbage),
         }
     )
 

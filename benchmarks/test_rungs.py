@@ -2,7 +2,7 @@
 
     pytest benchmarks/test_rungs.py --benchmark-only
 
-A round is, in turns, steps of the reference, the same of the rung, and a product of large matrices in the rung's number
+A round is, in turns, steps of the reference, some of the rung, and a product of large matrices in the rung's number
 format, whose floating-point operations a second are the limit. Times are those of a document.
 """
 
@@ -19,7 +19,7 @@ from .rungs import CORES, PORT, RUNGS, flops, product, reference_training, subje
 
 ONE_BY_ONE = ("twin", "positions", "scalar", PORT.name)
 """What goes through a batch document by document, for which a few make a batch."""
-FEW, MANY = 16, 4096
+FEW, MANY = 8, 4096
 
 every_rung = pytest.mark.parametrize(
     "rung",
@@ -58,7 +58,7 @@ def measured(measure_in_turn, note_share, rung, case, batches, slow_batches, cor
 @every_rung
 @pytest.mark.benchmark(group="step of one document")
 def test_step(measure_in_turn, note_share, rung, case):
-    batches = [[tokens] for tokens in case.documents[:20]]
+    batches = [[tokens] for tokens in case.documents[:10]]
     measured(measure_in_turn, note_share, rung, case, batches, batches, 1)
 
 

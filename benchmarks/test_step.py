@@ -18,6 +18,7 @@ import torch
 import reference.microgpt
 import torch_twin.microgpt
 from parity import Case, State
+from parity.ladder.timing import frozen_garbage
 from reference.microgpt import Value, elementwise, without_gc
 
 from .conftest import Timed
@@ -71,14 +72,15 @@ def test_step(measure, side, batch, case, benchmark):
 
 
 @pytest.mark.benchmark(group="step in turn")
-def test_steps_in_turn(measure_in_turn, frozen, sides, batch, case):
+def test_steps_in_turn(measure_in_turn, sides, batch, case):
     ours, twin = sides["reference"], sides["twin"]
+    ours_step = partial(ours.module.train_step, ours.state, batch, case.config, case.hyper)
     with_gc = partial(reference.microgpt.train_step.__wrapped__, ours.state, batch, case.config, case.hyper)
     measure_in_turn(
         {
-            "reference": Timed(partial(ours.module.train_step, ours.state, batch, case.config, case.hyper)),
+            "reference": Timed(ours_step, frozen_garbage),
             "twin": Timed(partial(twin.module.train_step, twin.state, batch, case.config, case.hyper)),
-            "reference with gc, bare": Timed(with_gc, frozen),
+            "reference with gc, bare": Timed(with_gc, frozen_garbage),
             "reference with gc, beside torch": Timed(with_gc),
         }
     )

@@ -104,7 +104,8 @@ def _parser() -> Parser:
         "every rung of the efficiency ladder: verdict, power, speed and memory",
         "Check and time rung after rung, from scalar Python to compiled, batched, low-precision and distributed\n"
         "training, each in a process of its own and beside the reference. A rung that is not IDENTICAL or PARITY\n"
-        "shows no speed.",
+        "shows no speed. Rungs that need a CUDA device or a C++ compiler are skipped where there is none.\n"
+        "All of them take some ten minutes on two cores; what is finished is kept when the command is interrupted.",
         "parity ladder --rungs twin,positions,whole_step --json ladder.json",
     )
     _add_options(climbing, LADDER_OPTIONS, "the ladder")

@@ -26,7 +26,12 @@ MAY_IMPORT = {
 SHARED_WITH_THE_TWIN = {f"reference.config.{name}" for name in ("Config", "Hyper", "State", "Step")}
 HEAVY = {"torch", "torch_twin", "numba", "flint", "matplotlib"}
 """Imported by parity only where they are needed, so that pytest starts without them; torch_twin imports torch."""
-MAY_BE_HEAVY = {"parity/kernels.py": {"numba"}, "parity/truth.py": {"flint"}, "parity/modules.py": {"torch"}}
+MAY_BE_HEAVY = {
+    "parity/kernels.py": {"numba"},
+    "parity/truth.py": {"flint"},
+    "parity/modules.py": {"torch"},
+    "parity/name_map.py": {"torch"},
+}
 """Modules of parity that exist for one heavy package, and which."""
 TOP_LEVEL = {*MAY_IMPORT, "pyproject.toml", "README.md", "LICENSE"}
 

@@ -24,8 +24,8 @@ COLUMNS = (
 )
 LEGEND = (
     "z: the largest; catches: the relative error in the median element that would not pass; ms/step: of one document "
-    "on one thread; µs/doc: in the best batch on all threads; ×: times as fast as the rung below, as the reference; "
-    "MiB: what the process grew by with batches up to 256, compiling included"
+    "on one thread; µs/doc: in the best batch on all threads; ×: times as fast as the rung below and as the reference, "
+    "with which each is timed in turns; MiB: growth of the process with batches up to 256, compiling included"
 )
 
 

@@ -17,6 +17,8 @@ from reference.config import Config, Hyper, State
 
 SECONDS = 0.02
 """A round repeats what is shorter, so that the clock's own time counts for nothing."""
+ROUNDS = 3
+"""A document's steps by the reference, whose times vary by a fifth."""
 LONGEST = 2.0
 """Seconds that a batch may take; larger ones are not tried."""
 
@@ -131,7 +133,8 @@ def timed(
             if 4 * timing.batches[size] * size > LONGEST:  # as the next one, four times as large, would take
                 break
     use_threads(timing.threads)
-    _one_by_one(timing, watch, config, hyper, documents)
+    with frozen_garbage():
+        _one_by_one(timing, watch, config, hyper, documents)
     return timing
 
 
@@ -150,13 +153,26 @@ def _one_by_one(timing: Timing, watch: Stopwatch, config: Config, hyper: Hyper, 
             microgpt.train_step(watch.state, batch, config, hyper)
         return (time.perf_counter() - start) / len(batch)
 
-    passes, scalar = [], []
-    for tokens in few:
-        passes.append(watch.seconds(inputs, repeats) / len(few))
-        scalar.append(reference([tokens]))
+    passes: list[float] = []
+    scalar: list[list[float]] = [[] for _ in few]
+    for _ in range(ROUNDS):
+        for tokens, seconds in zip(few, scalar):
+            passes.append(watch.seconds(inputs, repeats) / len(few))
+            seconds.append(reference([tokens]))
     timing.low, timing.step, timing.high = statistics.quantiles(passes, n=4)
-    timing.reference = statistics.mean(scalar)  # each document once, as in every pass of the subject
-    timing.reference_batch = reference(few)
+    timing.reference = statistics.mean(map(statistics.median, scalar))  # every document counts once, as in a pass
+    timing.reference_batch = statistics.median(reference(few) for _ in range(ROUNDS))
+
+
+@contextmanager
+def frozen_garbage() -> Iterator[None]:
+    """Leave the garbage collector what is made from here on, as in a bare process, and nothing that torch holds."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 @contextmanager

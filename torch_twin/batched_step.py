@@ -10,6 +10,7 @@ from torch.nn.functional import pad
 from torch.nn.utils.rnn import pad_sequence
 
 from reference.config import Config, Hyper
+from torch_twin.compiled import allow_many_graphs
 from torch_twin.microgpt import activate
 from torch_twin.positions import layer_weights
 from torch_twin.whole_step import WholeStep, one_thread
@@ -39,7 +40,8 @@ def embedding(w: Tensor, numbers: Tensor) -> Tensor:
 
 
 def keep_to_itself() -> None:
-    """Have torch start no threads from this one."""
+    """Have torch start no threads from this one, in which it may compile."""
+    allow_many_graphs()
     torch.get_num_threads()  # makes torch look up its default now; later, that would undo the next line
     torch.set_num_threads(1)
 

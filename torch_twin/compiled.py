@@ -11,6 +11,11 @@ from reference.config import Config, Hyper
 from torch_twin.padded import Padded
 
 
+def allow_many_graphs() -> None:
+    """In this thread; by default it is eight, and graphs are kept with a function's code, which all subjects share."""
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit
+
+
 class Compiled(Padded):
     """Every document fills the block, so that a number of documents has one graph, whatever their lengths."""
 
@@ -20,8 +25,7 @@ class Compiled(Padded):
 
     def compiled(self, function: Callable[..., Any], **options: Any) -> Callable[..., Any]:
         """The function as one graph for the sizes that it is called with; other sizes make another graph."""
-        # Graphs are kept with a function's code, which all subjects share, and by default there may be eight of them.
-        torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit
+        allow_many_graphs()
         # Small kernels start sooner when C++ calls them than when Python does, and are compiled in one go. The matcher
         # of patterns would put torch's fused attention in, whose call costs more than attention as small as this.
         options = {"cpp_wrapper": self.device == "cpu", "pattern_matcher": False, **options}

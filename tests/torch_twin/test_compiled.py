@@ -147,16 +147,29 @@ def test_number_of_threads_is_what_it_was():
     assert torch.get_num_threads() == threads
 
 
-def test_every_subject_may_have_graphs_of_its_own(monkeypatch):
+@pytest.fixture
+def _without_cpp(monkeypatch):
     compiler = torch.compile
+    monkeypatch.setattr(
+        torch, "compile", lambda function, options, **others: compiler(function, backend="eager", **others)
+    )
 
-    def without_cpp(function, options, **others):
-        return compiler(function, backend="eager", **others)
 
-    monkeypatch.setattr(torch, "compile", without_cpp)
+@pytest.mark.usefixtures("_without_cpp")
+def test_every_subject_may_have_graphs_of_its_own():
     graph = Compiled(SMALL, Hyper()).compiled(lambda x: x + 1)
     for n in range(2, 14):
         assert graph(torch.zeros(n)).tolist() == [1] * n
+
+
+@pytest.mark.usefixtures("_without_cpp")
+def test_chunks_of_every_width_may_have_graphs_of_their_own():
+    case = small()
+    subject = BatchedStep(SMALL, Hyper())
+    for size in range(1, 10):
+        subject.load(case.state)
+        subject.train_step([case.documents[0]] * size)
+    assert subject.widths == set(range(1, 10))
 
 
 def recorded_on_cpu(function):

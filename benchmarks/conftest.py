@@ -36,6 +36,7 @@ class Timed:
     context: Callable[[], AbstractContextManager[None]] = nullcontext
     calls: int = 1
     units: int = 1
+    finish: Callable[[], None] = lambda: None
 
     def seconds(self) -> float:
         """For a unit, in one round."""
@@ -43,6 +44,7 @@ class Timed:
             start = time.perf_counter()
             for _ in range(self.calls):
                 self.target()
+            self.finish()
             return (time.perf_counter() - start) / (self.calls * self.units)
 
 
@@ -160,7 +162,7 @@ def pytest_benchmark_update_machine_info(config, machine_info) -> None:
         "system": platform.system(),
         "python": f"{platform.python_implementation()} {platform.python_version()}",
         "torch": torch.__version__,
-        "torch_threads": TORCH_THREADS,
+        "torch_threads_unless_noted": TORCH_THREADS,
     }
     machine_info.clear()
     machine_info.update(described)
@@ -172,21 +174,21 @@ def pytest_benchmark_update_json(config, benchmarks, output_json) -> None:
     for entry in output_json["benchmarks"]:
         entry["stats"].pop("data", None)
     output_json["ratios"] = ratios(config.stash.get(MEDIANS, {}))
-    output_json["growth"] = growth([entry["extra_info"] for entry in output_json["benchmarks"]])
+    by_size = [entry["extra_info"] for entry in output_json["benchmarks"] if entry["group"] == "oracle by size"]
+    output_json["growth"] = growth(by_size)
 
 
 def growth(infos: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
-    """Per operation, fitted over all sizes: nanoseconds and bytes; and the exponent of a power law.
+    """Per recorded operation, fitted over all sizes: nanoseconds and bytes; and the exponent of a power law.
 
     An exponent of 1 is linear growth.
     """
     points: dict[str, list[tuple[float, float]]] = {}
     for info in infos:
-        if "operations" in info:
-            nanoseconds = {side: 1e9 * seconds for side, seconds in info.get("median_seconds", {}).items()}
-            sizes = {name: info[name] for name in info if name.endswith("bytes")}
-            for name, value in {**nanoseconds, **sizes}.items():
-                points.setdefault(name, []).append((info["operations"], value))
+        nanoseconds = {side: 1e9 * seconds for side, seconds in info.get("median_seconds", {}).items()}
+        sizes = {name: info[name] for name in info if name.endswith("bytes")}
+        for name, value in {**nanoseconds, **sizes}.items():
+            points.setdefault(name, []).append((info["operations"], value))
     found = {}
     for name, pairs in points.items():
         x, y = np.array(pairs, dtype=float).T

@@ -19,7 +19,7 @@ from parity.ladder.timing import Stopwatch, frozen_garbage, wait
 from parity.program import compile_graph
 from parity.subjects import find_factory
 from reference.config import Config, Hyper
-from reference.microgpt import train_step
+from reference.microgpt import Value, batch_loss, elementwise, train_step, without_gc
 from torch_twin.positions import Positions
 
 from .conftest import Timed
@@ -29,7 +29,7 @@ Documents = Sequence[Sequence[int]]
 CORES = os.cpu_count() or 1
 PORT = Rung("numpy_port", "tests.examples.numpy_port:make", dtype="float32", title="NumPy: gradients by hand.")
 SIZE = 1024
-"""Rows and columns of the matrices whose product is the peak: it takes milliseconds, and larger ones are no faster."""
+"""Rows and columns of the matrices whose product is the peak: on a CPU, larger ones are no faster."""
 
 
 def rung_named(name: str) -> Rung:
@@ -56,7 +56,7 @@ def subject_of(rung: Rung, case: Case, cores: int = 1) -> Any:
 
 def training(subject: Any, case: Case, batches: Sequence[Documents], cores: int = 1) -> Timed:
     """A step on each of these batches; what is timed is a document."""
-    watch = Stopwatch(subject, case.state)
+    watch = Stopwatch(subject, case.state, case.hyper.num_steps)
     prepared = [watch.prepare([list(tokens) for tokens in batch]) for batch in batches]
     with threads(cores):
         passes = watch.repeats(prepared)
@@ -68,15 +68,20 @@ def training(subject: Any, case: Case, batches: Sequence[Documents], cores: int 
         with threads(cores):
             yield
 
-    return Timed(lambda: watch.train([next(inputs)]), from_the_start, passes * len(batches), len(batches[0]))
+    return Timed(lambda: watch.update(next(inputs)), from_the_start, passes * len(batches), len(batches[0]), wait)
 
 
-def reference_training(case: Case, batches: Sequence[Documents]) -> Timed:
-    """The same of the reference, always from the case's state."""
+def reference_training(case: Case, batches: Sequence[Documents], forward_only: bool = False) -> Timed:
+    """The same of the reference, always from the case's state; or no more than the forward pass."""
     inputs = cycle(batches)
+    leaves = {name: elementwise(Value, matrix) for name, matrix in case.state.params.items()}
+    loss = without_gc(batch_loss)
 
     def step() -> None:
-        train_step(case.state, next(inputs), case.config, case.hyper)
+        if forward_only:
+            loss(next(inputs), leaves, case.config)
+        else:
+            train_step(case.state, next(inputs), case.config, case.hyper)
 
     return Timed(step, frozen_garbage, len(batches), len(batches[0]))
 
@@ -86,11 +91,7 @@ def product(subject: Any, cores: int = 1) -> Timed:
     dtype, device = getattr(subject, "dtype", "float64"), getattr(subject, "device", "cpu")
     left, right = torch.ones(2, SIZE, SIZE, dtype=getattr(torch, dtype), device=device).unbind()
 
-    def multiply() -> None:
-        torch.mm(left, right)
-        wait()
-
-    return Timed(multiply, partial(threads, cores), units=2 * SIZE**3)
+    return Timed(partial(torch.mm, left, right), partial(threads, cores), units=2 * SIZE**3, finish=wait)
 
 
 @cache

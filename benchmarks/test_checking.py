@@ -13,12 +13,13 @@ import pytest
 
 import reference.microgpt
 from parity import Case, check
-from parity.ladder.timing import frozen_garbage
+from parity.ladder.timing import frozen_garbage, typical
 
 from .conftest import Timed
 from .rungs import reference_training, rung_named, subject_of, training
 
 SUBJECT = rung_named("positions")
+CHECKED = 100
 
 
 @pytest.fixture(scope="module")
@@ -38,13 +39,13 @@ def checking(case: Case, steps: int, mode: str) -> Timed:
 @pytest.mark.benchmark(group="checking beside training")
 @pytest.mark.parametrize("mode", ["lock-step", "free-running"])
 def test_check(measure_in_turn, case, mode):
-    batches = [[tokens] for tokens in case.documents[:20]]
+    batches = [[tokens] for tokens in typical(case.documents[:CHECKED], 20)]
     sides = {name: training(subject_of(rung_named(name), case), case, batches) for name in ("positions", "float32")}
     measure_in_turn(
         {
             "reference": reference_training(case, batches),
             **sides,
-            f"check of positions, {mode}": checking(case, 100, mode),
+            f"check of positions, {mode}": checking(case, CHECKED, mode),
         },
         rounds=5,
     )

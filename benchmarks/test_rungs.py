@@ -9,9 +9,10 @@ format, whose floating-point operations a second are the limit. Times are those 
 import os
 
 import pytest
-import torch
 
 from parity import Case
+from parity.ladder import missing
+from parity.ladder.timing import batch_of, typical
 from reference.config import Config
 
 from .conftest import PRODUCT
@@ -19,7 +20,7 @@ from .rungs import CORES, PORT, RUNGS, flops, product, reference_training, subje
 
 ONE_BY_ONE = ("twin", "positions", "scalar", PORT.name)
 """What goes through a batch document by document, for which a few make a batch."""
-FEW, MANY = 8, 4096
+FEW, MANY = 10, 4096
 
 every_rung = pytest.mark.parametrize(
     "rung",
@@ -27,7 +28,7 @@ every_rung = pytest.mark.parametrize(
         pytest.param(
             rung,
             id=rung.name,
-            marks=pytest.mark.skipif(rung.cuda and not torch.cuda.is_available(), reason="no CUDA device"),
+            marks=pytest.mark.skipif(bool(lacking := missing(rung)), reason=lacking),
         )
         for rung in (*RUNGS, PORT)
     ],
@@ -39,35 +40,36 @@ def case() -> Case:
     return Case.from_names(os.environ.get("MICROGPT_NAMES"), steps=1000)
 
 
-def measured(measure_in_turn, note_share, rung, case, batches, slow_batches, cores) -> None:
+def measured(benchmark, measure_in_turn, note_share, rung, case, batches, slow_batches, cores) -> None:
     subject = subject_of(rung, case, cores)
+    forward_only = getattr(subject, "forward_only", False)
+    benchmark.extra_info["threads"] = cores
     seconds = measure_in_turn(
         {
-            "reference": reference_training(case, slow_batches),
+            "reference": reference_training(case, slow_batches, forward_only),
             rung.name: training(subject, case, batches, cores),
             PRODUCT: product(subject, cores),
         },
         rounds=10,
     )
     lengths = [min(case.config.block_size, len(tokens) - 1) for batch in batches for tokens in batch]
-    forward_only = getattr(subject, "forward_only", False)
     mean = sum(flops(case.config, n, forward_only) for n in lengths) / len(lengths)
     note_share(mean / seconds[rung.name], 1 / seconds[PRODUCT])
 
 
 @every_rung
 @pytest.mark.benchmark(group="step of one document")
-def test_step(measure_in_turn, note_share, rung, case):
-    batches = [[tokens] for tokens in case.documents[:10]]
-    measured(measure_in_turn, note_share, rung, case, batches, batches, 1)
+def test_step(benchmark, measure_in_turn, note_share, rung, case):
+    batches = [[tokens] for tokens in typical(case.documents, FEW)]
+    measured(benchmark, measure_in_turn, note_share, rung, case, batches, batches, 1)
 
 
 @every_rung
 @pytest.mark.benchmark(group="document in a batch")
-def test_batch(measure_in_turn, note_share, rung, case):
+def test_batch(benchmark, measure_in_turn, note_share, rung, case):
     size = FEW if rung.name in ONE_BY_ONE else MANY
-    batch = [case.documents[i % len(case.documents)] for i in range(size)]
-    measured(measure_in_turn, note_share, rung, case, [batch], [batch[:FEW]], CORES)
+    batch, few = batch_of(case.documents, size), typical(case.documents, FEW)
+    measured(benchmark, measure_in_turn, note_share, rung, case, [batch], [few], CORES)
 
 
 def test_flops_are_those_of_matrix_products():

@@ -14,6 +14,7 @@ from dataclasses import replace
 import pytest
 
 from parity import Case
+from parity.ladder.timing import batch_of
 from reference.config import Config
 
 from .rungs import CORES, operations, recorded, reference_training, rung_named, subject_of, training
@@ -71,7 +72,8 @@ def test_shape(measure_in_turn, benchmark, seconds_an_operation, shape):
     case = case_of(**shape)
     batch = case.documents[:1]
     seconds = predicted(benchmark, case, seconds_an_operation)
-    largest = operations(replace(case.config, n_embd=MEASURED, n_layer=1, block_size=16), 7)
+    base = case_of()
+    largest = operations(replace(base.config, n_embd=MEASURED), positions(base))
     sides = {rung.name: training(subject_of(rung, case), case, [batch] * 10) for rung in (EAGER, WHOLE, BATCHED)}
     if benchmark.extra_info["operations"] <= 1.1 * largest:
         sides["reference"] = reference_training(case, [batch])
@@ -93,20 +95,20 @@ def test_extrapolation_beside_one_measured_point(measure_in_turn, benchmark, sec
 
 @pytest.mark.benchmark(group="document by batch size")
 @pytest.mark.parametrize("size", [1, 16, 256, 4096])
-def test_batch_size(measure_in_turn, size):
-    batches_of(size, CORES, measure_in_turn)
+def test_batch_size(benchmark, measure_in_turn, size):
+    batches_of(size, CORES, benchmark, measure_in_turn)
 
 
 @pytest.mark.benchmark(group="document by threads")
 @pytest.mark.parametrize("threads", sorted({1, CORES}))
-def test_threads(measure_in_turn, threads):
-    batches_of(1024, threads, measure_in_turn)
+def test_threads(benchmark, measure_in_turn, threads):
+    batches_of(1024, threads, benchmark, measure_in_turn, (EAGER, BATCHED))
 
 
-def batches_of(size: int, threads: int, measure_in_turn) -> None:
+def batches_of(size: int, threads: int, benchmark, measure_in_turn, rungs=(EAGER, WHOLE, BATCHED)) -> None:
     case = case_of()
-    batch = [case.documents[i % len(case.documents)] for i in range(size)]
-    rungs = (EAGER, WHOLE, BATCHED)
+    batch = batch_of(case.documents, size)
+    benchmark.extra_info["threads"] = threads
     sides = {rung.name: training(subject_of(rung, case, threads), case, [batch], threads) for rung in rungs}
     measure_in_turn(sides, rounds=10)
 

@@ -54,7 +54,7 @@ def check(
     anyway, to say where. dtype and device are passed to the factory. false_alarm: the chance of refusing a correct
     subject, over all elements. oracle: "replay" or "python", which give the same bits. truth: judge the subject, and
     the reference beside it, by a certified enclosure of the exact result; in lock-step only. isolate: run a subject
-    that is named in a process of its own. limits (`parity.command.Limits`): seconds for each call, and bytes of memory
+    that is named in a process of its own. limits (`parity.process.Limits`): seconds for each call, and bytes of memory
     for a process. progress(mode, steps done) is called after every step.
 
     A subject that fails gives the verdict ERROR. Raises UsageError where the subject does not exist.

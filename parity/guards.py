@@ -2,6 +2,7 @@
 
 import os
 import signal
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
@@ -77,3 +78,10 @@ def _place(error: BaseException) -> str:
     frames = [(file, line) for file, line in frames if file not in HARNESS]
     own = [(file, line) for file, line in frames if not {"site-packages", LIBRARY} & set(file.parts)] or frames
     return f" ({own[-1][0].name}, line {own[-1][1]})" if own else ""
+
+
+def wait() -> None:
+    """Until an accelerator has done what it was given: that belongs to the call."""
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.synchronize()

@@ -8,7 +8,6 @@ from numpy.typing import NDArray
 from parity import noisy_kernels
 from parity.formats import FORMATS, Format
 from parity.replay import Document, Floats, Gates, Outcome, force
-from parity.tensors import flat as flat
 from parity.tensors import vectors
 from parity.update import Replicas, record_update
 from reference.config import Config, Hyper, State

@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from parity.compare import as_array
 from parity.errors import SubjectError, UsageError
-from parity.guards import guarded
+from parity.guards import guarded, wait
 from parity.protocol import PROTOCOL, decoded, encoded, step_message
 from parity.subjects import make_subject, subject_dtype, train_step
 from reference.config import Config, Hyper, State
@@ -62,7 +62,7 @@ class Server:
             self.subject.expose_sites = sites
         start = time.perf_counter()
         step = train_step(self.subject, batch, f"step {self.number}")
-        _synchronize()
+        wait()
         seconds = time.perf_counter() - start
         self.number += 1
         self.require_files_of_its_own()
@@ -124,13 +124,6 @@ def _files() -> dict[str, str]:
     """By name, the files of all modules but the harness's own."""
     loaded = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
     return {name: file for name, file in loaded.items() if file and name.partition(".")[0] not in HARNESS}
-
-
-def _synchronize() -> None:
-    """Wait for what an accelerator still computes: it belongs to the step."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
 
 
 def _move_search_path(root: Path, folder: Path) -> None:

@@ -1,6 +1,8 @@
 """The ladder: a speed only where the verdict allows it, rung after rung, and nothing lost where it is interrupted."""
 
 import json
+import sys
+import sysconfig
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,9 +13,9 @@ import parity.ladder
 from parity import Case, Verdict
 from parity.cli import main
 from parity.errors import UsageError
-from parity.ladder import RUNGS, Rung, RungResult, chosen, climb
+from parity.ladder import RUNGS, Rung, RungResult, chosen, climb, missing
 from parity.ladder.render import COLUMNS, markdown, rendered
-from parity.ladder.timing import Timing, timed
+from parity.ladder.timing import Timing, batch_of, timed, typical
 from parity.render import console
 from tests.examples.numpy_port import make
 
@@ -29,8 +31,16 @@ class Wrong(NumpyPort):
         step = super().train_step(batch)
         step.loss += 1e-6
         return step
+class WrongInLargeBatches(NumpyPort):
+    def train_step(self, batch):
+        step = super().train_step(batch)
+        if len(batch) > 256:
+            step.grads["wte"][0, 0] += 1e-6
+        return step
 def make(config, hyper):
     return Wrong(config, hyper)
+def in_large_batches(config, hyper):
+    return WrongInLargeBatches(config, hyper)
 def broken(config, hyper):
     raise OSError("no such thing")
 '''
@@ -55,7 +65,8 @@ def test_right_rungs_are_timed_and_compared_with_the_one_below(case):
     assert first.verdict is second.verdict is Verdict.PARITY
     assert (first.dtype, second.dtype) == ("float64", "float32")
     assert first.step_ups == (None, None)
-    assert second.below is first.timing
+    assert second.below is first
+    assert second.to_dict()["rung_below"] == "numpy"
     assert second.step_ups[0] == second.timing.speed_up / first.timing.speed_up
     assert second.step_ups[1] == second.timing.batch_speed_up / first.timing.batch_speed_up
     for result in (first, second):
@@ -65,7 +76,8 @@ def test_right_rungs_are_timed_and_compared_with_the_one_below(case):
         assert result.timing.batches.keys() == {1, 8}
         assert 0 < result.largest_z < 10
         assert 0 < result.power < 1
-        assert [(found.case.batch_size, found.case.steps) for found in result.results] == [(1, 2), (3, 2), (256, 1)]
+        checked = [(found.case.batch_size, found.case.steps) for found in result.results]
+        assert checked == [(1, 2), (3, 2), *([(8, 1)] if result.timing.best == 8 else [])]
 
 
 def test_wrong_rung_shows_no_speed(case, wrong):
@@ -77,6 +89,35 @@ def test_wrong_rung_shows_no_speed(case, wrong):
     assert row.startswith("| **Wrong**: the loss is a little off. | DIVERGED float64 | ")
     assert row.endswith(" | -" * 8 + " |")
     assert result.reason.startswith("step 0: loss: ")
+
+
+def test_what_is_timed_in_large_batches_is_checked_in_them(case, wrong):
+    right, result = climb([RIGHT, replace(wrong, factory="wrong_rung:in_large_batches")], case, sizes=(512,))
+    assert right.verdict is Verdict.PARITY
+    assert right.timing.best == 512
+    assert result.verdict is Verdict.DIVERGED
+    assert result.reason.startswith("step 0: grad wte[0,0]: ")
+    assert result.timing is None
+
+
+def test_forward_pass_is_not_compared_in_speed_with_training():
+    timings = [Timing(0.1, reference=1.0, batches={1: 0.1}, reference_batch=1.0, forward_only=only) for only in (0, 1)]
+    training, forward = (RungResult(RIGHT, Verdict.PARITY, [], timing) for timing in timings)
+    forward.below = training
+    assert forward.step_ups == (None, None)
+    training.below = training
+    assert training.step_ups == (1, 1)
+
+
+def test_batches_of_all_sizes_are_about_as_long_as_all_documents():
+    documents = [[0] * (2 + i * i // 50) for i in range(100)]
+    mean = sum(map(len, documents)) / 100
+    for size in (10, 20, 99, 100, 101, 110, 256, 1024):
+        batch = batch_of(documents, size)
+        assert len(batch) == size
+        assert sum(map(len, batch)) / size == pytest.approx(mean, rel=0.02)
+    assert len(batch_of(documents, 1)[0]) == len(documents[50])
+    assert typical(documents, 0) == []
 
 
 def test_broken_rung_does_not_end_the_ladder(case, wrong):
@@ -101,11 +142,9 @@ def test_compiled_rung_without_a_compiler_is_skipped_with_a_word(case, monkeypat
     (result,) = climb([replace(RIGHT, compiled=True)], case)
     assert result.skipped
     assert result.reason.startswith("There is no C++ compiler here; torch.compile looks for no-such-compiler, ")
-
-
-def test_every_rung_that_is_compiled_says_so():
-    compiled = {rung.name for rung in RUNGS if rung.compiled}
-    assert compiled == {"compiled", "whole_step", "float32", "batched_step", "bfloat16"}
+    monkeypatch.setenv("CXX", sys.executable)
+    monkeypatch.setattr(sysconfig, "get_path", lambda name: "no such folder")
+    assert missing(replace(RIGHT, compiled=True)).startswith("Python.h is not here, which torch.compile needs; ")
 
 
 def test_the_scalar_graph_itself_is_a_rung(case):
@@ -116,7 +155,7 @@ def test_the_scalar_graph_itself_is_a_rung(case):
 
 def test_speed_up_skips_a_rung_without_one(case, wrong):
     results = list(climb([RIGHT, wrong, NARROW, replace(SCALAR, below="numpy")], case, sizes=(1,)))
-    assert results[3].below is results[2].below is results[0].timing
+    assert results[3].below is results[2].below is results[0]
 
 
 def test_every_rung_says_what_it_changed():
@@ -158,7 +197,7 @@ def test_what_is_timed_is_whole_steps_from_one_state(case):
         train_step = None
 
     timing = timed(Counting(), case.config, case.hyper, case.state, case.documents, (1, 8), threads=1)
-    assert calls.count("prepare") == 20 + 2
+    assert calls.count("prepare") == 2 + 1 + 20  # every size, the best one again, single documents
     assert set(calls) == {"load", "prepare", 1, 8}
     assert timing.best in (1, 8)
     assert timing.memory >= 0
@@ -198,8 +237,8 @@ def test_interrupted_ladder_keeps_the_rungs_that_it_has(short_ladder, monkeypatc
 
 
 def test_table_fits_a_log(case):
-    timing = Timing(0.001234, 0.001, 0.002, 0.04, 0.039, 1, {1: 0.001, 16384: 3.9e-6}, 2, 1234 << 20)
-    below = Timing(0.01, 0.01, 0.01, 0.04, 0.039, 1, {1: 0.01})
+    timing = Timing(0.001234, 0.001, 0.002, 0.04, 0.039, 1, {1: 0.001, 16384: 3.9e-6}, 2, 1234 << 20, best=16384)
+    below = RungResult(RIGHT, Verdict.PARITY, [], Timing(0.01, 0.01, 0.01, 0.04, 0.039, 1, {1: 0.01}))
     result = RungResult(replace(NARROW, name="fused_attention"), Verdict.PARITY, [], timing, "fine", below=below)
     terminal = console()
     with terminal.capture() as capture:

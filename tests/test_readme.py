@@ -2,6 +2,7 @@
 
 import inspect
 import io
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ import parity.plugin
 from parity import check
 from parity.case import Case
 from parity.cli import main
+from parity.ladder import RUNGS
 from parity.render import console, rendered
 from tests.faults import FAULTS, planted
 
@@ -89,12 +91,20 @@ def test_module_of_torch_is_adapted_as_the_readme_shows():
 
 def test_options_that_the_readme_names_exist(capsys):
     text = "--pyargs --junitxml --benchmark-only --ranges --fast " + " ".join(parity.plugin.OPTIONS)
-    for command in ("check", "gate"):
+    for command in ("check", "gate", "ladder"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         text += capsys.readouterr().out
     for option in set(re.findall(r"--[a-z][\w-]+", README)):
         assert option in text, option
+
+
+def test_ladder_and_claims_are_those_that_were_measured():
+    results = ROOT / "benchmarks" / "results"
+    assert (results / "ladder.md").read_text(encoding="utf-8") in README
+    assert (results / "claims.md").read_text(encoding="utf-8").splitlines()[-1] in README
+    rungs = json.loads((results / "ladder.json").read_text(encoding="utf-8"))["rungs"]
+    assert [rung["rung"] for rung in rungs] == [rung.name for rung in RUNGS]
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

@@ -9,7 +9,6 @@ from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
 
 from reference.config import Config, Hyper
-from torch_twin.microgpt import DTYPES
 from torch_twin.positions import Positions
 
 
@@ -26,7 +25,7 @@ class Padded(Positions):
     def documents(self, batch: Sequence[Sequence[int]]) -> list[tuple[Tensor, ...]]:
         """Of every document, (n,) each: tokens, targets, and what their losses weigh in the mean of means."""
         documents = super().prepare(batch)
-        options = {"dtype": DTYPES[self.dtype], "device": self.device}
+        options = {"dtype": self.storage, "device": self.device}
         return [(*pair, torch.full(pair[0].shape, 1 / (len(pair[0]) * len(batch)), **options)) for pair in documents]
 
     def loss(self, inputs: Any, params: dict[str, Tensor]) -> tuple[Tensor, Any]:

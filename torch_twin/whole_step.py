@@ -27,7 +27,10 @@ def one_thread() -> Iterator[None]:
 
 
 class WholeStep(Compiled):
-    """The graph has few inputs, and Adam is one expression over all weights, for they lie end to end in one vector."""
+    """The graph has few inputs, and Adam is one expression over all weights, for they lie end to end in one vector.
+
+    It keeps to one thread, also with large batches.
+    """
 
     def __init__(self, config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cpu") -> None:
         super().__init__(config, hyper, dtype, device)

@@ -7,7 +7,6 @@ from parity.case import Case
 from parity.command import Command, CommandSubject
 from parity.errors import SubjectError
 from parity.subjects import train_step
-from reference.config import State
 
 
 @dataclass
@@ -37,14 +36,10 @@ def _timed(sides: list[CommandSubject], case: Case, rounds: int) -> Speed:
     for number in range(rounds + warm_up):
         batch = batches[number % len(batches)]
         for which in (0, 1) if number % 2 else (1, 0):
-            sides[which].load(_copied(case.state))
+            sides[which].load(case.state)
             train_step(sides[which], batch, "timing")
             if number >= warm_up:
                 seconds[which].append(sides[which].seconds)
     ratios = [new / old for new, old in zip(*seconds, strict=True)]
     low, middle, high = statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3
     return Speed(middle, low, high, rounds, *(statistics.median(side) for side in seconds))
-
-
-def _copied(state: State) -> State:
-    return State(state.params, state.m, state.v, state.step)

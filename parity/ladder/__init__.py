@@ -7,6 +7,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import sysconfig
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -19,18 +20,19 @@ from typing import Any
 import parity
 from parity.case import Case
 from parity.checking import check
-from parity.command import Command
+from parity.command import Command, serving
 from parity.errors import SubjectError, UsageError
-from parity.ladder.timing import Timing
+from parity.ladder.timing import Timing, batch_of
 from parity.process import Limits
 from parity.result import Result
+from parity.subjects import Factory
 from parity.verdict import Verdict, worst
+from reference.config import Config, Hyper, State, Step
 
 SIZES = (1, 4, 16, 64, 256, 1024, 4096, 16384)
 """Batch sizes among which the best one is looked for."""
-CHECKED = {3: None, 256: 1}
-"""Batch sizes that are checked besides single documents, and of how many steps, if not of all: what is compiled for
-large batches is not what is compiled for small ones."""
+LARGEST_CHECKED = 256
+"""Documents; a larger batch is checked as so many of them several times over, which gives the same update."""
 SLOW = Limits(seconds=900.0, memory=64 << 30)
 """Compiling takes minutes on a slow machine."""
 
@@ -39,9 +41,9 @@ SLOW = Limits(seconds=900.0, memory=64 << 30)
 class Rung:
     """One technique: a subject, in a number format of its own if dtype says so.
 
-    cuda: it runs on a CUDA device, compiled: torch.compile makes C++ of it; where there is no device or compiler, the
-    rung is skipped. below: the rung that it is compared with in speed, the one before it if None. title: in place of
-    the one that the module's docstring begins with, `Technique: what changed.`
+    cuda: it runs on a CUDA device; compiled: torch.compile makes C++ of it. It is skipped where the device or the
+    compiler is missing. below: the rung that it is compared with in speed, the one before it if None. oracle: where
+    expected comes from. title: in place of the one that the module's docstring begins with, `Technique: what changed.`
     """
 
     name: str
@@ -50,6 +52,7 @@ class Rung:
     cuda: bool = False
     compiled: bool = False
     below: str | None = None
+    oracle: str = "replay"
     title: str | None = None
 
     @property
@@ -79,12 +82,12 @@ RUNGS = (
     Rung("batched_step", "torch_twin.batched_step:make", dtype="float32", compiled=True),
     Rung("bfloat16", "torch_twin.bfloat16:make", compiled=True, below="float32"),
     Rung("cuda", "torch_twin.cuda:make", dtype="float32", cuda=True, below="float32"),
-    Rung("cuda_graph", "torch_twin.cuda_graph:make", dtype="float32", cuda=True),
+    Rung("cuda_graph", "torch_twin.cuda_graph:make", dtype="float32", cuda=True, below="cuda"),
     Rung("checkpointing", "torch_twin.checkpointing:make", below="fused_adam"),
     Rung("accumulation", "torch_twin.accumulation:make", below="fused_adam"),
     Rung("data_parallel", "torch_twin.data_parallel:make", below="fused_adam"),
     Rung("decoding", "torch_twin.decoding:make", below="fused_adam"),
-    Rung("scalar", "parity.scalar:make", below="twin"),
+    Rung("scalar", "parity.scalar:make", below="twin", oracle="python"),  # it is the replay itself
 )
 
 
@@ -92,9 +95,9 @@ RUNGS = (
 class RungResult:
     """What the ladder found on one rung.
 
-    results: the checks, of single documents and of batches. timing: None where the verdict allows none, and below:
-    that of the rung below. failure: why there is none, if not for the verdict. skipped: the rung cannot run here, and
-    the failure says why.
+    results: the checks, of single documents and of batches. timing: None where the verdict allows none. below: what
+    was found of the rung below, if it was timed. failure: why there is no timing, if not for the verdict. skipped: the
+    rung cannot run here, and the failure says why.
     """
 
     rung: Rung
@@ -103,14 +106,17 @@ class RungResult:
     timing: Timing | None = None
     failure: str = ""
     skipped: bool = False
-    below: Timing | None = None
+    below: "RungResult | None" = None
 
     @property
     def step_ups(self) -> tuple[float | None, float | None]:
-        """How many times as fast as the rung below, by their ratios to the reference: a step, and in batches."""
-        if self.timing is None or self.below is None:
+        """How many times as fast as the rung below, by their ratios to the reference: a step, and in batches.
+
+        None where one of the two does no more than the forward pass.
+        """
+        timing, below = self.timing, self.below.timing if self.below else None
+        if timing is None or below is None or timing.forward_only != below.forward_only:
             return None, None
-        timing, below = self.timing, self.below
         return timing.speed_up / below.speed_up, timing.batch_speed_up / below.batch_speed_up
 
     @property
@@ -156,6 +162,7 @@ class RungResult:
             "largest_z": self.largest_z,
             "power": self.power,
             "speed_up_over_reference": self.timing and [self.timing.speed_up, self.timing.batch_speed_up],
+            "rung_below": self.below and self.below.rung.name,
             "speed_up_over_rung_below": self.timing and list(self.step_ups),
             "timing": self.timing and self.timing.to_dict(),
         }
@@ -184,53 +191,94 @@ def climb(
 ) -> Iterator[RungResult]:
     """Check and time rung after rung, each in a process of its own; a result as soon as it is there.
 
-    case: the run to check, whose documents are enough for as many steps; it is checked in batches of CHECKED, too.
+    case: the run to check, document by document. It is checked in batches of three, too, and one step in a batch of
+    the size that turned out to be the best: what is compiled for large batches is not what is compiled for small ones.
     """
-    earlier: dict[str, Timing | None] = {}
-    last: Timing | None = None
+    timed: dict[str, RungResult] = {}
     for rung in rungs:
         started(rung)
         found = _climbed(rung, case, sizes or SIZES, threads or os.cpu_count() or 1)
-        found.below = earlier.get(rung.below) if rung.below else last
-        earlier[rung.name] = found.timing
-        last = found.timing or last
+        found.below = timed.get(rung.below or next(reversed(timed), ""))
+        if found.timing:
+            timed[rung.name] = found
         yield found
 
 
 def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int) -> RungResult:
-    if missing := _missing(rung):
-        return RungResult(rung, Verdict.INCONCLUSIVE, [], failure=missing, skipped=True)
-    batches = [replace(case, batch_size=size, steps=steps or case.steps) for size, steps in CHECKED.items()]
+    if reason := missing(rung):
+        return RungResult(rung, Verdict.INCONCLUSIVE, [], failure=reason, skipped=True)
     options = {"dtype": rung.dtype, "device": "cuda" if rung.cuda else None}
-    with closing(Command([sys.executable, "-m", "parity.serve", rung.factory], SLOW)) as command:
-        results = [check(command, c, **options) for c in (case, *batches)]  # type: ignore[arg-type]
-        verdict = worst(result.verdict for result in results)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    with closing(serving(rung.factory, SLOW, environment=environment)) as command:
+
+        def checked(subject: Factory, case: Case) -> Verdict:
+            results.append(check(subject, case, oracle=rung.oracle, **options))  # type: ignore[arg-type]
+            return worst(result.verdict for result in results)
+
+        results: list[Result] = []
+        checked(command, case)
+        verdict = checked(command, replace(case, batch_size=3))
         if verdict.exit_status:
             return RungResult(rung, verdict, results)
         command.close()  # the process that is timed has done nothing else
         try:
-            command(case.config, case.hyper, **options)
-            message = {
-                "type": "time",
-                "state": vars(case.state),
-                "documents": case.documents,
-                "sizes": list(sizes),
-                "threads": threads,
-            }
-            fields = command.ask(message, "time", "timing")["timing"]
+            timing = _timing(command, case, options, sizes, threads)
         except (SubjectError, UsageError) as error:
             return RungResult(rung, Verdict.ERROR, results, failure=str(error))
+        if timing.best > 1:
+            size = min(timing.best, LARGEST_CHECKED)
+            batch = replace(case, documents=batch_of(case.documents, size), batch_size=size, steps=1)
+            verdict = checked(_several_times(command, timing.best // size), batch)
+    return RungResult(rung, verdict, results, None if verdict.exit_status else timing)
+
+
+def _timing(command: Command, case: Case, options: dict[str, str | None], sizes: Sequence[int], threads: int) -> Timing:
+    command(case.config, case.hyper, **options)
+    message = {
+        "type": "time",
+        "state": vars(case.state),
+        "documents": case.documents,
+        "sizes": list(sizes),
+        "threads": threads,
+    }
+    fields = command.ask(message, "time", "timing")["timing"]
     fields["batches"] = {int(size): seconds for size, seconds in fields["batches"].items()}
-    return RungResult(rung, verdict, results, Timing(**fields))
+    return Timing(**fields)
 
 
-def _missing(rung: Rung) -> str:
-    """What the rung cannot do without and this machine lacks, in a sentence."""
+def _several_times(factory: Factory, times: int) -> Factory:
+    """The same subjects, which take every batch so many times over: loss, gradients and update are those of one."""
+
+    def make(config: Config, hyper: Hyper, dtype: str | None = None, device: str | None = None) -> "_SeveralTimes":
+        return _SeveralTimes(factory(config, hyper, dtype=dtype, device=device), times)
+
+    return make
+
+
+class _SeveralTimes:
+    def __init__(self, subject: Any, times: int) -> None:
+        self.subject, self.times = subject, times
+        self.dtype, self.forward_only = subject.dtype, subject.forward_only
+
+    def load(self, state: State) -> None:
+        self.subject.load(state)
+
+    def train_step(self, batch: list[list[int]]) -> Step:
+        step = self.subject.train_step(batch * self.times)
+        if step.logits is not None:  # of every document another one of its copies
+            step.logits = [step.logits[(i % self.times) * len(batch) + i] for i in range(len(batch))]
+        return step  # type: ignore[no-any-return]
+
+
+def missing(rung: Rung) -> str:
+    """What the rung cannot do without and this machine lacks, in a sentence; nothing if it can run."""
     if rung.cuda and not _has_cuda():
         return "There is no CUDA device here."
     compiler = os.environ.get("CXX", "clang++" if sys.platform == "darwin" else "g++")  # as torch looks for it
     if rung.compiled and shutil.which(compiler) is None:
         return f"There is no C++ compiler here; torch.compile looks for {compiler}, or what CXX names."
+    if rung.compiled and not Path(sysconfig.get_path("include"), "Python.h").is_file():
+        return "Python.h is not here, which torch.compile needs; Linux distributions have it in python3-dev."
     return ""
 
 

@@ -6,22 +6,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import psutil
 
+from parity.guards import wait as wait
 from reference import microgpt
 from reference.config import Config, Hyper, State
 
 SECONDS = 0.02
 """A round repeats what is shorter, so that the clock's own time counts for nothing."""
 ROUNDS = 3
-"""A document's steps by the reference, whose times vary by a fifth."""
+FEW = 20
+"""Documents that the reference takes in a round."""
 LONGEST = 2.0
 """Seconds that a batch may take; larger ones are not tried."""
-
 MEMORY_SIZE = 256
 """Memory is that of batches up to this size, lest fast rungs seem wasteful for being tried with larger ones."""
 
@@ -32,9 +33,10 @@ Documents = Sequence[Sequence[int]]
 class Timing:
     """Seconds a step of one document (median and quartiles of rounds), and a document in batches, by batch size.
 
-    reference: seconds a step of the reference on the same documents, timed in turns; reference_batch: seconds a
-    document of the reference with these documents as one batch. memory: bytes that the process and its children grew
-    by at most, until batches of 256 documents were done.
+    best: the smallest batch at which a document takes no more than 5 % longer than at any.
+    reference: seconds a step of the reference on the same documents; reference_batch: seconds a document of it in a
+    batch; each timed in turns with the subject. forward_only: neither has done more than the forward pass. memory:
+    bytes that the process and its children grew by at most with batches up to 256, or that a GPU held.
     """
 
     step: float = 0.0
@@ -46,11 +48,8 @@ class Timing:
     batches: dict[int, float] = field(default_factory=dict)
     batch_threads: int = 1
     memory: int = 0
-
-    @property
-    def best(self) -> int:
-        """The batch size at which a document takes least time."""
-        return min(self.batches, key=self.batches.__getitem__)
+    forward_only: bool = False
+    best: int = 1
 
     @property
     def speed_up(self) -> float:
@@ -70,8 +69,8 @@ class Timing:
 class Stopwatch:
     """A subject whose steps are timed: `prepare` outside of the clock and `update`, or train_step where it has none."""
 
-    def __init__(self, subject: Any, state: State) -> None:
-        self.subject, self.state = subject, state
+    def __init__(self, subject: Any, state: State, num_steps: int) -> None:
+        self.subject, self.state, self.num_steps = subject, state, num_steps
         self.prepare: Callable[[Any], Any] = getattr(subject, "prepare", list)
         self.update: Callable[[Any], Any] = getattr(subject, "update", subject.train_step)
 
@@ -98,14 +97,8 @@ class Stopwatch:
     def repeats(self, inputs: Sequence[Any]) -> int:
         """How many passes make a round; the first pass, which may compile, does not count."""
         self.seconds(inputs)
-        return max(1, round(SECONDS / self.seconds(inputs)))
-
-
-def wait() -> None:
-    """Until an accelerator has done what it was given: that belongs to the step."""
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        torch.cuda.synchronize()
+        before_the_end = (self.num_steps - self.state.step) // len(inputs)  # of the learning-rate schedule
+        return max(1, min(round(SECONDS / self.seconds(inputs)), before_the_end))
 
 
 def use_threads(number: int) -> None:
@@ -115,53 +108,76 @@ def use_threads(number: int) -> None:
         torch.set_num_threads(number)
 
 
+def typical(documents: Documents, number: int) -> list[list[int]]:
+    """So many of the documents, evenly spaced by length: on average they are as long as all of them."""
+    ordered = sorted(documents, key=len)
+    return [list(ordered[(2 * i + 1) * len(ordered) // (2 * number)]) for i in range(number)]
+
+
+def batch_of(documents: Documents, size: int) -> list[list[int]]:
+    """All documents as often as the batch has room for them, and typical ones for the rest."""
+    times, rest = divmod(size, len(documents))
+    return [list(tokens) for tokens in documents] * times + typical(documents, rest)
+
+
 def timed(
     subject: Any, config: Config, hyper: Hyper, state: State, documents: Documents, sizes: Sequence[int], threads: int
 ) -> Timing:
-    """Time steps of one document each on one thread, in turns with the reference, and batches on all threads."""
-    watch, timing = Stopwatch(subject, state), Timing(batch_threads=threads)
+    """Time batches on all threads and steps of one document each on one, in turns with the reference."""
+    watch = Stopwatch(subject, state, hyper.num_steps)
+    timing = Timing(batch_threads=threads, forward_only=getattr(subject, "forward_only", False))
     use_threads(timing.batch_threads)
-    with _memory() as growth:
-        for size in sizes:
-            batch = [list(documents[i % len(documents)]) for i in range(size)]
-            inputs = [watch.prepare(batch)]
+    before = _used()
+    for size in sizes:
+        inputs = [watch.prepare(batch_of(documents, size))]
+        with _peak() as peak:  # not while the clock runs: it takes time to look
             repeats = watch.repeats(inputs)
-            rounds = [watch.seconds(inputs, repeats) / size for _ in range(5)]
-            timing.batches[size] = statistics.median(rounds)
-            if size <= MEMORY_SIZE:
-                timing.memory = growth()
-            if 4 * timing.batches[size] * size > LONGEST:  # as the next one, four times as large, would take
-                break
-    use_threads(timing.threads)
+        if size <= MEMORY_SIZE:
+            timing.memory = max(timing.memory, peak() - before)
+        timing.batches[size] = statistics.median(watch.seconds(inputs, repeats) / size for _ in range(ROUNDS))
+        if 4 * timing.batches[size] * size > LONGEST:  # as the next one, four times as large, would take
+            break
+    timing.memory = _on_device() or timing.memory
+    least = min(timing.batches.values())
+    timing.best = next(size for size, seconds in timing.batches.items() if seconds <= 1.05 * least)
+    few = typical(documents, FEW)
     with frozen_garbage():
-        _one_by_one(timing, watch, config, hyper, documents)
+        reference = _reference(config, hyper, state, timing.forward_only)
+        inputs = [watch.prepare(batch_of(documents, timing.best))]
+        repeats, seconds, scalar = watch.repeats(inputs), [], []
+        for _ in range(2 * ROUNDS):
+            seconds.append(watch.seconds(inputs, repeats) / timing.best)
+            scalar.append(reference(few))
+        timing.batches[timing.best] = statistics.median(seconds)
+        timing.reference_batch = statistics.median(scalar)
+        use_threads(timing.threads)
+        inputs = [watch.prepare([tokens]) for tokens in few]
+        repeats, seconds, scalar = watch.repeats(inputs), [], []
+        for _ in range(ROUNDS):
+            for tokens in few:
+                seconds.append(watch.seconds(inputs, repeats) / len(few))
+                scalar.append(reference([tokens]))
+    timing.low, timing.step, timing.high = statistics.quantiles(seconds, n=4)
+    # Of every document its median; all of them count once, as in a pass of the subject.
+    timing.reference = statistics.mean(statistics.median(scalar[i :: len(few)]) for i in range(len(few)))
     return timing
 
 
-def _one_by_one(timing: Timing, watch: Stopwatch, config: Config, hyper: Hyper, documents: Documents) -> None:
-    few = documents[:20]
-    inputs = [watch.prepare([list(tokens)]) for tokens in few]
-    repeats = watch.repeats(inputs)
-    leaves = {name: microgpt.elementwise(microgpt.Value, matrix) for name, matrix in watch.state.params.items()}
+def _reference(config: Config, hyper: Hyper, state: State, forward_only: bool) -> Callable[[Documents], float]:
+    """Seconds a document of the reference, doing what the subject does."""
+    leaves = {name: microgpt.elementwise(microgpt.Value, matrix) for name, matrix in state.params.items()}
+    forward = microgpt.without_gc(microgpt.document_loss)  # type: ignore[no-untyped-call]
 
-    def reference(batch: Documents) -> float:
+    def seconds(batch: Documents) -> float:
         start = time.perf_counter()
-        if getattr(watch.subject, "forward_only", False):
+        if forward_only:
             for tokens in batch:
-                microgpt.document_loss(tokens, leaves, config)
+                forward(tokens, leaves, config)
         else:
-            microgpt.train_step(watch.state, batch, config, hyper)
+            microgpt.train_step(state, batch, config, hyper)
         return (time.perf_counter() - start) / len(batch)
 
-    passes: list[float] = []
-    scalar: list[list[float]] = [[] for _ in few]
-    for _ in range(ROUNDS):
-        for tokens, seconds in zip(few, scalar):
-            passes.append(watch.seconds(inputs, repeats) / len(few))
-            seconds.append(reference([tokens]))
-    timing.low, timing.step, timing.high = statistics.quantiles(passes, n=4)
-    timing.reference = statistics.mean(map(statistics.median, scalar))  # every document counts once, as in a pass
-    timing.reference_batch = statistics.median(reference(few) for _ in range(ROUNDS))
+    return seconds
 
 
 @contextmanager
@@ -175,33 +191,37 @@ def frozen_garbage() -> Iterator[None]:
         gc.unfreeze()
 
 
+def _used() -> int:
+    """Bytes of memory that the process and its children hold."""
+    total, process = 0, psutil.Process()
+    for member in (process, *process.children(recursive=True)):
+        with suppress(psutil.Error):
+            total += member.memory_info().rss
+    return total
+
+
+def _on_device() -> int:
+    """Bytes of an accelerator's memory that were in use at most; 0 where there is none."""
+    torch = sys.modules.get("torch")
+    return int(torch.cuda.max_memory_allocated()) if torch is not None and torch.cuda.is_initialized() else 0
+
+
 @contextmanager
-def _memory() -> Iterator[Callable[[], int]]:
-    """A function that tells by how many bytes the process and its children grew at most, from here on."""
-
-    def used() -> int:
-        process = psutil.Process()
-        total = 0
-        for member in (process, *process.children(recursive=True)):
-            try:
-                total += member.memory_info().rss
-            except psutil.Error:
-                continue
-        return total
-
-    gc.collect()
-    before = peak = used()
+def _peak() -> Iterator[Callable[[], int]]:
+    """A function that tells the most that was used within the block."""
+    peak = _used()
     done = threading.Event()
 
     def watch() -> None:
         nonlocal peak
         while not done.wait(0.02):
-            peak = max(peak, used())
+            peak = max(peak, _used())
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        yield lambda: max(peak, used()) - before
+        yield lambda: peak
     finally:
+        peak = max(peak, _used())
         done.set()
         watcher.join()

@@ -4,7 +4,6 @@ Compiling takes seconds, so a few cases are compiled, and many more run what is 
 """
 
 import importlib
-import shutil
 from functools import cache
 
 import pytest
@@ -13,6 +12,8 @@ from hypothesis import given, settings
 from torch._dynamo.utils import counters
 
 from parity import Hyper, Verdict, check
+from parity.ladder import RUNGS as LADDER
+from parity.ladder import Rung, missing
 from parity.strategies import cases
 from parity.testing import assert_parity
 from tests.torch_twin.test_rungs import CASES, SMALL, small
@@ -23,7 +24,7 @@ from torch_twin.compiled import Compiled
 from torch_twin.cuda_graph import CudaGraph
 from torch_twin.whole_step import WholeStep, one_thread
 
-pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+needs_compiler = pytest.mark.skipif(bool(lacking := missing(Rung("", "", compiled=True))), reason=lacking)
 
 RUNGS = ("compiled", "whole_step", "batched_step", "bfloat16")
 COMPILED = (
@@ -66,6 +67,7 @@ def compiled(rung: str, dtype: str):
     return importlib.import_module(f"torch_twin.{rung}").make(case.config, case.hyper, dtype)
 
 
+@needs_compiler
 @pytest.mark.parametrize(("rung", "dtype"), COMPILED)
 def test_compiled_rung_agrees_with_the_reference(rung, dtype, tmp_path):
     result = assert_parity(compiled(rung, dtype), one_layer(), store=tmp_path)
@@ -73,6 +75,7 @@ def test_compiled_rung_agrees_with_the_reference(rung, dtype, tmp_path):
     assert [mode.mode for mode in result.modes] == ["lock-step", "free-running"]
 
 
+@needs_compiler
 @pytest.mark.parametrize(("rung", "dtype"), COMPILED)
 def test_one_graph_serves_all_lengths_and_steps(rung, dtype):
     case, subject = one_layer(), compiled(rung, dtype)
@@ -110,6 +113,15 @@ def test_what_is_compiled_agrees_on_drawn_cases(rung):
     agrees()
 
 
+@pytest.mark.parametrize("rung", LADDER, ids=lambda rung: rung.name)
+@pytest.mark.usefixtures("_gpu_on_cpu", "_eager")
+def test_ladder_knows_which_rungs_are_compiled(rung):
+    module, _, factory = rung.factory.partition(":")
+    options = {"dtype": rung.dtype} if rung.dtype else {}
+    subject = getattr(importlib.import_module(module), factory)(SMALL, Hyper(), **options)
+    assert rung.compiled == (isinstance(subject, Compiled) and not rung.cuda)
+
+
 @pytest.mark.parametrize(("threads", "width"), [(1, 2), (2, 128), (3, 1)])
 @pytest.mark.usefixtures("_eager")
 def test_chunks_add_up_to_the_batch(threads, width, tmp_path):
@@ -134,17 +146,20 @@ def test_weights_of_bfloat16_keep_what_it_would_round_away():
     subject.load(small().state)
     _, params, m, v = subject.flat
     assert {params.dtype, m.dtype, v.dtype} == {torch.float32}
+    _, _, weights = subject.prepare(small().documents)
+    assert weights.dtype == torch.float32
+    assert weights.sum().item() == pytest.approx(1, rel=1e-6)
     assert subject.dtype == "bfloat16"
 
 
 @pytest.mark.usefixtures("_eager")
 def test_number_of_threads_is_what_it_was():
-    threads = torch.get_num_threads()
+    torch.set_num_threads(3)
     for kind in (WholeStep, BatchedStep):
         subject = kind(SMALL, Hyper())
         subject.load(small().state)
         subject.train_step(small().documents)
-    assert torch.get_num_threads() == threads
+        assert torch.get_num_threads() == 3
 
 
 @pytest.fixture

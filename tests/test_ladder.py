@@ -34,7 +34,7 @@ class Wrong(NumpyPort):
 class WrongInLargeBatches(NumpyPort):
     def train_step(self, batch):
         step = super().train_step(batch)
-        if len(batch) > 256:
+        if len(batch) > 3:
             step.grads["wte"][0, 0] += 1e-6
         return step
 def make(config, hyper):
@@ -92,9 +92,11 @@ def test_wrong_rung_shows_no_speed(case, wrong):
 
 
 def test_what_is_timed_in_large_batches_is_checked_in_them(case, wrong):
-    right, result = climb([RIGHT, replace(wrong, factory="wrong_rung:in_large_batches")], case, sizes=(512,))
+    large = replace(wrong, factory="wrong_rung:in_large_batches")
+    right, result, static = climb([RIGHT, large, replace(RIGHT, static=True)], case, sizes=(64, 512))
     assert right.verdict is Verdict.PARITY
-    assert right.timing.best == 512
+    assert right.timing.batches.keys() == {64, 512}
+    assert static.timing.batches.keys() == {64}
     assert result.verdict is Verdict.DIVERGED
     assert result.reason.startswith("step 0: grad wte[0,0]: ")
     assert result.timing is None

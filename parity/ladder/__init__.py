@@ -25,14 +25,12 @@ from parity.errors import SubjectError, UsageError
 from parity.ladder.timing import Timing, batch_of
 from parity.process import Limits
 from parity.result import Result
-from parity.subjects import Factory
 from parity.verdict import Verdict, worst
-from reference.config import Config, Hyper, State, Step
 
 SIZES = (1, 4, 16, 64, 256, 1024, 4096, 16384)
 """Batch sizes among which the best one is looked for."""
 LARGEST_CHECKED = 256
-"""Documents; a larger batch is checked as so many of them several times over, which gives the same update."""
+"""Documents in a batch; the noise floor of 1,024 would take 8 GiB."""
 SLOW = Limits(seconds=900.0, memory=64 << 30)
 """Compiling takes minutes on a slow machine."""
 
@@ -42,7 +40,8 @@ class Rung:
     """One technique: a subject, in a number format of its own if dtype says so.
 
     cuda: it runs on a CUDA device; compiled: torch.compile makes C++ of it. It is skipped where the device or the
-    compiler is missing. below: the rung that it is compared with in speed, the one before it if None. oracle: where
+    compiler is missing. static: a graph is compiled for every batch size, of which none is timed that is larger than
+    what is checked. below: the rung that it is compared with in speed, the one before it if None. oracle: where
     expected comes from. title: in place of the one that the module's docstring begins with, `Technique: what changed.`
     """
 
@@ -51,6 +50,7 @@ class Rung:
     dtype: str | None = None
     cuda: bool = False
     compiled: bool = False
+    static: bool = False
     below: str | None = None
     oracle: str = "replay"
     title: str | None = None
@@ -76,13 +76,15 @@ RUNGS = (
     Rung("fused_attention", "torch_twin.fused_attention:make"),
     Rung("foreach_adam", "torch_twin.foreach_adam:make"),
     Rung("fused_adam", "torch_twin.fused_adam:make"),
-    Rung("compiled", "torch_twin.compiled:make", compiled=True),
-    Rung("whole_step", "torch_twin.whole_step:make", compiled=True),
-    Rung("float32", "torch_twin.whole_step:make", dtype="float32", compiled=True, title="Float32: half the bits."),
-    Rung("batched_step", "torch_twin.batched_step:make", dtype="float32", compiled=True),
-    Rung("bfloat16", "torch_twin.bfloat16:make", compiled=True, below="float32"),
-    Rung("cuda", "torch_twin.cuda:make", dtype="float32", cuda=True, below="float32"),
-    Rung("cuda_graph", "torch_twin.cuda_graph:make", dtype="float32", cuda=True, below="cuda"),
+    Rung("compiled", "torch_twin.compiled:make", compiled=True, static=True),
+    Rung("whole_step", "torch_twin.whole_step:make", compiled=True, static=True),
+    Rung(
+        "float32", "torch_twin.whole_step:make", "float32", compiled=True, static=True, title="Float32: half the bits."
+    ),
+    Rung("batched_step", "torch_twin.batched_step:make", "float32", compiled=True),
+    Rung("bfloat16", "torch_twin.bfloat16:make", compiled=True, static=True, below="float32"),
+    Rung("cuda", "torch_twin.cuda:make", "float32", cuda=True, static=True, below="float32"),
+    Rung("cuda_graph", "torch_twin.cuda_graph:make", "float32", cuda=True, static=True, below="cuda"),
     Rung("checkpointing", "torch_twin.checkpointing:make", below="fused_adam"),
     Rung("accumulation", "torch_twin.accumulation:make", below="fused_adam"),
     Rung("data_parallel", "torch_twin.data_parallel:make", below="fused_adam"),
@@ -192,7 +194,7 @@ def climb(
     """Check and time rung after rung, each in a process of its own; a result as soon as it is there.
 
     case: the run to check, document by document. It is checked in batches of three, too, and one step in a batch of
-    the size that turned out to be the best: what is compiled for large batches is not what is compiled for small ones.
+    the size that turned out to be the best, up to LARGEST_CHECKED.
     """
     timed: dict[str, RungResult] = {}
     for rung in rungs:
@@ -208,16 +210,17 @@ def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int) -> Rung
     if reason := missing(rung):
         return RungResult(rung, Verdict.INCONCLUSIVE, [], failure=reason, skipped=True)
     options = {"dtype": rung.dtype, "device": "cuda" if rung.cuda else None}
+    sizes = [size for size in sizes if size <= LARGEST_CHECKED or not rung.static]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     with closing(serving(rung.factory, SLOW, environment=environment)) as command:
 
-        def checked(subject: Factory, case: Case) -> Verdict:
-            results.append(check(subject, case, oracle=rung.oracle, **options))  # type: ignore[arg-type]
+        def checked(case: Case) -> Verdict:
+            results.append(check(command, case, oracle=rung.oracle, **options))  # type: ignore[arg-type]
             return worst(result.verdict for result in results)
 
         results: list[Result] = []
-        checked(command, case)
-        verdict = checked(command, replace(case, batch_size=3))
+        checked(case)
+        verdict = checked(replace(case, batch_size=3))
         if verdict.exit_status:
             return RungResult(rung, verdict, results)
         command.close()  # the process that is timed has done nothing else
@@ -227,8 +230,7 @@ def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int) -> Rung
             return RungResult(rung, Verdict.ERROR, results, failure=str(error))
         if timing.best > 1:
             size = min(timing.best, LARGEST_CHECKED)
-            batch = replace(case, documents=batch_of(case.documents, size), batch_size=size, steps=1)
-            verdict = checked(_several_times(command, timing.best // size), batch)
+            verdict = checked(replace(case, documents=batch_of(case.documents, size), batch_size=size, steps=1))
     return RungResult(rung, verdict, results, None if verdict.exit_status else timing)
 
 
@@ -244,30 +246,6 @@ def _timing(command: Command, case: Case, options: dict[str, str | None], sizes:
     fields = command.ask(message, "time", "timing")["timing"]
     fields["batches"] = {int(size): seconds for size, seconds in fields["batches"].items()}
     return Timing(**fields)
-
-
-def _several_times(factory: Factory, times: int) -> Factory:
-    """The same subjects, which take every batch so many times over: loss, gradients and update are those of one."""
-
-    def make(config: Config, hyper: Hyper, dtype: str | None = None, device: str | None = None) -> "_SeveralTimes":
-        return _SeveralTimes(factory(config, hyper, dtype=dtype, device=device), times)
-
-    return make
-
-
-class _SeveralTimes:
-    def __init__(self, subject: Any, times: int) -> None:
-        self.subject, self.times = subject, times
-        self.dtype, self.forward_only = subject.dtype, subject.forward_only
-
-    def load(self, state: State) -> None:
-        self.subject.load(state)
-
-    def train_step(self, batch: list[list[int]]) -> Step:
-        step = self.subject.train_step(batch * self.times)
-        if step.logits is not None:  # of every document another one of its copies
-            step.logits = [step.logits[(i % self.times) * len(batch) + i] for i in range(len(batch))]
-        return step  # type: ignore[no-any-return]
 
 
 def missing(rung: Rung) -> str:

@@ -81,16 +81,12 @@ class Server:
 
         return {"type": "samples", "documents": guarded("sample", sample)}
 
-    def on_time(
-        self, state: dict[str, Any], documents: list[list[int]], sizes: list[int], threads: int
-    ) -> dict[str, Any]:
+    def on_time(self, state: dict[str, Any], documents: list[list[int]], **options: Any) -> dict[str, Any]:
         """Speed and memory; the ladder asks for them."""
         from parity.ladder.timing import timed
 
         config, hyper = self.made_for
-        timing = guarded(
-            "timing", timed, self.subject, config, hyper, State(**state), documents, sizes=sizes, threads=threads
-        )
+        timing = guarded("timing", timed, self.subject, config, hyper, State(**state), documents, **options)
         return {"type": "time", "timing": timing.to_dict()}
 
     def on_files(self) -> dict[str, Any]:

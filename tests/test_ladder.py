@@ -4,6 +4,7 @@ import json
 import sys
 import sysconfig
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,13 @@ import parity.ladder
 from parity import Case, Verdict
 from parity.cli import main
 from parity.errors import UsageError
-from parity.ladder import RUNGS, Rung, RungResult, chosen, climb, missing
+from parity.ladder import RUNGS, Rung, RungResult, chosen, missing
 from parity.ladder.render import COLUMNS, markdown, rendered
 from parity.ladder.timing import Timing, batch_of, timed, typical
 from parity.render import console
 from tests.examples.numpy_port import make
+
+climb = partial(parity.ladder.climb, round_seconds=0.001)
 
 RIGHT = Rung("numpy", "tests.examples.numpy_port:make")
 NARROW = Rung("narrow", "tests.examples.numpy_port:make", dtype="float32", title="Float32: half the bits.")
@@ -209,6 +212,7 @@ def test_what_is_timed_is_whole_steps_from_one_state(case):
 def short_ladder(monkeypatch, case, wrong):
     monkeypatch.setattr(parity.ladder, "RUNGS", (RIGHT, NARROW, wrong))
     monkeypatch.setattr(parity.ladder, "SIZES", (1,))
+    monkeypatch.setattr(parity.ladder, "climb", climb)
     monkeypatch.setattr(Case, "from_names", lambda *arguments, **options: case)
 
 

@@ -22,7 +22,7 @@ from parity.case import Case
 from parity.checking import check
 from parity.command import Command, serving
 from parity.errors import SubjectError, UsageError
-from parity.ladder.timing import Timing, batch_of
+from parity.ladder.timing import SECONDS, Timing, batch_of
 from parity.process import Limits
 from parity.result import Result
 from parity.verdict import Verdict, worst
@@ -189,6 +189,7 @@ def climb(
     *,
     sizes: Sequence[int] | None = None,
     threads: int | None = None,
+    round_seconds: float = SECONDS,
     started: Callable[[Rung], None] = lambda rung: None,
 ) -> Iterator[RungResult]:
     """Check and time rung after rung, each in a process of its own; a result as soon as it is there.
@@ -199,14 +200,14 @@ def climb(
     timed: dict[str, RungResult] = {}
     for rung in rungs:
         started(rung)
-        found = _climbed(rung, case, sizes or SIZES, threads or os.cpu_count() or 1)
+        found = _climbed(rung, case, sizes or SIZES, threads or os.cpu_count() or 1, round_seconds)
         found.below = timed.get(rung.below or next(reversed(timed), ""))
         if found.timing:
             timed[rung.name] = found
         yield found
 
 
-def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int) -> RungResult:
+def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int, round_seconds: float) -> RungResult:
     if reason := missing(rung):
         return RungResult(rung, Verdict.INCONCLUSIVE, [], failure=reason, skipped=True)
     options = {"dtype": rung.dtype, "device": "cuda" if rung.cuda else None}
@@ -225,7 +226,8 @@ def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int) -> Rung
             return RungResult(rung, verdict, results)
         command.close()  # the process that is timed has done nothing else
         try:
-            timing = _timing(command, case, options, sizes, threads)
+            command(case.config, case.hyper, **options)
+            timing = _timing(command, case, sizes=sizes, threads=threads, round_seconds=round_seconds)
         except (SubjectError, UsageError) as error:
             return RungResult(rung, Verdict.ERROR, results, failure=str(error))
         if timing.best > 1:
@@ -234,15 +236,8 @@ def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int) -> Rung
     return RungResult(rung, verdict, results, None if verdict.exit_status else timing)
 
 
-def _timing(command: Command, case: Case, options: dict[str, str | None], sizes: Sequence[int], threads: int) -> Timing:
-    command(case.config, case.hyper, **options)
-    message = {
-        "type": "time",
-        "state": vars(case.state),
-        "documents": case.documents,
-        "sizes": list(sizes),
-        "threads": threads,
-    }
+def _timing(command: Command, case: Case, **options: Any) -> Timing:
+    message = {"type": "time", "state": vars(case.state), "documents": case.documents, **options}
     fields = command.ask(message, "time", "timing")["timing"]
     fields["batches"] = {int(size): seconds for size, seconds in fields["batches"].items()}
     return Timing(**fields)

@@ -102,7 +102,7 @@ def test_options_that_the_readme_names_exist(capsys):
 def test_ladder_and_claims_are_those_that_were_measured():
     results = ROOT / "benchmarks" / "results"
     assert (results / "ladder.md").read_text(encoding="utf-8") in README
-    assert (results / "claims.md").read_text(encoding="utf-8").splitlines()[-1] in README
+    assert (results / "claims.md").read_text(encoding="utf-8").splitlines()[-1] in " ".join(README.split())
     rungs = json.loads((results / "ladder.json").read_text(encoding="utf-8"))["rungs"]
     assert [rung["rung"] for rung in rungs] == [rung.name for rung in RUNGS]
 

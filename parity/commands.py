@@ -99,6 +99,9 @@ def ladder(arguments: argparse.Namespace) -> int:
     def started(rung: "Rung") -> None:
         errors.print(f"rung {len(results) + 1} of {len(rungs)}: {rung.name}", style="dim")
 
+    for file in filter(None, (arguments.json, arguments.markdown)):
+        if Path(file).is_dir():  # said now, for it ought not to cost minutes
+            raise UsageError(f"{file} cannot be written: it is a folder.")
     interrupted = False
     try:
         for result in climb(rungs, case, threads=arguments.threads, started=started):

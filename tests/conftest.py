@@ -13,7 +13,9 @@ load_profile()  # that of PARITY_PROFILE; ci where CI is set, dev otherwise
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
     """Run the whole suite on up to four cores; a part of it that was asked for by name starts sooner in one process."""
-    if config.args_source is pytest.Config.ArgsSource.TESTPATHS and config.getoption("numprocesses", 0) is None:
+    whole = config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    worker = hasattr(config, "workerinput")  # one of the processes that this starts, which must start none
+    if whole and not worker and config.getoption("numprocesses", 0) is None:
         config.option.numprocesses, config.option.maxprocesses, config.option.dist = "logical", 4, "loadscope"
 
 

@@ -255,6 +255,12 @@ def test_table_fits_a_log(case):
     assert len(COLUMNS) == 12
 
 
+def test_json_that_cannot_be_written_is_said_before_anything_runs(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(parity.ladder, "climb", None)
+    assert main(["ladder", "--json", str(tmp_path)]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
 def test_unknown_rung_is_bad_usage(capsys):
     assert main(["ladder", "--rungs", "nonesuch"]) == 2
     assert capsys.readouterr().err.startswith("There is no rung nonesuch; there are twin, ")

@@ -124,8 +124,7 @@ class RungResult:
     @property
     def largest_z(self) -> float | None:
         """Over all quantities of all checks."""
-        rows = [row for result in self.results for mode in result.modes for row in mode.quantities.values()]
-        return max((row.largest_z.z for row in rows if row.largest_z), default=None)
+        return _largest_z(self.results)
 
     @property
     def power(self) -> float | None:
@@ -147,8 +146,10 @@ class RungResult:
 
     @property
     def reason(self) -> str:
-        """Of the verdict."""
-        return self.failure or next(r.reason for r in self.results if r.verdict is self.verdict)
+        """Of the verdict, in the check whose z is the largest."""
+        if self.failure:
+            return self.failure
+        return max((r for r in self.results if r.verdict is self.verdict), key=lambda r: _largest_z([r]) or 0).reason
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -168,6 +169,11 @@ class RungResult:
             "speed_up_over_rung_below": self.timing and list(self.step_ups),
             "timing": self.timing and self.timing.to_dict(),
         }
+
+
+def _largest_z(results: Iterable[Result]) -> float | None:
+    rows = [row for result in results for mode in result.modes for row in mode.quantities.values()]
+    return max((row.largest_z.z for row in rows if row.largest_z), default=None)
 
 
 def chosen(names: str | None) -> list[Rung]:

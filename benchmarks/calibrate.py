@@ -11,7 +11,6 @@ the file that MICROGPT_NAMES names, else from the embedded names.
 import argparse
 import json
 import os
-import platform
 import random
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from parity.case import write_whole
 from parity.compare import distance, paired
 from parity.errors import NoExpectation, UsageError
 from parity.formats import FORMATS
+from parity.ladder import machine
 from parity.oracle import ReplayOracle
 from reference.microgpt import init_params, init_state
 from tests.faults import FAULTS, planted
@@ -248,9 +248,7 @@ def main() -> None:
     print(table(tally, caught))
     if arguments.json:
         result = {
-            "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
-            "python": platform.python_version(),
-            "torch": torch.__version__,
+            "machine": machine(),
             "names": "MICROGPT_NAMES" if "MICROGPT_NAMES" in os.environ else "embedded",
             "ranges": {arguments.ranges: asdict(RANGES[arguments.ranges])},
             "comparisons": dict(tally.comparisons),

@@ -21,10 +21,11 @@ from pathlib import Path
 import reference.microgpt
 from parity.case import Case, write_whole
 from parity.ladder import machine
-from parity.ladder.timing import frozen_garbage
 from parity.replay import Replay
+from parity.timing import frozen_garbage
 from reference.config import State
 from reference.microgpt import sample, train_step
+from tests.test_imports import imports
 from torch_twin.microgpt import Twin
 from torch_twin.microgpt import sample as twin_sample
 
@@ -55,16 +56,6 @@ def lines_of_code(source: str) -> int:
             prose |= set(range(node.lineno, (node.end_lineno or node.lineno) + 1))
     lines = enumerate(source.splitlines(), 1)
     return sum(1 for number, line in lines if number not in prose and line.strip() and not line.strip().startswith("#"))
-
-
-def packages(source: str) -> set[str]:
-    """The top-level packages that a file imports."""
-    imports = [node for node in ast.walk(ast.parse(source)) if isinstance(node, (ast.Import, ast.ImportFrom))]
-    return {
-        name.partition(".")[0]
-        for node in imports
-        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names])
-    }
 
 
 def trained(case: Case) -> tuple[list[float], State]:
@@ -112,7 +103,8 @@ def claims(case: Case, ladder: list[dict]) -> Iterator[Claim]:
         yes(30 <= 1000 * plain <= 120),
     )
     source = Path(reference.microgpt.__file__).read_text(encoding="utf-8")
-    foreign = packages(source) - set(sys.stdlib_module_names) - {"reference"}
+    packages = {found.name.partition(".")[0] for found in imports("reference/microgpt.py", source)}
+    foreign = packages - set(sys.stdlib_module_names) - {"reference"}
     yield Claim(
         "about 200 lines, standard library only",
         f"{lines_of_code(source)} lines of code, {len(foreign)} packages from outside (the reference, which takes "
@@ -151,7 +143,7 @@ def of_ladder(what: str, names: tuple[str, ...], ladder: list[dict]) -> Claim:
     found = [r for r in ladder if r["rung"] in names and r["verdict"] not in ("skipped", "INCONCLUSIVE")]
     said = ", ".join(
         f"{rung['rung']} {rung['verdict']}"
-        + ("" if rung["largest_z"] is None else f" (z {rung['largest_z']:.2g}, {rung['dtype']})")
+        + ("" if rung["largest_z"] is None else f" (z {float(rung['largest_z']):.2g}, {rung['dtype']})")
         for rung in found
     )
     held = yes(all(rung["verdict"] in PASSED for rung in found)) if found else "not measured"

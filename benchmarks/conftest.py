@@ -1,7 +1,5 @@
 """Measuring: one torch thread, a description of the machine without its name, and ratios after the run."""
 
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
@@ -12,6 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+
+from parity.ladder import machine
+from torch_twin.whole_step import threads
 
 TORCH_THREADS = 1
 """Of its tensors of 16 numbers, more threads make none faster; one makes runs comparable."""
@@ -50,10 +51,8 @@ class Timed:
 
 @pytest.fixture(scope="session", autouse=True)
 def _torch_threads():
-    before = torch.get_num_threads()
-    torch.set_num_threads(TORCH_THREADS)
-    yield
-    torch.set_num_threads(before)
+    with threads(TORCH_THREADS):
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -156,16 +155,8 @@ def ratios(medians: dict[tuple[str, str], float]) -> dict[str, float]:
 @pytest.hookimpl(optionalhook=True)
 def pytest_benchmark_update_machine_info(config, machine_info) -> None:
     """What the figures depend on, and nothing that names the machine."""
-    described = {
-        "cpu": machine_info["cpu"].get("brand_raw", platform.machine()),
-        "cores": os.cpu_count(),
-        "system": platform.system(),
-        "python": f"{platform.python_implementation()} {platform.python_version()}",
-        "torch": torch.__version__,
-        "torch_threads_unless_noted": TORCH_THREADS,
-    }
     machine_info.clear()
-    machine_info.update(described)
+    machine_info.update({**machine(), "torch_threads_unless_noted": TORCH_THREADS})
 
 
 @pytest.hookimpl(optionalhook=True)

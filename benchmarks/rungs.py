@@ -14,17 +14,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from parity import Case
 from parity.graph import record
+from parity.guards import wait
 from parity.ladder import RUNGS, Rung
-from parity.ladder.timing import Stopwatch, frozen_garbage, wait
 from parity.program import compile_graph
-from parity.subjects import find_factory
+from parity.subjects import make_subject
+from parity.timing import Documents, Stopwatch, frozen_garbage, reference_step
 from reference.config import Config, Hyper
-from reference.microgpt import Value, batch_loss, elementwise, train_step, without_gc
 from torch_twin.positions import Positions
+from torch_twin.whole_step import threads
 
 from .conftest import Timed
-
-Documents = Sequence[Sequence[int]]
 
 CORES = os.cpu_count() or 1
 PORT = Rung("numpy_port", "tests.examples.numpy_port:make", dtype="float32", title="NumPy: gradients by hand.")
@@ -36,22 +35,11 @@ def rung_named(name: str) -> Rung:
     return next(rung for rung in RUNGS if rung.name == name)
 
 
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 def subject_of(rung: Rung, case: Case, cores: int = 1) -> Any:
     """As the ladder makes it."""
-    options = {"dtype": rung.dtype} if rung.dtype else {}
-    options |= {"device": "cuda"} if rung.cuda else {}
     with threads(cores):
-        return find_factory(rung.factory)(case.config, case.hyper, **options)
+        device = "cuda" if rung.cuda else None
+        return make_subject(rung.factory, case.config, case.hyper, dtype=rung.dtype, device=device)
 
 
 def training(subject: Any, case: Case, batches: Sequence[Documents], cores: int = 1) -> Timed:
@@ -73,24 +61,14 @@ def training(subject: Any, case: Case, batches: Sequence[Documents], cores: int 
 
 def reference_training(case: Case, batches: Sequence[Documents], forward_only: bool = False) -> Timed:
     """The same of the reference, always from the case's state; or no more than the forward pass."""
-    inputs = cycle(batches)
-    leaves = {name: elementwise(Value, matrix) for name, matrix in case.state.params.items()}
-    loss = without_gc(batch_loss)
-
-    def step() -> None:
-        if forward_only:
-            loss(next(inputs), leaves, case.config)
-        else:
-            train_step(case.state, next(inputs), case.config, case.hyper)
-
-    return Timed(step, frozen_garbage, len(batches), len(batches[0]))
+    inputs, step = cycle(batches), reference_step(case.config, case.hyper, case.state, forward_only)
+    return Timed(lambda: step(next(inputs)), frozen_garbage, len(batches), len(batches[0]))
 
 
 def product(subject: Any, cores: int = 1) -> Timed:
     """A product of two square matrices where the subject computes; what is timed is a floating-point operation."""
     dtype, device = getattr(subject, "dtype", "float64"), getattr(subject, "device", "cpu")
     left, right = torch.ones(2, SIZE, SIZE, dtype=getattr(torch, dtype), device=device).unbind()
-
     return Timed(partial(torch.mm, left, right), partial(threads, cores), units=2 * SIZE**3, finish=wait)
 
 

@@ -16,10 +16,10 @@ import reference.microgpt
 from parity import Case
 from parity.formats import FORMATS
 from parity.graph import record
-from parity.ladder.timing import frozen_garbage
 from parity.noise import REPLICAS, Noise
 from parity.program import compile_graph
 from parity.replay import Replay
+from parity.timing import frozen_garbage
 from parity.truth import Truth
 
 from .conftest import Timed

@@ -237,7 +237,7 @@ class Result:
     def to_dict(self) -> dict[str, Any]:
         """The result for JSON: NaN and infinities stand as strings."""
         run = {"first_step": self.case.state.step, "steps": self.case.steps, "batch_size": self.case.batch_size}
-        plain: dict[str, Any] = _plain(
+        fields: dict[str, Any] = plain(
             {
                 "parity": __version__,
                 "verdict": self.verdict.value,
@@ -254,24 +254,25 @@ class Result:
                 "modes": self.modes,
             }
         )
-        return plain
+        return fields
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """What JSON can say of a result or a part of one; NaN and infinities stand as strings."""
     if isinstance(value, ModeResult):
-        return {**_plain(vars(value)), "quantities": _plain(list(value.quantities.values()))}
+        return {**plain(vars(value)), "quantities": plain(list(value.quantities.values()))}
     if isinstance(value, QuantityResult):
-        return {**_plain(vars(value)), "verdict": value.verdict.value, "vacuous": value.vacuous}
+        return {**plain(vars(value)), "verdict": value.verdict.value, "vacuous": value.vacuous}
     if isinstance(value, TensorPower):
-        return _plain({"median": value.median, "worst": value.worst, "blind": value.blind})
+        return plain({"median": value.median, "worst": value.worst, "blind": value.blind})
     if isinstance(value, TruthResult):
-        return _plain(vars(value))
+        return plain(vars(value))
     if isinstance(value, Difference):
-        return _plain({**vars(value), "where": value.where})
+        return plain({**vars(value), "where": value.where})
     if isinstance(value, dict):
-        return {name: _plain(entry) for name, entry in value.items()}
+        return {name: plain(entry) for name, entry in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
+        return [plain(entry) for entry in value]
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value

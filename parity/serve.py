@@ -83,7 +83,7 @@ class Server:
 
     def on_time(self, state: dict[str, Any], documents: list[list[int]], **options: Any) -> dict[str, Any]:
         """Speed and memory; the ladder asks for them."""
-        from parity.ladder.timing import timed
+        from parity.timing import timed
 
         config, hyper = self.made_for
         timing = guarded("timing", timed, self.subject, config, hyper, State(**state), documents, **options)

@@ -33,7 +33,7 @@ def test_claims_are_judged_by_what_the_ladder_found(tmp_path):
     rungs = [
         {"rung": "twin", "verdict": "PARITY", "largest_z": 2.0, "dtype": "float64"},
         {"rung": "positions", "verdict": "IDENTICAL", "largest_z": 0.0, "dtype": "float64"},
-        {"rung": "padded", "verdict": "DIVERGED", "largest_z": 1e9, "dtype": "float64"},
+        {"rung": "padded", "verdict": "DIVERGED", "largest_z": "inf", "dtype": "float64"},
         {"rung": "decoding", "verdict": "ERROR", "largest_z": None, "dtype": ""},
         {"rung": "cuda", "verdict": "skipped", "largest_z": None, "dtype": "float32"},
     ]

@@ -16,8 +16,8 @@ from parity.cli import main
 from parity.errors import UsageError
 from parity.ladder import RUNGS, Rung, RungResult, chosen, missing
 from parity.ladder.render import COLUMNS, markdown, rendered
-from parity.ladder.timing import Timing, batch_of, timed, typical
 from parity.render import console
+from parity.timing import Timing, batch_of, timed, typical
 from tests.examples.numpy_port import make
 
 climb = partial(parity.ladder.climb, round_seconds=0.001)
@@ -44,6 +44,13 @@ def make(config, hyper):
     return Wrong(config, hyper)
 def in_large_batches(config, hyper):
     return WrongInLargeBatches(config, hyper)
+class NotANumber(NumpyPort):
+    def train_step(self, batch):
+        step = super().train_step(batch)
+        step.loss *= float("nan")
+        return step
+def not_a_number(config, hyper):
+    return NotANumber(config, hyper)
 def broken(config, hyper):
     raise OSError("no such thing")
 '''
@@ -123,6 +130,12 @@ def test_batches_of_all_sizes_are_about_as_long_as_all_documents():
         assert sum(map(len, batch)) / size == pytest.approx(mean, rel=0.02)
     assert len(batch_of(documents, 1)[0]) == len(documents[50])
     assert typical(documents, 0) == []
+
+
+def test_rung_that_answers_with_nan_is_refused_and_can_be_said_in_json(case, wrong):
+    (result,) = climb([replace(wrong, factory="wrong_rung:not_a_number")], case, sizes=(1,))
+    assert result.verdict is Verdict.DIVERGED
+    assert json.loads(json.dumps(result.to_dict(), allow_nan=False))["largest_z"] == "inf"
 
 
 def test_broken_rung_does_not_end_the_ladder(case, wrong):

@@ -20,6 +20,7 @@ from parity import Case, Config, Verdict, check, modules
 from parity.errors import UsageError
 from parity.modules import Arranged, ModuleSubject, stacked
 from reference.config import State
+from torch_twin.whole_step import threads
 
 EPS = 1e-5
 QKV = ("layer{i}.attn_wq", "layer{i}.attn_wk", "layer{i}.attn_wv")
@@ -28,10 +29,8 @@ QKV = ("layer{i}.attn_wq", "layer{i}.attn_wk", "layer{i}.attn_wv")
 @pytest.fixture(autouse=True, scope="module")
 def one_thread():
     """Tensors this small gain nothing from several threads, and lose much where the cores are busy."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with threads(1):
+        yield
 
 
 class NanoAttention(nn.Module):

@@ -13,7 +13,7 @@ from reference.config import Config, Hyper
 from torch_twin.compiled import allow_many_graphs
 from torch_twin.microgpt import activate
 from torch_twin.positions import layer_weights
-from torch_twin.whole_step import WholeStep, one_thread
+from torch_twin.whole_step import WholeStep, threads
 
 
 def linear(w: Tensor, x: Tensor) -> Tensor:
@@ -87,7 +87,7 @@ class BatchedStep(WholeStep):
         order, chunks = inputs
         gradients, losses, logits = zip(*self.run(chunks))
         self.logits = order, logits
-        with one_thread():
+        with threads(1):
             self.gradient = sum(gradients[1:], gradients[0])
             self.flat = self.adam(*self.flat, self.gradient)
             return sum(losses[1:], losses[0])

@@ -16,14 +16,14 @@ Flat = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 @contextmanager
-def one_thread() -> Iterator[None]:
-    """Keep torch to this thread: what takes microseconds costs more to share among threads than it takes."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def threads(number: int) -> Iterator[None]:
+    """Have torch use so many threads within."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
     try:
         yield
     finally:
-        torch.set_num_threads(threads)
+        torch.set_num_threads(before)
 
 
 class WholeStep(Compiled):
@@ -64,7 +64,7 @@ class WholeStep(Compiled):
 
     def update(self, inputs: tuple[Tensor, ...]) -> Tensor:
         """Forward, backward and Adam; the loss."""
-        with one_thread():
+        with threads(1):  # what takes microseconds costs more to share among threads than it takes
             self.flat, self.gradient, loss, self.logits = self.graph(self.flat, inputs)
         return loss
 

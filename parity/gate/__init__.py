@@ -18,8 +18,7 @@ from parity.gate.judgement import CHANGES, judged
 from parity.gate.pair import Changed, Pair
 from parity.gate.speed import Speed, measured
 from parity.process import Limits
-from parity.result import Result
-from parity.result import _plain as plain
+from parity.result import Result, plain
 from parity.subjects import Named, command_words, subject_name
 from parity.verdict import FALSE_ALARM, Verdict
 

@@ -22,9 +22,9 @@ from parity.case import Case
 from parity.checking import check
 from parity.command import Command, serving
 from parity.errors import SubjectError, UsageError
-from parity.ladder.timing import SECONDS, Timing, batch_of
 from parity.process import Limits
-from parity.result import Result
+from parity.result import Result, plain
+from parity.timing import SECONDS, Timing, batch_of
 from parity.verdict import Verdict, worst
 
 SIZES = (1, 4, 16, 64, 256, 1024, 4096, 16384)
@@ -152,23 +152,26 @@ class RungResult:
         return max((r for r in self.results if r.verdict is self.verdict), key=lambda r: _largest_z([r]) or 0).reason
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """For JSON: infinities stand as strings."""
         technique, changed = self.rung.words
-        return {
-            "rung": self.rung.name,
-            "subject": self.rung.factory,
-            "dtype": self.dtype,
-            "technique": technique,
-            "changed": changed,
-            "verdict": "skipped" if self.skipped else self.verdict.value,
-            "reason": self.reason,
-            "largest_z": self.largest_z,
-            "power": self.power,
-            "speed_up_over_reference": self.timing and [self.timing.speed_up, self.timing.batch_speed_up],
-            "rung_below": self.below and self.below.rung.name,
-            "speed_up_over_rung_below": self.timing and list(self.step_ups),
-            "timing": self.timing and self.timing.to_dict(),
-        }
+        fields: dict[str, Any] = plain(
+            {
+                "rung": self.rung.name,
+                "subject": self.rung.factory,
+                "dtype": self.dtype,
+                "technique": technique,
+                "changed": changed,
+                "verdict": "skipped" if self.skipped else self.verdict.value,
+                "reason": self.reason,
+                "largest_z": self.largest_z,
+                "power": self.power,
+                "speed_up_over_reference": self.timing and [self.timing.speed_up, self.timing.batch_speed_up],
+                "rung_below": self.below and self.below.rung.name,
+                "speed_up_over_rung_below": self.timing and list(self.step_ups),
+                "timing": self.timing and self.timing.to_dict(),
+            }
+        )
+        return fields
 
 
 def _largest_z(results: Iterable[Result]) -> float | None:

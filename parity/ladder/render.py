@@ -12,7 +12,7 @@ COLUMNS = (
     ("rung", "left"),
     ("verdict", "left"),
     ("z", "right"),
-    ("catches", "right"),
+    ("power", "right"),
     ("ms/step", "right"),
     ("× below", "right"),
     ("× ref.", "right"),
@@ -23,7 +23,7 @@ COLUMNS = (
     ("MiB", "right"),
 )
 LEGEND = (
-    "z: the largest; catches: the relative error in the median element that would not pass; ms/step: of one document "
+    "z: the largest; power: the relative error in the median element that would not pass; ms/step: of one document "
     "on one thread; µs/doc: in the best batch on all threads; ×: times as fast as the rung below and as the reference, "
     "with which each is timed in turns; MiB: growth of the process with batches up to 256, compiling included"
 )

@@ -8,21 +8,19 @@ from functools import cache
 
 import pytest
 import torch
-from hypothesis import given, settings
 from torch._dynamo.utils import counters
 
 from parity import Hyper, Verdict, check
 from parity.ladder import RUNGS as LADDER
 from parity.ladder import Rung, missing
-from parity.strategies import cases
 from parity.testing import assert_parity
-from tests.torch_twin.test_rungs import CASES, SMALL, small
+from tests.torch_twin.test_rungs import CASES, SMALL, agree_on_drawn_cases, small
 from torch_twin import cuda_graph
 from torch_twin.batched_step import BatchedStep
 from torch_twin.bfloat16 import BFloat16
 from torch_twin.compiled import Compiled
 from torch_twin.cuda_graph import CudaGraph
-from torch_twin.whole_step import WholeStep, one_thread
+from torch_twin.whole_step import WholeStep, threads
 
 needs_compiler = pytest.mark.skipif(bool(lacking := missing(Rung("", "", compiled=True))), reason=lacking)
 
@@ -40,7 +38,7 @@ ON_GPU = ("cuda", "cuda_graph")
 @pytest.fixture(autouse=True)
 def _one_thread():
     """Threads that wait for each other take longer than such small models."""
-    with one_thread():
+    with threads(1):
         yield
 
 
@@ -105,12 +103,7 @@ def test_what_is_compiled_agrees_in_every_format(rung, dtype, tmp_path):
 @pytest.mark.parametrize("rung", RUNGS)
 @pytest.mark.usefixtures("_eager")
 def test_what_is_compiled_agrees_on_drawn_cases(rung):
-    @settings(max_examples=max(1, settings.default.max_examples // 4))
-    @given(case=cases())
-    def agrees(case):
-        assert_parity(name(rung), case)
-
-    agrees()
+    agree_on_drawn_cases(name(rung))
 
 
 @pytest.mark.parametrize("rung", LADDER, ids=lambda rung: rung.name)
@@ -120,6 +113,7 @@ def test_ladder_knows_which_rungs_are_compiled(rung):
     options = {"dtype": rung.dtype} if rung.dtype else {}
     subject = getattr(importlib.import_module(module), factory)(SMALL, Hyper(), **options)
     assert rung.compiled == (isinstance(subject, Compiled) and not rung.cuda)
+    assert rung.static == (isinstance(subject, Compiled) and not isinstance(subject, BatchedStep))
 
 
 @pytest.mark.parametrize(("threads", "width"), [(1, 2), (2, 128), (3, 1)])

@@ -21,6 +21,7 @@ from torch_twin.fused_adam import FusedAdam
 from torch_twin.fused_attention import FusedAttention
 from torch_twin.packed import GRAIN, Packed, packed
 from torch_twin.padded import Padded
+from torch_twin.whole_step import threads
 
 TRAINING = (
     "positions",
@@ -66,10 +67,8 @@ CASES = {
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
     """Threads that wait for each other take longer than such small models."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+    with threads(1):
+        yield
 
 
 def name(rung: str) -> str:
@@ -91,14 +90,18 @@ def test_rung_agrees_in_a_narrower_format(rung, dtype, tmp_path):
     assert_parity(name(rung), small(steps=1), dtype=dtype, store=tmp_path)
 
 
-@pytest.mark.parametrize("rung", RUNGS)
-def test_rung_agrees_on_drawn_cases(rung):
+def agree_on_drawn_cases(subject: str) -> None:
     @settings(max_examples=max(1, settings.default.max_examples // 4))
     @given(case=cases())
     def agrees(case):
-        assert_parity(name(rung), case)
+        assert_parity(subject, case)
 
     agrees()
+
+
+@pytest.mark.parametrize("rung", RUNGS)
+def test_rung_agrees_on_drawn_cases(rung):
+    agree_on_drawn_cases(name(rung))
 
 
 @pytest.mark.parametrize("rung", RUNGS)

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from parity.guards import wait as wait
+from parity.guards import wait
 from reference import microgpt
 from reference.config import Config, Hyper, State
 
@@ -80,18 +80,14 @@ class Stopwatch:
         self.subject.load(State(self.state.params, self.state.m, self.state.v, self.state.step))
         wait()
 
-    def train(self, inputs: Sequence[Any], repeats: int = 1) -> None:
-        """So many passes over all inputs."""
-        for _ in range(repeats):
-            for batch in inputs:
-                self.update(batch)
-        wait()
-
     def seconds(self, inputs: Sequence[Any], repeats: int = 1) -> float:
         """Seconds for one pass over all inputs."""
         self.load()
         start = time.perf_counter()
-        self.train(inputs, repeats)
+        for _ in range(repeats):
+            for batch in inputs:
+                self.update(batch)
+        wait()
         return (time.perf_counter() - start) / repeats
 
     def repeats(self, inputs: Sequence[Any]) -> int:
@@ -149,7 +145,13 @@ def timed(
     timing.best = next(size for size, seconds in timing.batches.items() if seconds <= 1.05 * least)
     few = typical(documents, FEW)
     with frozen_garbage():
-        reference = _reference(config, hyper, state, timing.forward_only)
+        step = reference_step(config, hyper, state, timing.forward_only)
+
+        def reference(batch: Documents) -> float:
+            start = time.perf_counter()
+            step(batch)
+            return (time.perf_counter() - start) / len(batch)
+
         inputs = [watch.prepare(batch_of(documents, timing.best))]
         repeats, seconds, scalar = watch.repeats(inputs), [], []
         for _ in range(2 * ROUNDS):
@@ -169,21 +171,13 @@ def timed(
     return timing
 
 
-def _reference(config: Config, hyper: Hyper, state: State, forward_only: bool) -> Callable[[Documents], float]:
-    """Seconds a document of the reference, doing what the subject does."""
+def reference_step(config: Config, hyper: Hyper, state: State, forward_only: bool) -> Callable[[Documents], Any]:
+    """What the reference does with a batch, always from the same state: a training step, or the forward pass alone."""
+    if not forward_only:
+        return lambda batch: microgpt.train_step(state, batch, config, hyper)
     leaves = {name: microgpt.elementwise(microgpt.Value, matrix) for name, matrix in state.params.items()}
-    forward = microgpt.without_gc(microgpt.document_loss)  # type: ignore[no-untyped-call]
-
-    def seconds(batch: Documents) -> float:
-        start = time.perf_counter()
-        if forward_only:
-            for tokens in batch:
-                forward(tokens, leaves, config)
-        else:
-            microgpt.train_step(state, batch, config, hyper)
-        return (time.perf_counter() - start) / len(batch)
-
-    return seconds
+    forward = microgpt.without_gc(microgpt.batch_loss)  # type: ignore[no-untyped-call]
+    return lambda batch: forward(batch, leaves, config)
 
 
 @contextmanager

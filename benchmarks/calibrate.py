@@ -24,12 +24,12 @@ import numpy as np
 import torch
 
 from parity import Case, Config, Hyper, State, Verdict, check
-from parity.case import write_whole
-from parity.compare import distance, paired
 from parity.errors import NoExpectation, UsageError
-from parity.formats import FORMATS
+from parity.files import write_whole
+from parity.judging.pairs import distance, paired
 from parity.ladder import machine
-from parity.oracle import ReplayOracle
+from parity.number_formats import FORMATS
+from parity.oracle.expected import ReplayOracle
 from reference.microgpt import init_params, init_state
 from tests.faults import FAULTS, planted
 from tests.implementations import IMPLEMENTATIONS

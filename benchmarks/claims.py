@@ -19,10 +19,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import reference.microgpt
-from parity.case import Case, write_whole
+from parity.case import Case
+from parity.files import write_whole
 from parity.ladder import machine
-from parity.replay import Replay
-from parity.timing import frozen_garbage
+from parity.oracle.replay import Replay
+from parity.subjects.timing import frozen_garbage
 from reference.config import State
 from reference.microgpt import sample, train_step
 from tests.test_imports import imports

@@ -13,12 +13,12 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from parity import Case
-from parity.graph import record
-from parity.guards import wait
 from parity.ladder import RUNGS, Rung
-from parity.program import compile_graph
-from parity.subjects import make_subject
-from parity.timing import Documents, Stopwatch, frozen_garbage, reference_step
+from parity.oracle.graph import record
+from parity.oracle.program import compile_graph
+from parity.subjects.calls import wait
+from parity.subjects.subject import make_subject
+from parity.subjects.timing import Documents, Stopwatch, frozen_garbage, reference_step
 from reference.config import Config, Hyper
 from torch_twin.positions import Positions
 from torch_twin.whole_step import threads

@@ -16,8 +16,13 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
-from parity import Case, State, Step, check, diagnosis, kernels, noise, noisy_kernels, oracle, replay, result, run
-from parity.replay import Replay
+from parity import Case, State, Step, check
+from parity.judging import diagnosis, result, run
+from parity.oracle import exact_kernels as kernels
+from parity.oracle import floor as oracle
+from parity.oracle import noisy_kernels, replay
+from parity.oracle import noisy_replay as noise
+from parity.oracle.replay import Replay
 from parity.strategies import cases
 from torch_twin.microgpt import make
 

@@ -13,7 +13,7 @@ import pytest
 
 import reference.microgpt
 from parity import Case, check
-from parity.timing import frozen_garbage, typical
+from parity.subjects.timing import frozen_garbage, typical
 
 from .conftest import Timed
 from .rungs import reference_training, rung_named, subject_of, training

@@ -14,13 +14,13 @@ import pytest
 
 import reference.microgpt
 from parity import Case
-from parity.formats import FORMATS
-from parity.graph import record
-from parity.noise import REPLICAS, Noise
-from parity.program import compile_graph
-from parity.replay import Replay
-from parity.timing import frozen_garbage
-from parity.truth import Truth
+from parity.number_formats import FORMATS
+from parity.oracle.graph import record
+from parity.oracle.noisy_replay import REPLICAS, Noise
+from parity.oracle.program import compile_graph
+from parity.oracle.replay import Replay
+from parity.oracle.truth import Truth
+from parity.subjects.timing import frozen_garbage
 
 from .conftest import Timed
 
@@ -99,9 +99,9 @@ def test_recording_and_compiling_a_graph(benchmark, case):
 
 FIRST_USE = """
 from parity import Case
-from parity.formats import FORMATS
-from parity.noise import Noise
-from parity.replay import Replay
+from parity.number_formats import FORMATS
+from parity.oracle.noisy_replay import Noise
+from parity.oracle.replay import Replay
 
 case = Case.from_names(steps=1)
 batch = next(case.batches())

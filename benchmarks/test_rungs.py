@@ -12,7 +12,7 @@ import pytest
 
 from parity import Case
 from parity.ladder import missing
-from parity.timing import batch_of, typical
+from parity.subjects.timing import batch_of, typical
 from reference.config import Config
 
 from .conftest import PRODUCT

@@ -14,7 +14,7 @@ from dataclasses import replace
 import pytest
 
 from parity import Case
-from parity.timing import batch_of
+from parity.subjects.timing import batch_of
 from reference.config import Config
 
 from .rungs import CORES, operations, recorded, reference_training, rung_named, subject_of, training

@@ -18,7 +18,7 @@ import torch
 import reference.microgpt
 import torch_twin.microgpt
 from parity import Case, State
-from parity.timing import frozen_garbage
+from parity.subjects.timing import frozen_garbage
 from reference.microgpt import Value, elementwise, without_gc
 
 from .conftest import Timed

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from parity.case import Case
-    from parity.checking import check
-    from parity.subjects import Subject
+    from parity.judging.checking import check
+    from parity.subjects.subject import Subject
     from parity.verdict import Verdict
     from reference.config import Config, Hyper, State, Step
 
@@ -19,9 +19,9 @@ _MODULES = {
     "Hyper": "reference.config",
     "State": "reference.config",
     "Step": "reference.config",
-    "Subject": "parity.subjects",
+    "Subject": "parity.subjects.subject",
     "Verdict": "parity.verdict",
-    "check": "parity.checking",
+    "check": "parity.judging.checking",
 }
 
 

@@ -2,7 +2,6 @@
 
 import json
 import math
-import os
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.errors import UsageError
+from parity.files import write_whole
 from reference.config import PRESETS, Config, Hyper, State
 from reference.data import load_documents
 from reference.microgpt import Tokenizer, init_params, init_state
@@ -180,21 +180,3 @@ def names_difference(actual: Sequence[str] | dict[str, Any], expected: Sequence[
     parts = [f"lack {', '.join(missing)}"] if missing else []
     parts += [f"have the unknown {', '.join(unknown)}"] if unknown else []
     return " and ".join(parts) or "have the right names"
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a text file so that it is never seen half-written; UsageError where it cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        if path.exists() and not path.is_file():  # a device or a pipe cannot be replaced
-            path.write_text(text, encoding="utf-8")
-            return
-        path = path.resolve()  # a link stays one
-        part = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
-            part.write_text(text, encoding="utf-8")
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
-    except OSError as error:
-        raise UsageError(f"{path} cannot be written: {error.strerror}.") from None

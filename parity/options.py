@@ -4,7 +4,7 @@ import math
 from argparse import ArgumentTypeError
 from typing import Any
 
-from parity.formats import FORMATS
+from parity.number_formats import FORMATS
 from parity.verdict import FALSE_ALARM
 from reference.config import PRESETS
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from parity.formats import Floats
+from parity.number_formats import Floats
 from reference.config import Config, State
 
 Shape = tuple[int, ...]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from parity.suite.profiles import load_profile
+from parity.testing.profiles import load_profile
 
 load_profile()  # that of PARITY_PROFILE; ci where CI is set, dev otherwise
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parity import Case, Config, Hyper, State
-from parity.case import write_whole
 from parity.errors import UsageError
+from parity.files import write_whole
 from parity.strategies import cases, configs
 from reference.data import DataError
 

@@ -12,7 +12,7 @@ import torch
 
 from parity import Case, Config, Hyper, State, Step, Verdict, check
 from parity.errors import UsageError
-from parity.subjects import Reference
+from parity.oracle.python_reference import Reference
 from reference.microgpt import init_params, init_state
 from torch_twin.microgpt import Twin, make
 
@@ -66,7 +66,7 @@ def with_wte(change):
 
 
 def test_reference_itself_is_identical(case):
-    for subject in ("parity.subjects:Reference", Reference(case.config, case.hyper)):
+    for subject in ("parity.subjects.subject:Reference", Reference(case.config, case.hyper)):
         result = check(subject, case, sites=True)
         assert result.verdict is Verdict.IDENTICAL
         assert result.unchecked == []

@@ -87,7 +87,7 @@ def assert_one_sentence(error: str, *said: str) -> None:
     ("subject", "status", "verdict"),
     [
         ("torch_twin.microgpt:make", 0, Verdict.PARITY),
-        ("parity.subjects:Reference", 0, Verdict.IDENTICAL),
+        ("parity.subjects.subject:Reference", 0, Verdict.IDENTICAL),
         ("ports.py:without_dtype", 0, Verdict.PARITY),
         ("ports.py:partial", 0, Verdict.PARITY),
         ("ports:without_dtype", 0, Verdict.PARITY),
@@ -316,7 +316,7 @@ def test_interruption_is_one_sentence_with_status_130(monkeypatch, capsys):
     def interrupted(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("parity.checking.check", interrupted)
+    monkeypatch.setattr("parity.judging.checking.check", interrupted)
     assert main(["check", *SMALL]) == 130
     assert_one_sentence(capsys.readouterr().err)
 

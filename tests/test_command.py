@@ -14,10 +14,10 @@ import pytest
 
 from parity import Case, Config, Hyper, Verdict, check
 from parity.cli import main
-from parity.command import Command, CommandSubject
 from parity.errors import SubjectError, UsageError
-from parity.process import Limits
-from parity.protocol import HELP, PROTOCOL, decoded, encoded, step_of
+from parity.subjects.command import Command, CommandSubject
+from parity.subjects.messages import HELP, PROTOCOL, decoded, encoded, step_of
+from parity.subjects.process import Limits
 from reference.microgpt import init_params, init_state
 
 LIMITS = Limits(seconds=30.0)

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from scipy.stats import chisquare
 
 from parity import Case, Config, Hyper, Step, Verdict, check
-from parity.protocol import PROTOCOL
 from parity.strategies import cases
-from parity.subjects import make_subject
+from parity.subjects.messages import PROTOCOL
+from parity.subjects.subject import make_subject
 from parity.testing import assert_parity
 from parity.verdict import FALSE_ALARM
 from reference import microgpt

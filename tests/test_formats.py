@@ -6,7 +6,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from parity.formats import FORMATS
+from parity.number_formats import FORMATS
 
 DTYPES = {name: getattr(torch, name) for name in FORMATS}
 

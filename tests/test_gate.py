@@ -11,10 +11,10 @@ import pytest
 
 from parity import Case, Verdict
 from parity.cli import main
+from parity.cli.gate_report import annotations, markdown
 from parity.errors import UsageError
 from parity.gate import gate
 from parity.gate.git import changed_lines, checked_out
-from parity.gate.render import annotations, markdown
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 

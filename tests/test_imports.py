@@ -27,10 +27,10 @@ SHARED_WITH_THE_TWIN = {f"reference.config.{name}" for name in ("Config", "Hyper
 HEAVY = {"torch", "torch_twin", "numba", "flint", "matplotlib"}
 """Imported by parity only where they are needed, so that pytest starts without them; torch_twin imports torch."""
 MAY_BE_HEAVY = {
-    "parity/kernels.py": {"numba"},
-    "parity/truth.py": {"flint"},
-    "parity/modules.py": {"torch"},
-    "parity/name_map.py": {"torch"},
+    "parity/machine_code.py": {"numba"},
+    "parity/oracle/truth.py": {"flint"},
+    "parity/subjects/modules.py": {"torch"},
+    "parity/subjects/name_map.py": {"torch"},
 }
 """Modules of parity that exist for one heavy package, and which."""
 TOP_LEVEL = {*MAY_IMPORT, "pyproject.toml", "README.md", "LICENSE"}
@@ -123,7 +123,7 @@ def test_file_imports_only_what_it_may(path):
         ("parity/case.py", "class Case:\n    import flint", "as soon as"),
         ("parity/case.py", "import importlib\nimportlib.import_module('torch')", "as soon as"),
         ("parity/case.py", "if TYPE_CHECKING:\n    pass\nelse:\n    import torch", "as soon as"),
-        ("parity/subjects.py", "from torch_twin import microgpt", "as soon as"),
+        ("parity/subjects/subject.py", "from torch_twin import microgpt", "as soon as"),
         ("tests/test_case.py", "from benchmarks import calibrate", "against the direction"),
         ("tests/test_step.py", "import benchmarks", "against the direction"),
     ],
@@ -163,7 +163,7 @@ def test_module_that_may_be_heavy_is(path):
         ("parity", HEAVY | {"numpy"}),
         ("parity.cli", HEAVY),
         ("parity.plugin", HEAVY | {"numpy", "hypothesis"}),
-        ("parity.checking", HEAVY - {"numba"}),
+        ("parity.judging.checking", HEAVY - {"numba"}),
         ("tests.conftest", HEAVY),
     ],
 )

@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-import parity.commands
+import parity.cli.commands
 import parity.ladder
 from parity import Case, Verdict
 from parity.cli import main
+from parity.cli.check_report import console
+from parity.cli.ladder_table import COLUMNS, markdown, rendered
 from parity.errors import UsageError
 from parity.ladder import RUNGS, Rung, RungResult, chosen, missing
-from parity.ladder.render import COLUMNS, markdown, rendered
-from parity.render import console
-from parity.timing import Timing, batch_of, timed, typical
+from parity.subjects.timing import Timing, batch_of, timed, typical
 from tests.examples.numpy_port import make
 
 climb = partial(parity.ladder.climb, round_seconds=0.001)

@@ -12,15 +12,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from parity import Case, Config, Hyper, check
-from parity.compare import Pairs, Tensors, distance, over_floor, same_bits
-from parity.formats import FORMATS
-from parity.measures import WRONG_ANSWERS
-from parity.noisy_kernels import random_bits
-from parity.oracle import Floor
-from parity.power import answers
-from parity.reading import as_array, together
-from parity.replay import program
-from parity.result import Judge, ModeResult
+from parity.answers import as_array, together
+from parity.judging.element_errors import WRONG_ANSWERS
+from parity.judging.pairs import Pairs, Tensors, distance, over_floor, same_bits
+from parity.judging.power import answers
+from parity.judging.result import Judge, ModeResult
+from parity.number_formats import FORMATS
+from parity.oracle.floor import Floor
+from parity.oracle.noisy_kernels import random_bits
+from parity.oracle.replay import program
 from torch_twin.microgpt import make
 
 LIMIT = 8.0
@@ -79,8 +79,8 @@ ONE_APART = [Tensors(0, "grad", "wte", np.array([1.0, 2.0]), np.array([1.0, 3.0]
     ("place", "wrong"),
     [
         ("tests.test_measures.ulps", lambda form, actual, expected: 0.0),
-        ("parity.compare.over_floor", lambda error, sigma: np.where(sigma > 0, error, 0.0)),
-        ("parity.compare.distance", lambda actual, expected: (actual - expected) ** 2 / 2),
+        ("parity.judging.pairs.over_floor", lambda error, sigma: np.where(sigma > 0, error, 0.0)),
+        ("parity.judging.pairs.distance", lambda actual, expected: (actual - expected) ** 2 / 2),
     ],
 )
 def test_measures_that_differ_are_seen(monkeypatch, place, wrong):
@@ -261,7 +261,7 @@ def test_models_that_differ_in_no_operation_share_a_program():
 
 
 def test_hyper_parameters_are_recorded_once_and_not_mixed_up():
-    from parity.update import record_update
+    from parity.oracle.adam import record_update
 
     assert record_update(Hyper(), 3) is record_update(Hyper(), 3)
     assert record_update(Hyper(), 4).exact.tolist() != record_update(Hyper(), 3).exact.tolist()

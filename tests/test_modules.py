@@ -16,9 +16,10 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import nn
 
-from parity import Case, Config, Verdict, check, modules
+from parity import Case, Config, Verdict, check
 from parity.errors import UsageError
 from parity.modules import Arranged, ModuleSubject, stacked
+from parity.subjects.subject import modules
 from reference.config import State
 from torch_twin.whole_step import threads
 

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from parity import Case, Config, Hyper, Verdict, check
-from parity.formats import FORMATS
-from parity.mutants import ALL, MUTANTS, SOURCE, Mutant
-from parity.noisy import NoisyMutant
-from parity.oracle import Floor
+from parity.catalogue.mutant_noise import NoisyMutant
+from parity.catalogue.mutants import ALL, MUTANTS, SOURCE, Mutant
+from parity.number_formats import FORMATS
+from parity.oracle.floor import Floor
 from parity.verdict import FALSE_ALARM, limit
 from reference.config import State, Step
 from reference.microgpt import init_params, init_state

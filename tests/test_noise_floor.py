@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from parity import Case, Config, Hyper, Verdict, check
-from parity.compare import paired
-from parity.formats import FORMATS
-from parity.kernels import deviation
-from parity.noise import REPLICAS, Noise
-from parity.oracle import Floor
-from parity.replay import Replay, program
+from parity.judging.pairs import paired
+from parity.number_formats import FORMATS
+from parity.oracle.floor import Floor
+from parity.oracle.noisy_replay import REPLICAS, Noise
+from parity.oracle.replay import Replay, program
+from parity.oracle.spread import deviation
 from parity.verdict import limit
 from reference.microgpt import init_params, init_state
 from tests.implementations import DTYPES, IMPLEMENTATIONS

@@ -16,7 +16,7 @@ from parity import Case, check
 from parity.errors import UsageError
 from parity.plugin import OPTIONS
 from parity.suite.expectations import Expectation, read_expectations
-from parity.suite.profiles import PROFILES, load_profile, profile
+from parity.testing.profiles import PROFILES, load_profile, profile
 from tests.faults import planted
 
 pytest_plugins = "pytester"
@@ -67,8 +67,8 @@ def _everything_is_imported():
 def warm_up() -> None:
     import scipy.stats  # noqa: F401
 
-    import parity.command
     import parity.strategies
+    import parity.subjects.command
     import parity.testing  # noqa: F401
 
     with planted(("hyper.beta2 * state.v[name]", "state.v[name]")) as make:

@@ -10,8 +10,8 @@ from hypothesis import Phase, event, given, note, settings
 from hypothesis import strategies as st
 
 from parity import Case, Step, Verdict, check
+from parity.oracle.python_reference import Reference
 from parity.strategies import cases, configs
-from parity.subjects import Reference
 from parity.testing import assert_parity
 from tests.faults import planted
 from torch_twin.microgpt import Twin, make

@@ -15,8 +15,8 @@ import parity.plugin
 from parity import check
 from parity.case import Case
 from parity.cli import main
+from parity.cli.check_report import console, rendered
 from parity.ladder import RUNGS
-from parity.render import console, rendered
 from tests.faults import FAULTS, planted
 
 ROOT = Path(__file__).parents[1]

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from parity import Case, Config, Hyper, State, check
 from parity.errors import NoExpectation
-from parity.graph import EXP, LEAF, MUL, record
-from parity.oracle import PythonOracle, ReplayOracle
-from parity.program import compile_graph
-from parity.replay import Replay, program
+from parity.oracle.expected import PythonOracle, ReplayOracle
+from parity.oracle.graph import EXP, LEAF, MUL, record
+from parity.oracle.program import compile_graph
+from parity.oracle.replay import Replay, program
 from parity.strategies import cases, configs
 from reference.microgpt import init_params, init_state
 
@@ -158,7 +158,7 @@ def test_an_operation_that_replays_wrongly_is_caught(monkeypatch):
     case = replace(
         case, documents=[next(tokens for tokens in [*case.documents, [26, *range(7), 26]] if len(tokens) == 9)]
     )
-    monkeypatch.setattr("parity.replay.program", lambda config, n: twisted)
+    monkeypatch.setattr("parity.oracle.replay.program", lambda config, n: twisted)
     with pytest.raises(AssertionError):
         assert_same_run(case)
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from parity import Case, Config, Hyper, State, Verdict, check
-from parity.formats import FORMATS
-from parity.oracle import Floor
+from parity.number_formats import FORMATS
+from parity.oracle.floor import Floor
 from reference.microgpt import adam, init_params, init_state
 from torch_twin.microgpt import Twin
 

@@ -15,7 +15,7 @@ from hypothesis import HealthCheck, Phase, find, given, settings
 from hypothesis import strategies as st
 
 from parity import Case, Config, Hyper, State, Verdict, check
-from parity.replay import Replay
+from parity.oracle.replay import Replay
 from parity.strategies import EDGES, SMALL, cases, configs, documents, hypers, states, weights
 from parity.testing import PASSES, assert_parity
 from reference.microgpt import init_state

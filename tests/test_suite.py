@@ -11,8 +11,8 @@ import pytest
 import torch
 from hypothesis import Phase, settings
 
-import parity.plugin
 import parity.suite
+import parity.suite.plugin
 from parity import Step
 from tests.examples.numpy_port import NumpyPort
 from tests.faults import FAULTS, planted
@@ -44,7 +44,7 @@ def run(pytester, monkeypatch):
         )
 
     def run(selection, subject=None, *arguments):
-        monkeypatch.setattr(parity.plugin, "profile", profile)
+        monkeypatch.setattr(parity.suite.plugin, "profile", profile)
         named = ["--parity-subject", subject] if subject else []
         arguments = ["-k", selection, "--parity-cases", str(CASES), *named, *arguments]
         plugins = ["-p", "parity.plugin", "-p", "no:cacheprovider"]

@@ -9,9 +9,10 @@ import pytest
 
 from parity import Case, Config, Hyper, Verdict, check
 from parity.errors import NoExpectation
-from parity.formats import FORMATS
-from parity.oracle import Floor, ReplayOracle
-from parity.truth import Ball, Truth
+from parity.number_formats import FORMATS
+from parity.oracle.expected import ReplayOracle
+from parity.oracle.floor import Floor
+from parity.oracle.truth import Ball, Truth
 from reference.microgpt import Value, init_params, init_state
 from torch_twin.microgpt import Twin, make
 

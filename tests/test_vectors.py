@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 
 from parity import Config, Hyper, Verdict
+from parity.catalogue.mutants import MUTANTS, Mutant
+from parity.cli.check_report import console
+from parity.cli.verification_table import rendered
 from parity.errors import UsageError
-from parity.formats import FORMATS
-from parity.mutants import MUTANTS, Mutant
-from parity.protocol import step_message
-from parity.render import console
+from parity.number_formats import FORMATS
+from parity.subjects.messages import step_message
 from parity.vectors.cases import PLANS, Plan, _calm_steps, make_vectors, write_vectors
 from parity.vectors.format import DTYPES, FORMAT, Vector, load_vectors
-from parity.vectors.render import rendered
 from parity.vectors.verify import verify
 from reference.config import Step
 from tests.faults import FAULTS, planted

@@ -9,17 +9,17 @@ from typing import Any
 
 import parity
 from parity.case import Case
-from parity.checking import check
-from parity.command import Command, serving
-from parity.compare import Difference
 from parity.errors import SubjectError, UsageError
 from parity.gate.git import changed_lines, checked_out, environment, working_tree
 from parity.gate.judgement import CHANGES, judged
-from parity.gate.pair import Changed, Pair
+from parity.gate.revisions import Changed, Pair
 from parity.gate.speed import Speed, measured
-from parity.process import Limits
-from parity.result import Result, plain
-from parity.subjects import Named, command_words, subject_name
+from parity.judging.checking import check
+from parity.judging.pairs import Difference
+from parity.judging.result import Result, plain
+from parity.subjects.command import Command, serving
+from parity.subjects.process import Limits
+from parity.subjects.subject import Named, command_words, subject_name
 from parity.verdict import FALSE_ALARM, Verdict
 
 

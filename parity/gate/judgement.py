@@ -1,8 +1,8 @@
 """What became of the function, by how head and base differ and by what each is against the reference."""
 
-from parity.formats import FORMATS
-from parity.gate.pair import Pair
-from parity.result import Result
+from parity.gate.revisions import Pair
+from parity.judging.result import Result
+from parity.number_formats import FORMATS
 from parity.verdict import Verdict
 
 CHANGES = {

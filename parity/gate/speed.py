@@ -4,9 +4,9 @@ import statistics
 from dataclasses import dataclass
 
 from parity.case import Case
-from parity.command import Command, CommandSubject
 from parity.errors import SubjectError
-from parity.subjects import train_step
+from parity.subjects.command import Command, CommandSubject
+from parity.subjects.subject import train_step
 
 
 @dataclass

@@ -19,12 +19,12 @@ from typing import Any
 
 import parity
 from parity.case import Case
-from parity.checking import check
-from parity.command import Command, serving
 from parity.errors import SubjectError, UsageError
-from parity.process import Limits
-from parity.result import Result, plain
-from parity.timing import SECONDS, Timing, batch_of
+from parity.judging.checking import check
+from parity.judging.result import Result, plain
+from parity.subjects.command import Command, serving
+from parity.subjects.process import Limits
+from parity.subjects.timing import SECONDS, Timing, batch_of
 from parity.verdict import Verdict, worst
 
 SIZES = (1, 4, 16, 64, 256, 1024, 4096, 16384)

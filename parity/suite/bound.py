@@ -5,7 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from parity.subjects import Factory, Subject
+    from parity.subjects.subject import Factory, Subject
     from reference.config import Config, Hyper
 
 
@@ -34,12 +34,12 @@ class Bound:
     @cached_property
     def factory(self) -> "Factory":
         """What the name leads to, imported once; UsageError where there is no such thing."""
-        from parity.subjects import find_factory
+        from parity.subjects.subject import find_factory
 
         return find_factory(self.name)
 
     def __call__(self, config: "Config", hyper: "Hyper", **options: Any) -> "Subject":
-        """A new subject; see `parity.subjects.make_subject`."""
-        from parity.subjects import make_subject
+        """A new subject; see `parity.subjects.subject.make_subject`."""
+        from parity.subjects.subject import make_subject
 
         return make_subject(self.factory, config, hyper, **{**self.options, **options})

@@ -13,17 +13,18 @@ import pytest
 from hypothesis import currently_in_test_context, reject
 
 from parity.case import Case
-from parity.checking import check
-from parity.compare import FIELDS, SITES, Tensors
 from parity.errors import NoExpectation, SubjectError
-from parity.formats import FORMATS, Floats
-from parity.noise import REPLICAS
-from parity.result import Judge, ModeResult, Result
-from parity.run import Run
-from parity.strategies import configs
+from parity.judging.checking import check
+from parity.judging.pairs import Tensors
+from parity.judging.result import Judge, ModeResult, Result
+from parity.judging.run import Run
+from parity.number_formats import FORMATS, Floats
+from parity.oracle.noisy_replay import REPLICAS
+from parity.quantities import FIELDS, SITES
 from parity.suite.bound import Bound
-from parity.suite.tally import tally
-from parity.testing import PASSES, error_class, parity_error, signature
+from parity.testing.assertions import PASSES, error_class, parity_error, signature
+from parity.testing.strategies import configs
+from parity.testing.tally import tally
 from parity.verdict import FALSE_ALARM, Verdict, limit
 from reference.config import State
 

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import given
 
 from parity.case import Case
-from parity.replay import flat
-from parity.steep import ORDER
-from parity.strategies import cases
+from parity.judging.own_updates import ORDER
+from parity.oracle.replay import flat
 from parity.suite.bound import Bound
 from parity.suite.laws import SMALL, agrees, asking, of
+from parity.testing.strategies import cases
 
 
 @pytest.mark.parametrize("quantity", ["m", "v", "param"])

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parity.case import Case
-from parity.strategies import cases, documents
 from parity.suite.bound import Bound
 from parity.suite.laws import SMALL, Answer, asking, logits, of
+from parity.testing.strategies import cases, documents
 
 
 @st.composite

@@ -4,9 +4,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from parity.case import Case
-from parity.strategies import cases
 from parity.suite.bound import Bound
 from parity.suite.laws import SMALL, asking, logits
+from parity.testing.strategies import cases
 
 
 @given(case=cases(config=SMALL.filter(lambda config: config.block_size > 1), max_steps=1, max_batch=1), data=st.data())

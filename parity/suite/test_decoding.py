@@ -3,13 +3,13 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
+from parity.answers import as_array
 from parity.case import Case
-from parity.compare import as_array
 from parity.errors import SubjectError
-from parity.guards import guarded
-from parity.strategies import cases, documents
+from parity.subjects.calls import guarded
 from parity.suite.bound import Bound
 from parity.suite.laws import SMALL, Answer, Questions, asking, logits, of, with_actual
+from parity.testing.strategies import cases, documents
 
 
 @given(case=cases(config=SMALL, max_steps=1, max_batch=1), data=st.data())

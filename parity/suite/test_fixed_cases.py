@@ -7,7 +7,7 @@ import pytest
 from parity.case import Case
 from parity.errors import SubjectError
 from parity.suite.bound import Bound
-from parity.testing import assert_parity
+from parity.testing.assertions import assert_parity
 
 
 def whole(subject: Bound, case: Case) -> None:

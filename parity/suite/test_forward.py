@@ -3,9 +3,9 @@
 from hypothesis import given
 
 from parity.case import Case
-from parity.strategies import cases
 from parity.suite.bound import Bound
 from parity.suite.laws import SMALL, agrees
+from parity.testing.strategies import cases
 
 
 @given(case=cases(config=SMALL, max_steps=1))

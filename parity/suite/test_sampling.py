@@ -15,8 +15,8 @@ from scipy.special import log_softmax
 
 from parity.case import Case
 from parity.errors import SubjectError
-from parity.formats import Floats
-from parity.guards import guarded
+from parity.number_formats import Floats
+from parity.subjects.calls import guarded
 from parity.suite.bound import Bound
 from parity.suite.laws import Questions, asking
 from parity.verdict import FALSE_ALARM

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from parity.case import Case
-from parity.strategies import cases
-from parity.subjects import Subject
+from parity.subjects.subject import Subject
 from parity.suite.bound import Bound
 from parity.suite.laws import SMALL, asking
+from parity.testing.strategies import cases
 from reference.config import State, Step
 
 

@@ -4,9 +4,9 @@ import pytest
 from hypothesis import given
 
 from parity.case import Case
-from parity.strategies import cases
 from parity.suite.bound import Bound
 from parity.suite.laws import QUANTITIES, SMALL, agrees, asking
+from parity.testing.strategies import cases
 
 
 @given(case=cases(config=SMALL, max_steps=5))

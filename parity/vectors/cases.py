@@ -10,15 +10,17 @@ from typing import Any
 
 import numpy as np
 
-from parity.case import Case, write_whole
-from parity.checking import check
-from parity.compare import FIELDS
+from parity.case import Case
+from parity.catalogue.mutant_noise import NoisyMutant, each
+from parity.catalogue.mutants import MUTANTS, Mutant
 from parity.errors import UsageError
-from parity.formats import FORMATS, Format
-from parity.mutants import MUTANTS, Mutant
-from parity.noisy import NoisyMutant, each
-from parity.oracle import Floor, make_oracle
-from parity.subjects import Reference
+from parity.files import write_whole
+from parity.judging.checking import check
+from parity.number_formats import FORMATS, Format
+from parity.oracle.expected import make_oracle
+from parity.oracle.floor import Floor
+from parity.oracle.python_reference import Reference
+from parity.quantities import FIELDS
 from parity.vectors.format import DTYPES, Mistake, Vector, format_of
 from parity.vectors.readme import TITLE, readme
 from parity.verdict import FALSE_ALARM

@@ -2,7 +2,7 @@
 
 `parity.vectors.cases` writes them, `parity.vectors.verify` judges answers by them. A vector holds what a port starts
 from, what it has to give, with the deviation that rounding explains, and what it would give with one of the mistakes
-of `parity.mutants`.
+of `parity.catalogue.mutants`.
 """
 
 import json
@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 
 from parity.case import Case
-from parity.compare import FIELDS, Tensors, paired
 from parity.errors import SubjectError, UsageError
+from parity.judging.pairs import Tensors, paired
+from parity.quantities import FIELDS
 from reference.config import Config, Hyper, State, Step
 
 FORMAT = "microgpt-parity vector 1"
@@ -37,7 +38,7 @@ class Mistake:
 class Vector:
     """One case: what to expect at every step, how far a correct answer may be off, and what mistakes would give.
 
-    cases: the names of the whole set. limit, false_alarm: as `parity.result.Judge` has them.
+    cases: the names of the whole set. limit, false_alarm: as `parity.judging.result.Judge` has them.
     """
 
     name: str

@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from string import Template
 
-from parity.mutants import MUTANTS
+from parity.catalogue.mutants import MUTANTS
 from parity.vectors.format import Vector
 
 TITLE = "# Conformance vectors of microgpt-parity"

@@ -6,13 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from parity import __version__
-from parity.checking import check
-from parity.compare import FIELDS
+from parity.cli.check_report import counted
 from parity.errors import SubjectError, UsageError
-from parity.formats import FORMATS
-from parity.protocol import decoded, step_of
-from parity.render import counted
-from parity.result import Result
+from parity.judging.checking import check
+from parity.judging.result import Result
+from parity.number_formats import FORMATS
+from parity.quantities import FIELDS
+from parity.subjects.messages import decoded, step_of
 from parity.vectors.format import DTYPES, Mistake, Vector, load_vectors
 from parity.verdict import Verdict, worst
 from reference.config import State, Step

@@ -7,9 +7,10 @@ import pytest
 import torch
 
 from parity import Case, Config, Hyper, State, Verdict, check
-from parity.compare import FIELDS
-from parity.replay import Replay
-from parity.subjects import TWIN, Reference
+from parity.oracle.python_reference import Reference
+from parity.oracle.replay import Replay
+from parity.quantities import FIELDS
+from parity.subjects.subject import TWIN
 from reference import microgpt as reference
 from reference.config import PRESETS
 from reference.data import load_documents

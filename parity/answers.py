@@ -1,0 +1,80 @@
+"""Reading what a subject answers: nested lists, NumPy arrays or torch tensors, by name."""
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from parity.errors import SubjectError
+from parity.number_formats import Floats
+
+
+def together(values: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> Floats | None:
+    """All elements of torch tensors of these shapes in one vector, which takes one transfer from another device.
+
+    None where they are something else, which is to be read one by one.
+    """
+    torch = sys.modules.get("torch")
+    if torch is None or not all(type(value) in (torch.Tensor, torch.nn.Parameter) for value in values):
+        return None
+    if [value.shape for value in values] != list(shapes) or any(value.is_complex() for value in values):
+        return None
+    try:
+        vector: Floats = torch.cat([value.detach().reshape(-1) for value in values]).cpu().double().numpy()
+    except RuntimeError:  # of several devices, say
+        return None
+    return vector
+
+
+def numbers(value: Any, whose: str, field: str, name: str) -> Floats:
+    """The array of a tensor in somebody's step; SubjectError where it is not one."""
+    if type(value) is np.ndarray and value.dtype == np.float64:
+        return value
+    return as_array(value, f"The {whose}'s {field}, {name},")
+
+
+def tensors_of(field: str, value: Any, lengths: Sequence[int]) -> dict[str, Any]:
+    """The tensors that a field of a Step holds, by name, in the order in which a step computes them."""
+    if field == "loss":
+        return {"loss": value}
+    if field == "logits":
+        return {f"document {number}": matrix for number, matrix in enumerate(value)}
+    if not isinstance(value, dict):
+        raise SubjectError(f"The subject's {field} must be a dict from name to values, not {type(value).__name__}.")
+    if field not in ("sites", "site_grads"):
+        return value
+    for site, entries in value.items():
+        if len(entries) != sum(lengths):
+            raise SubjectError(
+                f"The subject's {field}, {site}, have {len(entries)} entries, expected one for each of the "
+                f"{sum(lengths)} positions."
+            )
+    places = [(document, position) for document, n in enumerate(lengths) for position in range(n)]
+    named = {
+        f"{site} at document {document}, position {position}": value[site][i]
+        for i, (document, position) in enumerate(places)
+        for site in value
+    }
+    return named if field == "sites" else dict(reversed(named.items()))
+
+
+def as_array(value: Any, what: str) -> Floats:
+    """Nested lists, a NumPy array or a torch tensor in float64; SubjectError where it is not a block of numbers."""
+    try:
+        array = np.asarray(_detached(value))
+    except (ValueError, TypeError, RuntimeError) as error:
+        raise SubjectError(f"{what} cannot be read as numbers: {error}.") from None
+    if array.dtype.kind not in "fiu":
+        raise SubjectError(f"{what} are not numbers but {array.dtype}.")
+    return array.astype(np.float64)
+
+
+def _detached(value: Any) -> Any:
+    """Without torch tensors, wherever they are nested; bfloat16 is not known to NumPy, float64 holds it exactly."""
+    if hasattr(value, "detach"):
+        tensor = value.detach().cpu()
+        return (tensor if tensor.is_complex() else tensor.double()).numpy()
+    if isinstance(value, (list, tuple)) and value and not isinstance(value[0], (int, float)):
+        return [_detached(entry) for entry in value]
+    return value

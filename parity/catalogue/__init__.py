@@ -1,0 +1,1 @@
+"""Known mistakes: the reference with each of them, and how far rounding takes that."""

@@ -1,0 +1,209 @@
+"""The command line."""
+
+import argparse
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import Any, NoReturn
+
+from parity.cli import commands
+from parity.errors import UsageError
+from parity.options import CASE_OPTIONS, CHECK_OPTIONS, GATE_OPTIONS, LADDER_OPTIONS
+from parity.subjects.subject import TWIN
+from reference.data import DataError
+
+EXIT_STATUS = """exit status:
+  0  IDENTICAL or PARITY
+  1  DIVERGED, PRECISION LOSS or ERROR (the subject failed)
+  2  bad usage or bad input
+  3  INCONCLUSIVE"""
+
+
+class Parser(argparse.ArgumentParser):
+    """One that says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Print the sentence and leave with status 2."""
+        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
+
+
+class HelpProtocol(argparse.Action):
+    """Print the protocol's page."""
+
+    def __call__(self, *_: Any) -> None:
+        """Leave as --help does."""
+        from parity.subjects.messages import HELP
+
+        print(HELP, end="")
+        raise SystemExit(0)
+
+
+def _parser() -> Parser:
+    parser = Parser(
+        prog="parity",
+        description="Does this code compute the same function as the reference?",
+        epilog="example:\n  parity check my_port.py:make",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands_of = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, run: Any, summary: str, description: str, example: str) -> argparse.ArgumentParser:
+        command = commands_of.add_parser(
+            name,
+            help=summary,
+            description=description,
+            epilog=f"example:\n  {example}\n\n{EXIT_STATUS}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.set_defaults(run=run)
+        return command
+
+    checking = add(
+        "check",
+        commands.check,
+        "compare a subject with the reference, step by step",
+        "Compare a subject with the reference: loss, logits, every gradient and Adam's m, v and parameters, element by "
+        "element,\nin lock-step (the subject is set to the reference's state before every step) and free-running (both "
+        "start equal\nand run on).",
+        "parity check my_port.py:make --names names.txt --steps 100\n  parity check --steps 5 -- ./my_port --verbose",
+    )
+    _add_subject(checking)
+    _add_options(checking, CASE_OPTIONS, "the case")
+    _add_options(checking, CHECK_OPTIONS, "the check")
+    checking.add_argument("--help-protocol", action=HelpProtocol, nargs=0, help="how a COMMAND is spoken to, and exit")
+
+    replaying = add(
+        "replay",
+        commands.check,
+        "check a stored case again",
+        "Compare a subject with the reference on a case that a failing check or test stored.",
+        "parity replay .parity/case.json my_port.py:make",
+    )
+    replaying.add_argument("case", metavar="CASE.json", type=Path, help="the stored case")
+    _add_subject(replaying)
+    _add_options(replaying, CHECK_OPTIONS, "the check")
+
+    gating = add(
+        "gate",
+        commands.gate,
+        "compare a subject with itself at another git revision",
+        "Say what became of a subject since a git revision: bitwise the same (IDENTICAL), only rounding changed\n"
+        "(PARITY), precision lost, or the function changed (DIVERGED, and where); and how fast a step is now.\n"
+        "What is not committed counts; the base is checked out elsewhere, and the working tree is only read.",
+        "parity gate my_port.py:make --base origin/main --steps 50",
+    )
+    _add_subject(gating)
+    _add_options(gating, CASE_OPTIONS, "the case")
+    _add_options(gating, GATE_OPTIONS, "the gate")
+
+    climbing = add(
+        "ladder",
+        commands.ladder,
+        "every rung of the efficiency ladder: verdict, power, speed and memory",
+        "Check and time rung after rung, from scalar Python to compiled, batched, low-precision and distributed\n"
+        "training, each in a process of its own and beside the reference. A rung that is not IDENTICAL or PARITY\n"
+        "shows no speed. Rungs that need a CUDA device or a C++ compiler are skipped where there is none.\n"
+        "All of them take some ten minutes on two cores; what is finished is kept when the command is interrupted.",
+        "parity ladder --rungs twin,positions,whole_step --json ladder.json",
+    )
+    _add_options(climbing, LADDER_OPTIONS, "the ladder")
+
+    writing = add(
+        "vectors",
+        commands.vectors,
+        "write conformance vectors, for ports that run no Python",
+        "Write cases as JSON: config, weights, documents, what is expected of every step with its allowed deviation,\n"
+        "and negative vectors, which a correct port must not match, with the mistakes that they stand for.",
+        "parity vectors conformance --dtype float32",
+    )
+    writing.add_argument("folder", metavar="DIR", type=Path, help="a new or empty folder, or one written before")
+    dtype = {**CHECK_OPTIONS["--dtype"], "help": "number format that the port computes in (default: float64)"}
+    _add_options(writing, {"--dtype": dtype}, "the port")
+
+    verifying = add(
+        "verify",
+        commands.verify,
+        "judge recorded answers by conformance vectors",
+        "Judge what a port answered to the vectors in DIR, as `parity check` would; DIR/README.md says what to record.",
+        "parity verify conformance RESULTS.json",
+    )
+    verifying.add_argument("folder", metavar="DIR", type=Path, help="what `parity vectors` wrote")
+    verifying.add_argument("results", metavar="RESULTS.json", type=Path, help="the port's answers")
+    _add_options(verifying, {"--json": CHECK_OPTIONS["--json"]}, "the result")
+
+    starting = add(
+        "new-subject",
+        commands.new_subject,
+        "write a commented skeleton of a subject",
+        "Write a Python file to fill in, with what each part takes and gives.",
+        "parity new-subject my_port.py",
+    )
+    starting.add_argument("file", metavar="FILE", type=Path, help="the new file, ending in .py")
+    return parser
+
+
+def _add_subject(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "subject",
+        metavar="SUBJECT",
+        nargs="?",
+        default=TWIN,
+        help="factory package.module:make or path/to/file.py:make, or -- COMMAND ..., a program in any language that "
+        f"speaks the protocol of `parity check --help-protocol` (default: {TWIN})",
+    )
+
+
+def _add_options(parser: argparse.ArgumentParser, table: dict[str, dict[str, Any]], title: str) -> None:
+    group = parser.add_argument_group(title)
+    for flag, details in table.items():
+        group.add_argument(flag, **details)
+
+
+class Terminated(KeyboardInterrupt):
+    """A request to end, as an exception, so that what was started ends as well: subjects, worktrees."""
+
+
+def _terminate(number: int, frame: Any) -> NoReturn:
+    raise Terminated
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command and return its exit status."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, _terminate)
+    try:
+        arguments = _parsed(sys.argv[1:] if argv is None else argv)
+        return arguments.run(arguments)  # type: ignore[no-any-return]
+    except (UsageError, DataError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    except Terminated:
+        return 128 + signal.SIGTERM
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # whoever read the output has left
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+
+
+def _parsed(argv: list[str]) -> argparse.Namespace:
+    """The arguments; what stands after -- is a command, with options of its own."""
+    own, command = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, None)
+    parser = _parser()
+    arguments, rest = parser.parse_known_args(own)
+    # argparse gives a positional with a default its default where options stand before it.
+    if rest and not rest[0].startswith("-") and getattr(arguments, "subject", None) == TWIN:
+        arguments.subject = rest.pop(0)
+    if rest:
+        hint = "; a command stands after --" if not rest[0].startswith("-") else ""
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+    if command is not None and not command:
+        parser.error("there is no command after --")
+    if command is not None and (not hasattr(arguments, "subject") or arguments.subject != TWIN):
+        parser.error("a COMMAND after -- takes the place of the SUBJECT of a command that has one")
+    if command is not None:
+        arguments.subject = command
+    return arguments

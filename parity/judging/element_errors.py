@@ -1,0 +1,193 @@
+"""Compiled measures of all elements of a step at once: how far apart, against which noise floor, and what would pass.
+
+`Tensors.error`, `Tensors.z` and `parity.judging.pairs.over_floor` say the same of one tensor, for whoever looks closer.
+"""
+
+import math
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from parity.machine_code import compiled, inlined
+
+WRONG_ANSWERS = ("zeros", "negated", "reversed", "shuffled")
+"""What a check must be able to refuse, tensor by tensor; one that never does is vacuous."""
+
+ACCEPTED, REFUSED, RIGHT = range(3)
+"""What becomes of a wrong answer; RIGHT where it is none, since it equals what is expected."""
+
+
+class Measures(NamedTuple):
+    """What `measure` finds, as lists with an entry for each group, a run of tensors of one quantity, or each tensor.
+
+    Of groups: how many elements; how many that are 0 on both sides, have a noise floor of 0, differ without a finite
+    noise floor, have a z above the limit, have other bits; the place of the first element outside, or -1; places and
+    sizes: where z, error and distance in ulps are largest, and how large (NaN is infinite, a z that is NaN is -1). Of
+    tensors: median and largest of the smallest relative errors that would have been caught (the median is NaN where
+    nothing but 0 is expected); accepted, refused: a bit for each of WRONG_ANSWERS.
+    """
+
+    elements: list[int]
+    zero_in_both: list[int]
+    exact: list[int]
+    undecided: list[int]
+    outside: list[int]
+    unequal: list[int]
+    first_outside: list[int]
+    places: list[list[int]]
+    sizes: list[list[float]]
+    medians: list[float]
+    worst: list[float]
+    accepted: list[int]
+    refused: list[int]
+
+
+@inlined
+def error_of(actual: float, expected: float) -> float:
+    """|actual - expected|; 0 where both are the same infinity, NaN where either side is NaN."""
+    return 0.0 if actual == expected else abs(actual - expected)
+
+
+@inlined
+def z_of(error: float, sigma: float) -> float:
+    """The error over the noise floor; where that is 0, 0 for equality and infinite otherwise, as for NaN."""
+    if error == 0:
+        return 0.0
+    if math.isnan(error) or sigma == 0:
+        return math.inf
+    return error / sigma if math.isfinite(sigma) else math.nan
+
+
+@inlined
+def ordinal(x: float, bits: int, digits: int, lowest: int) -> Any:
+    """How many numbers of a format lie between 0 and |x|, once rounded to it; bits: those of x, as an int64."""
+    magnitude = bits & 0x7FFFFFFFFFFFFFFF
+    if digits == 53:
+        return magnitude
+    if (magnitude >> 52) - 1022 < lowest:  # subnormal in the format
+        return np.int64(np.rint(math.ldexp(abs(x), digits - lowest)))
+    shift = 53 - digits
+    # Ties go to the even neighbour; a carry goes into the exponent, as it should.
+    rounded = (magnitude + (1 << (shift - 1)) - 1 + ((magnitude >> shift) & 1)) >> shift
+    return rounded - ((1021 + lowest) << (digits - 1))
+
+
+@inlined
+def ulps_of(actual: float, expected: float, bits: int, expected_bits: int, digits: int, lowest: int) -> float:
+    """How many numbers of a format lie between two numbers, once rounded to it; infinite if only one is finite."""
+    if not (math.isfinite(actual) and math.isfinite(expected)):
+        return 0.0 if actual == expected else math.inf
+    a, b = ordinal(actual, bits, digits, lowest), ordinal(expected, expected_bits, digits, lowest)
+    return float(abs(a - b)) if (bits < 0) == (expected_bits < 0) else float(np.uint64(a) + np.uint64(b))
+
+
+@compiled
+def ulp_distances(actual: Any, expected: Any, digits: int, lowest: int) -> Any:
+    """`ulps_of` for all elements of two vectors."""
+    distances = np.empty(len(actual))
+    bits, expected_bits = actual.view(np.int64), expected.view(np.int64)
+    for i in range(len(actual)):
+        distances[i] = ulps_of(actual[i], expected[i], bits[i], expected_bits[i], digits, lowest)
+    return distances
+
+
+@compiled
+def element(actual: float, expected: float, sigma: float, digits: int, lowest: int) -> Any:
+    """Error, distance in ulps and z of one element."""
+    error = error_of(actual, expected)
+    sides = np.array([actual, expected])
+    bits = sides.view(np.int64)
+    return error, ulps_of(actual, expected, bits[0], bits[1], digits, lowest), z_of(error, sigma)
+
+
+@compiled
+def outside(actual: Any, expected: Any, sigma: Any, limit: float) -> int:
+    """How many elements of two vectors rounding does not explain."""
+    count = 0
+    for i in range(len(actual)):
+        count += z_of(error_of(actual[i], expected[i]), sigma[i]) > limit
+    return count
+
+
+@inlined
+def wrong_answer(which: int, expected: Any, order: Any, i: int) -> Any:
+    """Element i of one of WRONG_ANSWERS."""
+    if which == 0:
+        return 0.0
+    if which == 1:
+        return -expected[i]
+    return expected[len(expected) - 1 - i] if which == 2 else expected[order[i]]
+
+
+@inlined
+def fate(which: int, expected: Any, sigma: Any, order: Any, limit: float) -> int:
+    """What becomes of one of WRONG_ANSWERS for a tensor."""
+    refused, right, nothing = False, which >= 2, True
+    for i in range(len(expected)):
+        answer = wrong_answer(which, expected, order, i)
+        refused |= not z_of(error_of(answer, expected[i]), sigma[i]) <= limit
+        right &= answer == expected[i]
+        nothing &= expected[i] == 0
+        if refused and not right:
+            return REFUSED
+    # Nothing but zeros in another order is the answer of one who computes nothing.
+    return RIGHT if right and not nothing else REFUSED if refused else ACCEPTED
+
+
+@compiled
+def measure(
+    actual: Any,
+    expected: Any,
+    sigma: Any,
+    loose: Any,
+    starts: Any,
+    groups: Any,
+    order: Any,
+    limit: float,
+    digits: int,
+    lowest: int,
+) -> Any:
+    """The fields of `Measures`, its counts in one array, for the tensors between starts in these vectors.
+
+    loose: the noise floor by which wrong answers are judged. groups: the first tensor of every group, and their
+    number. order: a shuffled order of the elements of each tensor.
+    """
+    number = len(groups) - 1
+    counts = np.zeros((6, number), dtype=np.int64)
+    first_outside = np.full(number, -1)
+    places, sizes = np.zeros((number, 3), dtype=np.int64), np.full((number, 3), -2.0)
+    medians, worst = np.full(len(starts) - 1, math.nan), np.zeros(len(starts) - 1)
+    fates = np.zeros((2, len(starts) - 1), dtype=np.int64)
+    bits, expected_bits = actual.view(np.int64), expected.view(np.int64)
+    visible = np.empty(len(actual))
+    for g in range(number):
+        for i in range(starts[groups[g]], starts[groups[g + 1]]):
+            error = error_of(actual[i], expected[i])
+            z = z_of(error, sigma[i])
+            ulps = ulps_of(actual[i], expected[i], bits[i], expected_bits[i], digits, lowest)
+            counts[0, g] += 1
+            counts[1, g] += actual[i] == 0 and expected[i] == 0
+            counts[2, g] += sigma[i] == 0
+            counts[3, g] += math.isnan(z)
+            counts[4, g] += z > limit
+            counts[5, g] += bits[i] != expected_bits[i]
+            if z > limit and first_outside[g] < 0:
+                first_outside[g] = i
+            for what, size in enumerate((-1.0 if math.isnan(z) else z, math.inf if math.isnan(error) else error, ulps)):
+                if size > sizes[g, what]:
+                    places[g, what], sizes[g, what] = i, size
+    for t in range(len(starts) - 1):
+        start, end = starts[t], starts[t + 1]
+        seen = 0
+        for i in range(start, end):
+            if expected[i] != 0 and math.isfinite(loose[i]):
+                visible[seen] = limit * loose[i] / abs(expected[i])
+                worst[t] = max(worst[t], visible[seen])
+                seen += 1
+        if seen:
+            medians[t] = np.median(visible[:seen])
+        for which in range(4):
+            what = fate(which, expected[start:end], loose[start:end], order[start:end], limit)
+            if what != RIGHT:
+                fates[what, t] |= 1 << which
+    return counts, first_outside, places, sizes, medians, worst, fates[ACCEPTED], fates[REFUSED]

@@ -1,0 +1,318 @@
+"""The noisy interpreters of `parity.oracle.program`: all R replicas at once, the innermost, contiguous index.
+
+They do what those of `parity.oracle.exact_kernels` do, and move every result r that rounding could have changed by
+ξ·(u·|r| + tiny), ξ uniform in [-1, 1). A sum with a zero and a product with a power of two are exact in any arithmetic
+and stay as they are. What is added to is an argument of its own, never passed twice: the compiler can make vector
+instructions only of arrays that it finds not to overlap.
+
+Random source: one xorshift32 generator (Marsaglia 2003, triple 13, 17, 5) per replica; state holds them, uint32 (R,).
+"""
+
+import math
+from typing import Any
+
+import numpy as np
+
+from parity.machine_code import compiled, inlined
+from parity.oracle.adam import DIVIDE, MINUS, PLUS, POWER, TIMES, G, M, P, V
+from parity.oracle.exact_kernels import NATURAL, OPEN, put
+from parity.oracle.graph import ADD, ADD_CONST, ADD_DETACHED, EXP, MUL, MUL_CONST, NEG_MAX, POW, RELU
+from parity.oracle.instructions import DOT, DOT_TARGET, MUL_TARGET, SUM
+
+
+@inlined
+def random_bits(state: Any) -> Any:
+    """The next state of a xorshift32 generator, which is its output."""
+    # Numba widens shifts to 64 bits, where the bits shifted out would come back.
+    state ^= np.uint32(state << np.uint32(13))
+    state ^= np.uint32(state >> np.uint32(17))
+    return np.uint32(state ^ np.uint32(state << np.uint32(5)))
+
+
+@inlined
+def moved(r: float, bits: Any, u: float, tiny: float) -> float:
+    """The result r moved by at most its rounding error, as the bits, an uint32, say; rounding never changes a sign."""
+    result = r + np.float64(np.int32(bits)) * 2.0**-31 * (u * abs(r) + tiny)
+    return result if (result > 0) == (r > 0) else 0.0
+
+
+@inlined
+def multiply(result: Any, a: Any, b: Any, state: Any, u: float, tiny: float) -> None:
+    """Noisy result = a · b over the replicas."""
+    for k in range(len(state)):
+        state[k] = random_bits(state[k])
+        r = a[k] * b[k]
+        result[k] = moved(r, state[k], u, tiny) if a[k] != 0 and b[k] != 0 else r
+
+
+@inlined
+def scale(result: Any, a: Any, factor: float, state: Any, u: float, tiny: float) -> None:
+    """Noisy result = a · factor over the replicas."""
+    if abs(math.frexp(factor)[0]) == 0.5:
+        for k in range(len(state)):
+            result[k] = a[k] * factor
+    else:
+        for k in range(len(state)):
+            state[k] = random_bits(state[k])
+            r = a[k] * factor
+            result[k] = moved(r, state[k], u, tiny) if r != 0 else r
+
+
+@inlined
+def add(result: Any, a: Any, b: Any, state: Any, u: float, tiny: float) -> None:
+    """Noisy result = a + b over the replicas."""
+    for k in range(len(state)):
+        state[k] = random_bits(state[k])
+        r = a[k] + b[k]
+        result[k] = moved(r, state[k], u, tiny) if a[k] != 0 and b[k] != 0 else r
+
+
+@inlined
+def add_to(total: Any, part: Any, state: Any, u: float, tiny: float) -> None:
+    """Noisy total += part over the replicas."""
+    for k in range(len(state)):
+        state[k] = random_bits(state[k])
+        before = total[k]
+        r = before + part[k]
+        total[k] = moved(r, state[k], u, tiny) if before != 0 and part[k] != 0 else r
+
+
+@inlined
+def add_product_to(total: Any, a: Any, b: Any, state: Any, u: float, tiny: float) -> None:
+    """Noisy total += a · b over the replicas, the product and the sum rounded one after the other."""
+    for k in range(len(state)):
+        bits = random_bits(state[k])
+        product = a[k] * b[k]
+        product = moved(product, bits, u, tiny) if a[k] != 0 and b[k] != 0 else product
+        bits = random_bits(bits)
+        before = total[k]
+        r = before + product
+        total[k] = moved(r, bits, u, tiny) if before != 0 and product != 0 else r
+        state[k] = bits
+
+
+@inlined
+def perturb(result: Any, state: Any, u: float, tiny: float) -> None:
+    """Noise on results that are there already."""
+    for k in range(len(state)):
+        state[k] = random_bits(state[k])
+        if result[k] != 0:
+            result[k] = moved(result[k], state[k], u, tiny)
+
+
+@compiled
+def add_rows_to(total: Any, part: Any, state: Any, u: float, tiny: float) -> None:
+    """Noisy total += part for (rows, R), row after row."""
+    for i in range(len(total)):
+        add_to(total[i], part[i], state, u, tiny)
+
+
+@compiled
+def noisy_forward(
+    values: Any,
+    code: Any,
+    table: Any,
+    consts: Any,
+    gates: Any,
+    targets: Any,
+    exps: Any,
+    state: Any,
+    u: float,
+    tiny: float,
+) -> None:
+    """`parity.oracle.exact_kernels.forward` for values, (slots, R), with noise."""
+    total = np.empty(len(state))
+    for i in range(len(code)):
+        op, count, dst, d_dst, left, d_left, right, d_right, size, s_left, s_right, gather, position = code[i]
+        if op == MUL_TARGET:
+            left = exps[position, 0] + targets[position] * exps[position, 1]
+            op = MUL
+        for r in range(count):
+            a, b = left + r * d_left, right + r * d_right
+            result = values[dst]
+            if op in (DOT, SUM):
+                total[:] = 0.0
+                for j in range(size):
+                    x = table[left + j] + r * d_left if gather else a + j * s_left
+                    if op == SUM:
+                        add_to(total, values[x], state, u, tiny)
+                    else:
+                        y = table[right + j] + r * d_right if gather else b + j * s_right
+                        add_product_to(total, values[x], values[y], state, u, tiny)
+                put(result, total)
+            elif op == NEG_MAX:
+                total[:] = -math.inf
+                for j in range(size):
+                    x = table[left + j] + r * d_left if gather else a + j * s_left
+                    for k in range(len(state)):
+                        total[k] = max(total[k], values[x, k])
+                for k in range(len(state)):
+                    result[k] = -total[k]
+            elif op in (ADD, ADD_DETACHED):
+                add(result, values[a], values[b], state, u, tiny)
+            elif op == MUL:
+                multiply(result, values[a], values[b], state, u, tiny)
+            elif op == ADD_CONST:
+                for k in range(len(state)):
+                    result[k] = values[a, k] + consts[dst]
+                perturb(result, state, u, tiny)
+            elif op == MUL_CONST:
+                scale(result, values[a], consts[dst], state, u, tiny)
+            elif op == RELU:
+                for k in range(len(state)):
+                    opened = values[a, k] > 0 if gates[dst] == NATURAL else gates[dst] == OPEN
+                    result[k] = values[a, k] if opened else 0.0
+            else:
+                if op == POW:
+                    power(result, values[a], consts[dst])
+                else:
+                    for k in range(len(state)):
+                        result[k] = math.exp(values[a, k]) if op == EXP else math.log(values[a, k])
+                perturb(result, state, u, tiny)
+            dst += d_dst
+
+
+@compiled
+def noisy_backward(
+    values: Any,
+    grads: Any,
+    code: Any,
+    table: Any,
+    consts: Any,
+    gates: Any,
+    targets: Any,
+    exps: Any,
+    state: Any,
+    u: float,
+    tiny: float,
+) -> None:
+    """`parity.oracle.exact_kernels.backward` for values and grads, (slots, R), with noise."""
+    term = np.empty(len(state))
+    for i in range(len(code)):
+        op, count, dst, d_dst, left, d_left, right, d_right, size, s_left, s_right, gather, position = code[i]
+        if op == MUL_TARGET:
+            left = exps[position, 0] + targets[position] * exps[position, 1]
+            op = MUL
+        for r in range(count):
+            g = grads[dst]
+            a, b = left + r * d_left, right + r * d_right
+            if op in (DOT, DOT_TARGET, MUL):
+                for j in range(size):
+                    x = table[left + j] + r * d_left if gather else a + j * s_left
+                    y = table[right + j] + r * d_right if gather else b + j * s_right
+                    add_product_to(grads[x], values[y], g, state, u, tiny)
+                    add_product_to(grads[y], values[x], g, state, u, tiny)
+            elif op == SUM:
+                for j in range(size):
+                    x = table[left + j] + r * d_left if gather else a + j * s_left
+                    add_to(grads[x], g, state, u, tiny)
+            elif op == ADD:
+                add_to(grads[a], g, state, u, tiny)
+                add_to(grads[b], g, state, u, tiny)
+            elif op in (ADD_CONST, ADD_DETACHED):
+                add_to(grads[a], g, state, u, tiny)
+            elif op == MUL_CONST:
+                scale(term, g, consts[dst], state, u, tiny)
+                add_to(grads[a], term, state, u, tiny)
+            elif op == RELU:
+                for k in range(len(state)):
+                    opened = values[a, k] > 0 if gates[dst] == NATURAL else gates[dst] == OPEN
+                    term[k] = g[k] if opened else 0.0
+                add_to(grads[a], term, state, u, tiny)
+            elif op == EXP:
+                add_product_to(grads[a], values[dst], g, state, u, tiny)
+            else:
+                power(term, values[a], consts[dst] - 1 if op == POW else -1.0)
+                if op == POW:
+                    for k in range(len(state)):
+                        term[k] *= consts[dst]
+                perturb(term, state, u, tiny)
+                add_product_to(grads[a], term, g, state, u, tiny)
+            dst += d_dst
+
+
+@inlined
+def power(result: Any, base: Any, exponent: float) -> None:
+    """result = base ** exponent. Noise follows, so that the last bit need not be that of libm, which takes its time."""
+    if exponent == -1.0:
+        for k in range(len(result)):
+            result[k] = 1 / base[k]
+    elif exponent == -0.5:
+        for k in range(len(result)):
+            result[k] = 1 / math.sqrt(base[k])
+    elif exponent == -1.5:
+        for k in range(len(result)):
+            result[k] = 1 / (base[k] * math.sqrt(base[k]))
+    elif exponent == -2.0:
+        for k in range(len(result)):
+            result[k] = 1 / (base[k] * base[k])
+    elif exponent == 0.5:
+        for k in range(len(result)):
+            result[k] = math.sqrt(base[k])
+    elif exponent == 1.0:
+        for k in range(len(result)):
+            result[k] = base[k]
+    elif exponent == 2.0:
+        for k in range(len(result)):
+            result[k] = base[k] * base[k]
+    else:
+        for k in range(len(result)):
+            result[k] = math.pow(base[k], exponent)
+
+
+@compiled
+def noisy_update(
+    code: Any,
+    shared: Any,
+    results: Any,
+    before: Any,
+    grads: Any,
+    after: Any,
+    state: Any,
+    u: float,
+    tiny: float,
+) -> None:
+    """`parity.oracle.exact_kernels.update` with noise.
+
+    shared: (shared, R). before, after: (3, elements, R). grads: (elements, R). state: as many generators as R times the
+    number of elements that are done at a time.
+    """
+    elements, replicas = before.shape[1:]
+    block = len(state) // replicas
+    first_shared = 4 + len(code)
+    registers = np.empty((first_shared + len(shared), len(state)))
+    for i in range(len(shared)):
+        for e in range(block):
+            put(registers[first_shared + i, e * replicas :], shared[i])
+    for start in range(0, elements, block):
+        size = min(block, elements - start)
+        lanes = state[: size * replicas]
+        for e in range(size):
+            first = e * replicas
+            put(registers[P, first:], before[0, start + e])
+            put(registers[G, first:], grads[start + e])
+            put(registers[M, first:], before[1, start + e])
+            put(registers[V, first:], before[2, start + e])
+        for i in range(len(code)):
+            operation, result, left, right = code[i]
+            a = registers[left if left >= 0 else first_shared - left - 1, : len(lanes)]
+            b = registers[right if right >= 0 else first_shared - right - 1, : len(lanes)]
+            r = registers[result, : len(lanes)]
+            if operation == TIMES:
+                multiply(r, a, b, lanes, u, tiny)
+            elif operation == PLUS:
+                add(r, a, b, lanes, u, tiny)
+            elif operation == MINUS:
+                for k in range(len(r)):
+                    r[k] = -b[k]
+                add_to(r, a, lanes, u, tiny)
+            elif operation == DIVIDE:
+                for k in range(len(r)):
+                    r[k] = a[k] / b[k]
+                perturb(r, lanes, u, tiny)
+            elif operation == POWER:
+                power(r, a, b[0])
+                perturb(r, lanes, u, tiny)
+        for i in range(3):
+            for e in range(size):
+                put(after[i, start + e], registers[results[i], e * replicas : (e + 1) * replicas])

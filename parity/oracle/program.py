@@ -1,0 +1,144 @@
+"""Turning a recorded graph into a short program for the kernels, without changing a bit of what it computes.
+
+A sum of products becomes one DOT, any other sum of many terms one SUM. Operations are then put in an order that
+brings equal ones together, and runs of equal ones whose operands lie at constant distances become one instruction.
+Two things must stay as recorded: a node is computed before it is used, and the contributions to each gradient are
+added up in the order in which the reference adds them. Everything else is free, and does not change the result.
+"""
+
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.oracle import compiler_passes as ordering
+from parity.oracle.graph import LEAF, RELU, Graph
+from parity.oracle.instructions import DOT_TARGET, GATHER, LEFT, MUL_TARGET, OP, POSITION, RIGHT
+from reference.config import Config
+
+Integers = NDArray[np.int64]
+
+
+@dataclass
+class Program:
+    """A compiled graph.
+
+    Slots hold values, and in another array gradients: first the parameters, tensor after tensor in the order of
+    `Config.shapes` except that wte and wpe have one row for each position, then everything that is computed. forward
+    and backward: one instruction a row. table: see GATHER. consts: the constant of the operation behind each slot.
+    loss, logits: slots. site_shapes, site_slots: see `sites`. relus: the slots of each ReLU and of its input. exps:
+    the first exponential and their distance, for each position's softmax.
+    pows: 1 / total of each position's softmax. target_muls: the product that is each position's probability of its
+    target. wte_order: positions, in the order in which the gradients of their open rows are added to those of wte.
+    nodes: how many scalar operations were recorded.
+    """
+
+    config: Config
+    n: int
+    slots: int
+    forward: Integers
+    backward: Integers
+    table: Integers
+    consts: NDArray[np.float64]
+    loss: int
+    logits: Integers
+    site_shapes: dict[str, list[tuple[int, ...]]]
+    site_slots: dict[str, Integers]
+    relus: Integers
+    exps: Integers
+    pows: Integers
+    target_muls: Integers
+    wte_order: list[int]
+    nodes: int
+
+    @cached_property
+    def sites(self) -> dict[str, list[Integers]]:
+        """The slots of every named intermediate, position by position."""
+        return {site: _parts(self.site_slots[site], shapes) for site, shapes in self.site_shapes.items()}
+
+
+def _parts(slots: Integers, shapes: list[tuple[int, ...]]) -> list[Integers]:
+    ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
+    return [slots[start:end].reshape(shape) for (start, end), shape in zip(pairwise(ends), shapes, strict=True)]
+
+
+def compile_graph(graph: Graph) -> Program:
+    """The program of a graph."""
+    tape, nodes = graph.tape, len(graph.tape.op)
+    op, left, right = (np.array(column, dtype=np.int64) for column in (tape.op, tape.left, tape.right))
+    edges, operands = np.divmod(np.array(tape.edges), 2)
+    const = np.zeros(nodes)
+    const[list(tape.consts.keys())] = list(tape.consts.values())
+    kept = np.zeros(nodes, dtype=bool)
+    for site_nodes in graph.site_nodes.values():
+        kept[site_nodes] = True
+    groups = np.array([node for group in tape.groups for node in group], dtype=np.int64)
+    starts = np.cumsum([0, *map(len, tape.groups)])
+    ops, ends, bounds, lefts, rights, owner = ordering.fused(op, left, right, const, edges, groups, starts, kept)
+
+    probs = np.array(graph.site_nodes["probs"], dtype=np.int64).reshape(graph.n, -1)
+    positions = np.full(len(ops), -1)
+    ops[owner[probs[:, 0]]], positions[owner[probs[:, 0]]] = MUL_TARGET, np.arange(graph.n)
+    leaves = int(np.count_nonzero(op == LEAF))
+    pairs = ordering.forward_dependencies(bounds, lefts, rights, owner)
+    forward = ordering.ordered(np.arange(len(ops)), pairs, _kinds(ops, bounds))
+    slot = np.full(nodes, -1)
+    slot[:leaves] = np.arange(leaves)
+    slot[ends[forward]] = leaves + np.arange(len(ops))
+    places = slot[ends], bounds, slot[lefts], slot[rights]
+    forward_code, table = ordering.assembled(forward, ops, positions, *places)
+
+    logits = np.array(graph.logits, dtype=np.int64)
+    for position, row in enumerate(logits):
+        of_row = owner[row][ends[owner[row]] == row]
+        ops[of_row], positions[of_row] = DOT_TARGET, position
+    children = np.where(operands == 0, left[edges], right[edges])
+    sequence, pairs, pieces = ordering.backward_dependencies(edges, children, owner, len(ops))
+    assert len(np.unique(pieces)) == len(pieces), "a sum would add to a gradient in two pieces"
+    backward = ordering.ordered(sequence, pairs, _kinds(ops, bounds, positions))
+    backward_code, backward_table = ordering.assembled(backward, ops, positions, *places)
+    gathers = backward_code[:, GATHER] == 1
+    backward_code[gathers, LEFT] += len(table)
+    backward_code[gathers, RIGHT] += len(table)
+    rows = backward_code[backward_code[:, OP] == DOT_TARGET]
+    assert sorted(rows[:, POSITION]) == list(range(graph.n)), "each position's logits must be one instruction"
+    assert len(forward) == len(ops), "the operations depend on each other in a circle"
+    assert len(backward) == len(sequence), "the operations depend on each other in a circle"
+
+    exps = slot[left[probs]]
+    assert all(len(set(np.diff(row))) <= 1 for row in exps), "the exponentials of a softmax must be evenly spaced"
+    consts = np.zeros(leaves + len(ops))
+    consts[slot[ends]] = const[ends]
+    relus = ends[ops == RELU]
+    first = children[(children < graph.params["wpe"]) & (children % graph.config.n_embd == 0)]
+    return Program(
+        config=graph.config,
+        n=graph.n,
+        slots=len(consts),
+        forward=forward_code,
+        backward=backward_code,
+        table=np.concatenate([table, backward_table, [0]]),
+        consts=consts,
+        loss=int(slot[graph.loss]),
+        logits=slot[logits],
+        site_shapes={site: shapes for site, shapes in graph.sites.items() if site != "probs"},
+        site_slots={site: slot[nodes] for site, nodes in graph.site_nodes.items() if site != "probs"},
+        relus=np.stack([slot[relus], slot[left[relus]]], axis=1),
+        exps=np.stack([exps[:, 0], (exps[:, -1] - exps[:, 0]) // max(1, exps.shape[1] - 1)], axis=1),
+        pows=slot[right[probs[:, 0]]],
+        target_muls=slot[probs[:, 0]],
+        wte_order=(first // graph.config.n_embd).tolist(),
+        nodes=nodes - leaves,
+    )
+
+
+def _kinds(ops: Integers, bounds: Integers, positions: Integers | None = None) -> Integers:
+    """Numbers for what must be equal for operations to be parts of one instruction."""
+    sizes = np.diff(bounds[:, 0])
+    kinds = ops * (sizes.max() + 1) + sizes
+    if positions is not None:
+        kinds = kinds * (positions.max() + 2) + positions + 1
+    numbers: Integers = np.unique(kinds, return_inverse=True)[1]
+    return numbers

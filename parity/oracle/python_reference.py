@@ -1,0 +1,48 @@
+"""The reference itself, in pure Python, with the interface of a subject."""
+
+from collections.abc import Callable
+from typing import Any
+
+from parity.errors import NoExpectation
+from reference import microgpt
+from reference.config import Config, Hyper, State, Step
+
+
+class Reference:
+    """The reference as a subject: it yields *expected*. Raises NoExpectation where it has none."""
+
+    dtype = "float64"
+
+    def __init__(self, config: Config, hyper: Hyper) -> None:
+        self.config, self.hyper = config, hyper
+        self.expose_sites = False
+
+    def load(self, state: State) -> None:
+        """Start from this state."""
+        self.state = state
+
+    def train_step(self, batch: list[list[int]]) -> Step:
+        """Forward, backward and Adam on these documents, all as nested lists of floats."""
+        sites: dict[str, list[Any]] = {}
+
+        def collect(site: str, value: Any) -> Any:
+            sites.setdefault(site, []).append(value)
+            return value
+
+        tap = collect if self.expose_sites else microgpt.no_tap
+        try:
+            self.state, step = microgpt.train_step(self.state, batch, self.config, self.hyper, tap)
+        except (ArithmeticError, ValueError) as error:
+            raise NoExpectation(
+                f"The reference itself raises {type(error).__name__} ({error}) at step {self.state.step}."
+            ) from None
+        if self.expose_sites:
+            step.sites = _deep(lambda value: value.data, sites)
+            step.site_grads = _deep(microgpt.gradient, sites)
+        return step  # type: ignore[no-any-return]
+
+
+def _deep(function: Callable[[microgpt.Value], float], nested: Any) -> Any:
+    if isinstance(nested, dict):
+        return {name: _deep(function, value) for name, value in nested.items()}
+    return [_deep(function, value) for value in nested] if isinstance(nested, list) else function(nested)

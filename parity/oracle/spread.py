@@ -1,0 +1,69 @@
+"""Over noisy replicas: standard deviations, and the ReLUs whose input may have either sign."""
+
+import math
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from parity.machine_code import compiled
+
+
+@partial(compiled, fastmath={"reassoc"})  # a statistic may add up in any order
+def _spread(samples: Any) -> Any:
+    """How many samples differ from the first, and the sum of their squared distances from the mean."""
+    first, total, different = samples[0], 0.0, 0
+    for k in range(len(samples)):
+        total += samples[k] - first
+        different += samples[k] != first
+    mean, squares = total / len(samples), 0.0
+    for k in range(len(samples)):
+        squares += (samples[k] - first - mean) ** 2
+    return different, squares
+
+
+@compiled
+def deviation(samples: Any) -> Any:
+    """The standard deviation of each row of (elements, R): 0 where all are equal, infinite where one is not finite.
+
+    Differences are taken from the first sample, so that nothing cancels, and scaled by the largest where their squares
+    would overflow or underflow.
+    """
+    result = np.zeros(len(samples))
+    replicas = samples.shape[1]
+    scaled = np.empty(replicas)
+    for e in range(len(samples)):
+        row = samples[e]
+        different, squares = _spread(row)
+        if 1e-200 < squares < 1e200:
+            result[e] = math.sqrt(squares / (replicas - 1))
+        elif different or not math.isfinite(row[0]):
+            largest = 0.0
+            for k in range(replicas):
+                largest = max(largest, abs(row[k] - row[0])) if math.isfinite(row[k]) else math.inf
+            result[e] = largest
+            if largest < math.inf:
+                for k in range(replicas):
+                    scaled[k] = (row[k] - row[0]) / largest
+                result[e] = math.sqrt(_spread(scaled)[1] / (replicas - 1)) * largest
+    return result
+
+
+@compiled
+def near_kinks(relus: Any, values: Any, grads: Any, noisy_values: Any, noisy_grads: Any, limit: float) -> Any:
+    """The ReLUs whose input lies within limit standard deviations of zero, given exact and noisy values, (slots, R).
+
+    Their slots, the distances of their inputs in standard deviations, and the standard deviations of their gradients
+    relative to these.
+    """
+    slots = np.empty(len(relus), dtype=np.int64)
+    distances, noises = np.empty(len(relus)), np.empty(len(relus))
+    number = 0
+    for slot, source in relus:
+        x, sigma = abs(values[source]), deviation(noisy_values[source : source + 1])[0]
+        if x <= limit * sigma and sigma > 0:
+            gradient = abs(grads[slot])
+            slots[number], distances[number] = slot, x / sigma
+            noises[number] = deviation(noisy_grads[slot : slot + 1])[0] / gradient if gradient > 0 else math.inf
+            number += 1
+    return slots[:number], distances[:number], noises[:number]

@@ -1,0 +1,242 @@
+"""Truth: a certified enclosure of what the reference's formulas give in real numbers.
+
+The reference runs, unchanged, on balls: python-flint's `arb`, a midpoint and a radius that together contain the
+exact value (Johansson 2017, "Arb: efficient arbitrary-precision midpoint-radius interval arithmetic"). Constants
+that the reference computes in floats, such as 1/n and 1 - beta1, are taken as those floats. A ReLU whose input may
+have either sign at a precision is tried again at a higher one.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+import flint
+import numpy as np
+
+from parity.errors import NoExpectation
+from parity.judging.pairs import Tensors, paired
+from parity.number_formats import Floats, Format
+from reference import microgpt
+from reference.config import Config, Hyper, State, Step
+
+PRECISIONS = (128, 256, 512, 1024, 2048)
+"""Bits of the midpoints, tried in this order."""
+
+NARROW = 2.0**-10
+"""An enclosure is narrow enough when its radius is at most this part of the noise floor."""
+
+NOISY_RUNS = 16
+"""Runs with noise from which a noise floor is taken where floats cannot give one."""
+
+
+class AmbiguousKink(ArithmeticError):
+    """A ReLU's input is known to be near zero, but not on which side, at this precision."""
+
+
+class Ball:
+    """A real number that is not known exactly, as data of a Value."""
+
+    __slots__ = ("arb",)
+
+    def __init__(self, value: Any) -> None:
+        self.arb = value if isinstance(value, flint.arb) else flint.arb(value)
+
+    def _new(self, value: Any) -> "Ball":
+        return Ball(value)
+
+    def __add__(self, other: Any) -> "Ball":
+        return self._new(self.arb + _arb(other))
+
+    def __sub__(self, other: Any) -> "Ball":
+        return self._new(self.arb - _arb(other))
+
+    def __rsub__(self, other: Any) -> "Ball":
+        return self._new(_arb(other) - self.arb)
+
+    def __mul__(self, other: Any) -> "Ball":
+        return self._new(self.arb * _arb(other))
+
+    def __truediv__(self, other: Any) -> "Ball":
+        return self._new(self.arb / _arb(other))
+
+    def __rtruediv__(self, other: Any) -> "Ball":
+        return self._new(_arb(other) / self.arb)
+
+    def __pow__(self, exponent: float) -> "Ball":
+        return self._new(_power(self.arb, exponent))
+
+    __radd__ = __add__
+    __rmul__ = __mul__
+
+    def __neg__(self) -> "Ball":
+        return Ball(-self.arb)
+
+    def exp(self) -> "Ball":
+        """The exponential."""
+        return self._new(self.arb.exp())
+
+    def log(self) -> "Ball":
+        """The natural logarithm."""
+        return self._new(self.arb.log())
+
+    def __gt__(self, other: Any) -> bool:
+        if isinstance(other, Ball):
+            # Only softmax compares two: any of the logits will do as its shift.
+            return bool(self.arb.mid() > other.arb.mid())
+        if self.arb.contains(other) and self.arb.rad() > 0:
+            raise AmbiguousKink(f"a number within {self.arb.rad()} of {other}")
+        return bool(self.arb > other)
+
+
+def _arb(value: Any) -> Any:
+    return value.arb if isinstance(value, Ball) else value
+
+
+def _power(x: Any, exponent: float) -> Any:
+    whole, half = divmod(2 * exponent, 2)
+    if half not in (0, 1):
+        return x ** flint.arb(exponent)
+    power = flint.arb(1)
+    for _ in range(abs(int(whole))):
+        power = power * x
+    return (1 / power if whole < 0 else power) * (_root(x) if half else 1)
+
+
+def _root(x: Any) -> Any:
+    if not x.contains(0):
+        return x.sqrt()
+    top = x.abs_upper().sqrt()  # of a square whose ball reaches below zero
+    return flint.arb(top / 2, top / 2)
+
+
+class NoisyBall(Ball):
+    """A ball without radius that is moved by the rounding of a number format at every operation."""
+
+    __slots__ = ()
+    u = 0.0
+    rng = random.Random(0)
+
+    def _new(self, value: Any) -> "Ball":
+        return NoisyBall(value.mid() * (1 + self.u * self.rng.uniform(-1, 1)))
+
+
+@dataclass
+class Enclosure:
+    """The exact value of every element lies within radius of high + low, where |low| is at most an ulp of high."""
+
+    high: Step
+    low: Step
+    radius: Step
+
+    def errors(self, pairs: Iterable[Tensors], lengths: Sequence[int]) -> list[Tensors]:
+        """The distances of tensors that were compared with high from the exact values, as if 0 were expected."""
+        tensors = {(t.quantity, t.tensor): t for t in pairs}
+        errors = []
+        for t in paired(0, self.low, self.low, self.radius, lengths):
+            compared = tensors.get((t.quantity, t.tensor))
+            if compared is not None:
+                error = (compared.actual - compared.expected) - t.actual
+                errors.append(replace(compared, actual=error, expected=np.zeros_like(error)))
+        return errors
+
+
+class Truth:
+    """The reference on balls, from a given state."""
+
+    noisy_runs = NOISY_RUNS
+
+    def __init__(self, config: Config, hyper: Hyper) -> None:
+        self.config, self.hyper = config, hyper
+
+    def enclosure(self, state: State, batch: list[list[int]], sigma: Step | None) -> Enclosure:
+        """One step in real numbers, narrow against the noise floor sigma.
+
+        Raises NoExpectation where a ReLU stays ambiguous at the highest precision: its input is exactly zero.
+        """
+        for precision in PRECISIONS:
+            with flint.ctx.workprec(precision):
+                try:
+                    step = self._run(state, batch, Ball)
+                except AmbiguousKink:
+                    continue
+                enclosure = Enclosure(
+                    _mapped(float_middle, step),
+                    _mapped(lambda x: float_middle(x - float_middle(x)), step),
+                    _mapped(lambda x: float(x.rad()), step),
+                )
+            if sigma is None or _narrow(enclosure, sigma):
+                return enclosure
+        raise NoExpectation(
+            f"The truth is ambiguous at step {state.step}: with {PRECISIONS[-1]} bits a ReLU's input still cannot be "
+            "told from zero, or an enclosure is wider than the noise floor."
+        )
+
+    def spread(self, state: State, batch: list[list[int]], form: Format, weight: float) -> Step:
+        """The noise floor where floats overflow or underflow: NOISY_RUNS runs without bounds on the exponent.
+
+        weight: a factor that makes up for there being fewer runs than usual.
+        """
+        NoisyBall.u, NoisyBall.rng = form.u, random.Random(0)
+        with flint.ctx.workprec(PRECISIONS[0]):
+            runs = [_mapped(float_middle, self._run(state, batch, NoisyBall)) for _ in range(NOISY_RUNS)]
+        sigma: Step = _across(lambda samples: weight * np.std(samples, axis=0, ddof=1), runs)
+        return sigma
+
+    def _run(self, state: State, batch: list[list[int]], kind: Callable[[Any], Ball]) -> Step:
+        params, m, v = (
+            {name: [[kind(x) for x in row] for row in np.asarray(matrix).tolist()] for name, matrix in part.items()}
+            for part in (state.params, state.m, state.v)
+        )
+        step: Step = microgpt.train_step(State(params, m, v, state.step), batch, self.config, self.hyper)[1]
+        return step
+
+
+def float_middle(x: Any) -> float:
+    """The float nearest to the middle of a ball."""
+    return float(x.mid())
+
+
+def _mapped(function: Callable[[Any], float], value: Any) -> Any:
+    """A step of balls, number by number, as a step of arrays."""
+    if isinstance(value, Step):
+        return Step(**{field.name: _mapped(function, getattr(value, field.name)) for field in fields(Step)})
+    if isinstance(value, dict):
+        return {name: _mapped(function, entry) for name, entry in value.items()}
+    if value is None:
+        return None
+    if isinstance(value, list) and value and isinstance(value[0], list) and isinstance(value[0][0], list):
+        return [_mapped(function, entry) for entry in value]
+    if isinstance(value, list):
+        return np.array([[function(_as_arb(x)) for x in row] for row in value])
+    return np.array(function(_as_arb(value)))
+
+
+def _as_arb(x: Any) -> Any:
+    return x.arb if isinstance(x, Ball) else flint.arb(x)
+
+
+def _across(function: Callable[[Floats], Floats], steps: list[Any]) -> Any:
+    """A function of the same arrays of several steps."""
+    first = steps[0]
+    if isinstance(first, Step):
+        return Step(**{f.name: _across(function, [getattr(step, f.name) for step in steps]) for f in fields(Step)})
+    if isinstance(first, dict):
+        return {name: _across(function, [step[name] for step in steps]) for name in first}
+    if isinstance(first, list):
+        return [_across(function, list(entries)) for entries in zip(*steps, strict=True)]
+    return None if first is None else function(np.array(steps))
+
+
+def _narrow(enclosure: Enclosure, sigma: Step) -> bool:
+    """Whether every radius is small against the noise floor, where that is finite and not zero."""
+    narrow = True
+
+    def visit(pair: Floats) -> Floats:
+        nonlocal narrow
+        telling = np.isfinite(pair[1]) & (pair[1] > 0)
+        narrow &= bool(np.all(pair[0][telling] <= NARROW * pair[1][telling]))
+        return pair
+
+    _across(visit, [enclosure.radius, Step(**{**vars(sigma), "sites": None, "site_grads": None})])
+    return narrow

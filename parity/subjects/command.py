@@ -1,0 +1,154 @@
+"""Subjects in a process of their own, which speaks the protocol of `parity.subjects.messages`, within limits."""
+
+import os
+import sys
+import time
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from parity.errors import SubjectError, UsageError
+from parity.subjects.messages import PROTOCOL, step_of
+from parity.subjects.process import Limits, Process, excerpt
+from reference.config import Config, Hyper, State, Step
+
+
+class Command:
+    """A factory of subjects out of one process, started when it is first needed, and again after it has failed.
+
+    argv: the command, run in a folder (None: the current one), with an environment (None: this one) and more on its
+    PYTHONPATH. Only the subject made last has its model in the process; another one that is loaded sends its greeting
+    again.
+    """
+
+    def __init__(
+        self,
+        argv: Sequence[str],
+        limits: Limits | None = None,
+        folder: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        python_path: Sequence[str] = (),
+    ) -> None:
+        self.argv, self.limits, self.folder = list(argv), limits or Limits(), folder
+        self.environment = dict(environment or os.environ)
+        path = [*python_path, *filter(None, [self.environment.get("PYTHONPATH")])]
+        if path:
+            self.environment["PYTHONPATH"] = os.pathsep.join(path)
+        self.process: Process | None = None
+        self.current: CommandSubject | None = None
+
+    def __call__(
+        self, config: Config, hyper: Hyper, *, dtype: str | None = None, device: str | None = None
+    ) -> "CommandSubject":
+        """A subject; SubjectError where the command does not answer the greeting, UsageError where it cannot start."""
+        return CommandSubject(self, config, hyper, {"dtype": dtype, "device": device})
+
+    def ask(self, message: dict[str, Any], answer: str, doing: str) -> dict[str, Any]:
+        """The answer of the type given; SubjectError for anything else. What has failed is killed."""
+        if self.process is None:
+            self.process, self.current = Process(self.argv, self.folder, self.environment), None
+            self.end = weakref.finalize(self, self.process.end)  # at the latest as Python leaves
+        try:
+            self.process.send(message)
+            return _checked(self.process.answer(self.limits, doing), answer, doing)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the process."""
+        if self.process is not None:
+            self.end()
+        self.process = self.current = None
+
+
+HOME = Path(__file__).resolve().parents[2]
+
+
+def serving(
+    factory: str,
+    limits: Limits,
+    folder: Path | None = None,
+    arguments: Sequence[str] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Command:
+    """The command that has Python serve the factory so named (see `parity.serve`), in a folder."""
+    # -P: the harness is the same, whatever lies in the folder; -B: it leaves nothing there.
+    argv = [sys.executable, "-P", "-B", "-m", "parity.serve", factory, *arguments]
+    installed = HOME.name in ("site-packages", "dist-packages")
+    return Command(argv, limits, folder, environment, [] if installed else [str(HOME)])
+
+
+class CommandSubject:
+    """One model in the process of a Command. Each method raises SubjectError where the process fails."""
+
+    def __init__(self, factory: Command, config: Config, hyper: Hyper, options: dict[str, str | None]) -> None:
+        self.command = factory
+        self.greeting = {
+            "type": "hello",
+            "protocol": PROTOCOL,
+            "config": asdict(config),
+            "hyper": asdict(hyper),
+            "options": {name: option for name, option in options.items() if option is not None},
+        }
+        self.number, self.seconds = 0, 0.0
+        ready = self._greet()
+        self.dtype = str(ready.get("dtype", "float64"))
+        self.forward_only = ready.get("forward_only") is True
+        methods = ready.get("methods", [])
+        self.methods = [str(method) for method in methods] if isinstance(methods, list) else []
+        if ready.get("sites") is True:
+            self.expose_sites = False
+
+    def _greet(self) -> dict[str, Any]:
+        ready = self.command.ask(self.greeting, "ready", "the greeting")
+        if ready.get("protocol") != PROTOCOL:
+            raise SubjectError(f"The subject speaks the protocol {ready.get('protocol')!r}, not {PROTOCOL!r}.")
+        self.command.current = self
+        return ready
+
+    def _ask(self, message: dict[str, Any], answer: str, doing: str) -> dict[str, Any]:
+        if self.command.current is not self:
+            self._greet()
+        return self.command.ask(message, answer, doing)
+
+    def load(self, state: State) -> None:
+        """Send weights, m, v and step number."""
+        self._ask({"type": "load", **vars(state)}, "loaded", f"load before step {state.step}")
+        self.number = state.step
+
+    def train_step(self, batch: list[list[int]]) -> Step:
+        """Send the documents, and take the step."""
+        sites = getattr(self, "expose_sites", False)
+        message = {"type": "train_step", "batch": batch, "sites": sites}
+        start = time.perf_counter()
+        answer = self._ask(message, "step", f"step {self.number}")
+        elapsed = time.perf_counter() - start
+        own = answer.pop("seconds", None)
+        self.seconds = float(own) if isinstance(own, (int, float)) and 0 < own < elapsed else elapsed
+        step = step_of(answer)
+        self.number += 1
+        return step
+
+    def decode(self, tokens: list[int]) -> Any:
+        """The logits of these tokens, computed one at a time."""
+        return self._ask({"type": "decode", "tokens": tokens}, "logits", "decode").get("logits")
+
+    def sample(self, temperature: float, count: int, seed: int) -> Any:
+        """Documents drawn from the loaded weights."""
+        message = {"type": "sample", "temperature": temperature, "count": count, "seed": seed}
+        return self._ask(message, "samples", "sample").get("documents")
+
+
+def _checked(message: Any, answer: str, doing: str) -> dict[str, Any]:
+    kind = message.get("type") if isinstance(message, dict) else None
+    if kind == "error":
+        text = " ".join(str(message.get("message")).split())
+        if message.get("usage") is True:
+            raise UsageError(text)
+        raise SubjectError(text if text.startswith("The subject") else f"The subject says in {doing}: {text}")
+    if kind != answer:
+        raise SubjectError(f"The subject answered with {excerpt(message)} in {doing}, where type {answer!r} was due.")
+    return message  # type: ignore[no-any-return]

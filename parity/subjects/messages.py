@@ -1,0 +1,130 @@
+"""What the messages are made of, on both sides; `HELP` is the page that `parity check --help-protocol` prints."""
+
+import json
+import math
+from typing import Any
+
+from parity.answers import as_array
+from parity.errors import SubjectError
+from parity.quantities import FIELDS
+from reference.config import Step
+
+PROTOCOL = "microgpt-parity 1"
+
+HELP = """\
+A subject in any language: JSON lines over standard input and output, protocol "microgpt-parity 1".
+
+`parity check -- COMMAND ...` starts the command, writes one JSON object a line to its standard input, and reads one
+JSON object a line from its standard output as the answer to each. Standard error is the subject's own; its end is
+shown where the subject fails. Both sides flush after every line. When standard input ends, the subject leaves.
+
+1. The greeting. The harness says which model it wants (on one line, like every message):
+     {"type": "hello", "protocol": "microgpt-parity 1",
+      "config": {"n_layer": 1, "n_embd": 16, "n_head": 4, "block_size": 16, "vocab_size": 27, "init_std": 0.08,
+                 "activation": "relu", "zero_init_projections": false},
+      "hyper": {"learning_rate": 0.01, "beta1": 0.85, "beta2": 0.99, "eps_adam": 1e-08, "num_steps": 1000,
+                "lr_schedule": "linear"},
+      "options": {}}
+   options holds "dtype" and "device" where the user gave --dtype or --device. activation is "relu" or "relu2" (its
+   square), lr_schedule "linear" or "cosine"; init_std and zero_init_projections are only for drawing fresh weights.
+   The subject answers in which number format it computes:
+     {"type": "ready", "protocol": "microgpt-parity 1", "dtype": "float64"}
+   dtype: "float64", "float32", "bfloat16" or "float16". Optional: "sites": true (it can answer with sites),
+   "forward_only": true (train_step changes nothing), "methods": ["decode", "sample"] (it understands those, too).
+   The greeting may come again: what follows is about another model, and nothing of the former one counts.
+
+2. Weights. step counts the updates done so far; params, m and v hold every tensor as a list of rows:
+     {"type": "load", "step": 0, "params": {"wte": [[0.1, ...], ...], ...}, "m": {...}, "v": {...}}
+   Answer, when they are in place:
+     {"type": "loaded"}
+
+3. A training step: forward, backward and Adam on the mean loss of these documents, tokens with BOS at both ends:
+     {"type": "train_step", "batch": [[26, 4, 12, 12, 0, 26]], "sites": false}
+   Answer with what the subject exposes; every field but type is optional, and what is left out is not checked:
+     {"type": "step", "loss": 3.3, "logits": [[[...], ...]], "grads": {"wte": [[...], ...], ...},
+      "params": {...}, "m": {...}, "v": {...}}
+   logits: one matrix of n = min(block_size, len(tokens) - 1) rows for each document. params, m and v as they are
+   after the update. "seconds" may say how long the step took, which `parity gate` compares. "sites" and "site_grads"
+   are asked for with "sites": true; see help(parity.Step).
+
+4. Asked only of a subject whose greeting lists the method:
+     {"type": "decode", "tokens": [26, 4, 12]}          logits computed one token at a time with a key/value cache
+     {"type": "logits", "logits": [[...], [...], [...]]}
+     {"type": "sample", "temperature": 0.5, "count": 100, "seed": 1}     documents drawn from the loaded weights
+     {"type": "samples", "documents": [[4, 12, 12, 0], ...]}             tokens without BOS, at most block_size each
+
+5. Anything that goes wrong, in place of an answer; the check ends with the verdict ERROR and this message:
+     {"type": "error", "message": "vocab_size 300 is more than I can do"}
+
+Tensors, as lists of rows; a matrix w is applied to a vector x as w·x:
+   wte, lm_head: (vocab_size, n_embd); wpe: (block_size, n_embd); layer0.attn_wq, attn_wk, attn_wv, attn_wo: (n_embd,
+   n_embd); layer0.mlp_fc1: (4 n_embd, n_embd); layer0.mlp_fc2: (n_embd, 4 n_embd); then layer1 and so on. What is
+   computed with them is defined by reference/microgpt.py, 200 lines of Python.
+
+Numbers are JSON numbers with enough digits to read back as the same bits (17 significant ones for float64, 9 for
+float32). JSON has no NaN and no infinities: write null for NaN, "Infinity" and "-Infinity" for those. A whole field
+of a step that is null (other than loss) is not exposed.
+"""
+
+_WORDS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
+
+
+def encoded(message: dict[str, Any]) -> bytes:
+    """A message as a line; NaN and infinities, which JSON lacks, as null and words."""
+    try:
+        text = json.dumps(message, allow_nan=False, separators=(",", ":"))
+    except ValueError:
+        text = json.dumps(_in_words(message), separators=(",", ":"))
+    return text.encode() + b"\n"
+
+
+def decoded(line: bytes) -> Any:
+    """What stands in a line, NaN and infinities as floats. Raises ValueError where it is not JSON."""
+    # An int has no negative zero, and a C program prints one as -0.
+    message = json.loads(line, parse_int=lambda digits: -0.0 if digits == "-0" else int(digits))
+    # Nearly no line has one of them, and a walk through all numbers takes longer than the rest.
+    return _as_floats(message) if b"null" in line or b'Infinity"' in line or b'"NaN"' in line else message
+
+
+def step_message(step: Step) -> dict[str, Any]:
+    """A Step of lists, arrays or tensors as the message of type "step"; SubjectError where it holds no numbers."""
+    fields = {name: value for name in FIELDS if (value := getattr(step, name, None)) is not None}
+    return {"type": "step", **{name: _plain(value, f"The subject's {name}") for name, value in fields.items()}}
+
+
+def _plain(value: Any, what: str) -> Any:
+    if isinstance(value, dict):
+        return {str(name): _plain(entry, f"{what}, {name},") for name, entry in value.items()}
+    if isinstance(value, (list, tuple)) and value and not isinstance(value[0], (int, float)):
+        return [_plain(entry, what) for entry in value]
+    return as_array(value, what).tolist()
+
+
+def _in_words(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _in_words(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_in_words(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    return value
+
+
+def _as_floats(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: entry if name == "message" else _as_floats(entry) for name, entry in value.items()}
+    if isinstance(value, list):
+        return [_as_floats(entry) for entry in value]
+    return math.nan if value is None else _WORDS.get(value, value) if isinstance(value, str) else value
+
+
+def step_of(message: dict[str, Any]) -> Step:
+    """The Step in a message of type "step"; SubjectError for fields that a Step does not have."""
+    unknown = sorted(message.keys() - {"type"} - vars(Step()).keys())
+    if unknown:
+        known = ", ".join(vars(Step()))
+        raise SubjectError(f"The subject's step has the unknown field {unknown[0]!r}; the fields are {known}.")
+    # null is "not exposed", as in most languages' JSON, but for a number on its own it is NaN.
+    fields = {name: value for name, value in message.items() if name == "loss" or value == value}
+    del fields["type"]
+    return Step(**fields)

@@ -1,0 +1,171 @@
+"""A subject made of any torch.nn.Module, with gradients by autograd and an optimizer of torch.
+
+A name map says where the reference's matrices lie in the module; weights, gradients, m and v go through it alike:
+
+    from my_gpt import GPT
+    from parity.subjects.modules import ModuleSubject, stacked
+
+    NAMES = {"wte.weight": "wte", "wpe.weight": "wpe", "lm_head.weight": "lm_head",
+             "h.{i}.attn.qkv.weight": stacked("layer{i}.attn_wq", "layer{i}.attn_wk", "layer{i}.attn_wv"),
+             "h.{i}.attn.proj.weight": "layer{i}.attn_wo",
+             "h.{i}.mlp.up.weight": "layer{i}.mlp_fc1", "h.{i}.mlp.down.weight": "layer{i}.mlp_fc2"}
+
+    def make(config, hyper, dtype="float64", device="cpu"):
+        return ModuleSubject(GPT(config), config, hyper, NAMES, dtype=dtype, device=device)
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from parity.errors import UsageError
+from parity.number_formats import FORMATS
+from parity.subjects.name_map import Arranged as Arranged
+from parity.subjects.name_map import NameMap
+from parity.subjects.name_map import stacked as stacked
+from reference.config import Config, Hyper, State, Step
+
+Batch = list[list[int]]
+MOMENTS = ("exp_avg", "exp_avg_sq")
+"""What torch's Adam calls m and v."""
+
+
+class ModuleSubject:
+    """The training step of a module, as a subject for the harness.
+
+    names: from the name of every trainable parameter to that of the reference's matrix in it (see `Config.shapes`;
+    "wte.T" for one that is transposed), or to what `stacked` or `Arranged` gives. {i} in both stands for every layer.
+    frozen: patterns, such as "*.norm.weight", of parameters that the reference does not have. They are not trained
+    and keep their values: gains must be 1 and biases 0.
+    loss: takes the module and the batch (lists of tokens, of which n = min(block_size, len - 1) positions count) and
+    returns the loss, or it and the logits, one (n, vocab_size) tensor for each document. None: the module maps int64
+    tokens (1, n) to logits (1, n, vocab_size); the mean cross entropy of each document, and the mean of these.
+    optimizer: a class or function that takes params, lr, betas and eps and keeps its moments as torch.optim.Adam does.
+    The learning rate is set before every step.
+    dtype: a name of `parity.number_formats.FORMATS`; device: as torch names it. The module is moved to both and set to
+    training, so dropout must be 0.
+
+    Raises UsageError where map and module or the optimizer do not fit.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        config: Config,
+        hyper: Hyper,
+        names: Mapping[str, str | Arranged],
+        *,
+        frozen: str | Iterable[str] = (),
+        loss: Callable[[nn.Module, Batch], Any] | None = None,
+        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        dtype: str = "float64",
+        device: str = "cpu",
+    ) -> None:
+        if dtype not in FORMATS:
+            raise UsageError(f"A module computes in {', '.join(FORMATS)}, not in {dtype!r}.")
+        self.config, self.hyper, self.dtype, self.device = config, hyper, dtype, device
+        self.module = module.to(device, getattr(torch, dtype)).train()
+        self.loss = loss or self._next_token_loss
+        self.parameters = _trained(self.module, (frozen,) if isinstance(frozen, str) else tuple(frozen))
+        self.layout = NameMap(config, self.parameters, names)
+        self.optimizer = _optimizer(optimizer, self.parameters, hyper)
+
+    def load(self, state: State) -> None:
+        """Take these weights, m, v and step number."""
+        self.number = state.step
+        self.layout.write(self.parameters, state.params)
+        for key, matrices in zip(MOMENTS, (state.m, state.v)):
+            self.layout.write(self._moments(key), matrices)
+        for parameter in self.parameters.values():
+            kept = self.optimizer.state[parameter]
+            # In place where it is a tensor: the optimizer chose its format and device.
+            kept["step"] = kept["step"].fill_(state.step) if isinstance(kept["step"], Tensor) else state.step
+
+    def train_step(self, batch: Batch) -> Step:
+        """Forward, backward and the optimizer on these documents."""
+        from torch_twin.microgpt import gradient, learning_rate
+
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate(self.number, self.hyper)
+        self.module.zero_grad()
+        answer = self.loss(self.module, batch)
+        loss, logits = answer if isinstance(answer, tuple) else (answer, None)
+        loss.backward()
+        # Copied before the update, which may change gradients in place.
+        grads = self.layout.read({name: gradient(parameter) for name, parameter in self.parameters.items()})
+        self.optimizer.step()
+        self.number += 1
+        return Step(
+            loss=loss.item(),
+            logits=None if logits is None else [torch.as_tensor(rows).detach() for rows in logits],
+            grads=grads,
+            params=self.layout.read(self.parameters),
+            m=self.layout.read(self._moments("exp_avg")),
+            v=self.layout.read(self._moments("exp_avg_sq")),
+        )
+
+    def _moments(self, key: str) -> dict[str, Tensor]:
+        return {name: self.optimizer.state[parameter][key] for name, parameter in self.parameters.items()}
+
+    def _next_token_loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, list[Tensor]]:
+        losses, logits = [], []
+        for document in batch:
+            n = min(self.config.block_size, len(document) - 1)
+            tokens = torch.tensor(document[: n + 1], device=self.device)
+            answer = module(tokens[None, :n])
+            answer = getattr(answer, "logits", answer)  # as transformers wraps them
+            answer = answer[0] if isinstance(answer, tuple) else answer  # with a loss or a cache after them
+            expected = (1, n, self.config.vocab_size)
+            if tuple(getattr(answer, "shape", ())) != expected:
+                what = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
+                raise ValueError(
+                    f"For tokens of shape (1, {n}) the module gave logits of {what}, expected shape {expected}; "
+                    "where a module is called in another way, pass loss="
+                )
+            logits.append(answer[0])
+            losses.append(cross_entropy(answer[0], tokens[1:]))
+        return torch.stack(losses).mean(), logits
+
+
+def _trained(module: nn.Module, frozen: tuple[str, ...]) -> dict[str, nn.Parameter]:
+    """The parameters that are trained, by name, once those that a pattern of frozen fits are not."""
+    named = module.named_parameters(remove_duplicate=False)
+    parameters = {name.replace("_orig_mod.", ""): parameter for name, parameter in named}  # torch.compile's
+    for pattern in frozen:
+        fitting = [name for name in parameters if fnmatchcase(name, pattern)]
+        if not fitting:
+            raise UsageError(f"No parameter of the module fits {pattern!r}, which is to be frozen.")
+        for name in fitting:
+            parameters[name].requires_grad_(False)
+    trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
+    for parameter in trained.values():
+        tied = [name for name, other in trained.items() if other is parameter]
+        if len(tied) > 1:
+            raise UsageError(f"{' and '.join(tied)} are one parameter; the reference ties no weights: untie them.")
+    return trained
+
+
+def _optimizer(
+    make: Callable[..., torch.optim.Optimizer], parameters: Mapping[str, nn.Parameter], hyper: Hyper
+) -> torch.optim.Optimizer:
+    """An optimizer of these parameters that has its moments already; UsageError for one that does not keep Adam's."""
+    betas = (float(hyper.beta1), float(hyper.beta2))
+    try:
+        optimizer = make(list(parameters.values()), lr=hyper.learning_rate, betas=betas, eps=hyper.eps_adam)
+    except TypeError as error:
+        raise UsageError(f"The optimizer cannot be made with params, lr, betas and eps: {error}.") from None
+    # The first step brings the moments into being; what it does to them and to the weights, load undoes.
+    for parameter in parameters.values():
+        parameter.grad = torch.zeros_like(parameter)
+    optimizer.step()
+    lacking = [name for name, p in parameters.items() if not optimizer.state[p].keys() >= {*MOMENTS, "step"}]
+    if lacking:
+        raise UsageError(
+            f"The optimizer {type(optimizer).__name__} does not keep {', '.join(MOMENTS)} and step, as "
+            f"torch.optim.Adam does, for {', '.join(lacking)}."
+        )
+    return optimizer

@@ -1,0 +1,205 @@
+"""Subjects: the protocol, and finding one by name."""
+
+import importlib
+import importlib.util
+import inspect
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from parity.errors import SubjectError, UsageError
+from parity.number_formats import FORMATS
+from parity.quantities import FIELDS
+from parity.subjects.calls import guarded
+from reference.config import Config, Hyper, State, Step
+
+if TYPE_CHECKING:
+    from parity.subjects.process import Limits
+
+TWIN = "torch_twin.microgpt:make"
+"""The subject that is checked where none is named."""
+
+
+class Subject(Protocol):
+    """An implementation under test.
+
+    An attribute dtype, "float64" if missing, names the number format it computes in. A subject with an attribute
+    expose_sites is asked for its sites by setting it to True. One with forward_only = True updates nothing, so it is
+    not run freely. `parity.suite` also tests decode(tokens), the (n, vocab_size) logits of tokens taken one at a time
+    with a key/value cache, and sample(temperature, count, seed), documents without BOS, where a subject has them.
+    """
+
+    def load(self, state: State) -> None:
+        """Take these weights, m, v and step number. The matrices are nested lists that the subject may keep."""
+
+    def train_step(self, batch: list[list[int]]) -> Step:
+        """Forward, backward and Adam on these documents."""
+
+
+Factory = Callable[..., Any]
+Named = str | Sequence[str] | Factory
+"""A factory, the name of one (`package.module:make`, `path/to/file.py:make`), or a command that speaks the protocol:
+a list of its words, or one string after "-- "."""
+
+
+def make_subject(factory: Named, config: Config, hyper: Hyper, **options: str | None) -> Subject:
+    """The subject that a factory makes, or the one so named.
+
+    options (dtype, device) go to the factory as keywords, where not None. Raises UsageError where there is no such
+    factory or it takes no such option, and SubjectError where it fails.
+    """
+    make = find_factory(factory)
+    wanted = {name: option for name, option in options.items() if option is not None}
+    for name in wanted:
+        if not takes_keyword(make, name):
+            raise UsageError(f"The subject cannot be made with --{name}: its factory has no parameter {name!r}.")
+    subject = guarded("making it", make, config, hyper, **wanted)
+    require_methods(subject)
+    dtype = subject_dtype(subject)
+    if wanted.get("dtype", dtype) != dtype:
+        raise SubjectError(f"The subject was to compute in {wanted['dtype']} but says that it computes in {dtype}.")
+    return subject  # type: ignore[no-any-return]
+
+
+def find_factory(named: Named, isolate: bool = False, limits: "Limits | None" = None) -> Factory:
+    """The factory so named; UsageError where there is none.
+
+    isolate: run it in a process of its own, within the limits, as every command is.
+    """
+    words = command_words(named)
+    if words is not None or isolate:
+        from parity.subjects.command import Command, serving
+        from parity.subjects.process import Limits
+
+        if words is not None:
+            return Command(words, limits)
+        if not isinstance(named, str):
+            raise UsageError("Only a subject with a name, such as path/to/file.py:make, can have a process of its own.")
+        _split(named)
+        return serving(named, limits or Limits())
+    return _found(named) if isinstance(named, str) else named  # type: ignore[return-value]
+
+
+def subject_name(named: Any) -> str:
+    """What a factory, an instance or a command is called in a result: its name on the command line, if it has one."""
+    words = command_words(named)
+    if words is not None:
+        return f"-- {shlex.join(words)}"
+    if isinstance(named, str):
+        return named
+    if isinstance(getattr(named, "name", None), str):  # a factory that knows how it was named
+        return named.name  # type: ignore[no-any-return]
+    kind = named if hasattr(named, "__qualname__") else type(named)
+    return f"{kind.__module__}:{kind.__qualname__}"
+
+
+def is_command(named: Named) -> bool:
+    """Whether a subject so named runs in a process of its own anyway."""
+    return command_words(named) is not None
+
+
+def command_words(named: Any) -> list[str] | None:
+    """Of a command, its words; None for every other subject."""
+    if isinstance(named, str) and named.startswith("-- "):
+        try:
+            named = shlex.split(named[3:])
+        except ValueError as error:
+            raise UsageError(f"The command {named[3:]!r} cannot be read: {error}.") from None
+    if not isinstance(named, (list, tuple)):
+        return None
+    if not named or not all(isinstance(word, str) and word for word in named):
+        raise UsageError("A subject that is a command needs at least its name, after --.")
+    return list(named)
+
+
+def require_methods(subject: Any) -> None:
+    """SubjectError for something that is no subject."""
+    for method in ("load", "train_step"):
+        if not callable(getattr(subject, method, None)):
+            raise SubjectError(f"The subject is a {type(subject).__name__}, which has no method {method}.")
+
+
+def takes_keyword(factory: Named, name: str) -> bool:
+    """Whether a factory, or the one so named, can be called with a keyword."""
+    try:
+        parameters = inspect.signature(find_factory(factory)).parameters.values()
+    except (ValueError, TypeError):  # some callables of C have none
+        return False
+    return any(parameter.name == name or parameter.kind is parameter.VAR_KEYWORD for parameter in parameters)
+
+
+def subject_dtype(subject: Subject) -> str:
+    """The name of the number format that a subject computes in; SubjectError for one that is not known."""
+    dtype = str(guarded("its dtype", lambda: getattr(subject, "dtype", "float64"))).removeprefix("torch.")
+    if dtype not in FORMATS:
+        raise SubjectError(f"The subject's dtype is {dtype!r}; it must be one of {', '.join(FORMATS)}.")
+    return dtype
+
+
+def train_step(subject: Subject, batch: list[list[int]], doing: str) -> Step:
+    """The subject's step; SubjectError where it raises, gives no Step back, or changes the documents."""
+    given = [list(tokens) for tokens in batch]
+    step = guarded(doing, subject.train_step, given)
+    if given != batch:
+        raise SubjectError(f"The subject's train_step changed the documents that it was given, in {doing}.")
+    if step is None:
+        raise SubjectError(f"The subject's train_step gave nothing back in {doing}.")
+    if not any(hasattr(step, name) for name in FIELDS):
+        raise SubjectError(f"The subject's train_step gave a {type(step).__name__} back in {doing}, not a Step.")
+    return step  # type: ignore[no-any-return]
+
+
+def _found(name: str) -> Factory:
+    place, attribute = _split(name)
+    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
+    factory = getattr(module, attribute, None)
+    if factory is None:
+        raise UsageError(f"{place} has no {attribute!r}.")
+    if not callable(factory):
+        raise UsageError(f"{name} cannot be called; a factory make(config, hyper) is needed.")
+    return factory  # type: ignore[no-any-return]
+
+
+def _split(name: str) -> tuple[str, str]:
+    place, separator, attribute = name.rpartition(":")
+    if not separator or not place or not attribute:
+        raise UsageError(f"A subject is named package.module:make or path/to/file.py:make, not {name!r}.")
+    return place, attribute
+
+
+def _import_file(path: Path) -> Any:
+    if not path.is_file():
+        raise UsageError(f"There is no file {path}.")
+    name = f"parity subject {path.resolve()}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # As if it were run as a script: it can import its neighbours, and dataclasses find their module.
+    folder = str(path.parent.resolve())
+    if folder not in sys.path:
+        sys.path.insert(0, folder)
+    sys.modules[name] = module
+    try:
+        guarded(f"importing {path}", spec.loader.exec_module, module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _import_module(name: str) -> Any:
+    if not all(part.isidentifier() for part in name.split(".")):
+        raise UsageError(f"{name!r} is not the name of a module; a file's name ends in .py.")
+    sys.path.insert(0, "")  # a console script does not look in the current folder by itself
+    try:
+        return guarded(f"importing {name}", importlib.import_module, name)
+    except SubjectError as error:
+        cause = error.__cause__
+        if isinstance(cause, ModuleNotFoundError) and cause.name and f"{name}.".startswith(f"{cause.name}."):
+            raise UsageError(f"There is no module {name!r}.") from None
+        raise
+    finally:
+        sys.path.remove("")

@@ -1,0 +1,115 @@
+"""Assertions for test suites: a check that raises unless it passes, and stores what failed."""
+
+import hashlib
+import os
+import re
+import shlex
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from parity.case import Case
+from parity.errors import UsageError
+from parity.judging.checking import check
+from parity.judging.result import Result
+from parity.subjects.subject import TWIN, Named, Subject
+from parity.testing.tally import tally
+from parity.verdict import Verdict
+
+PASSES = (Verdict.IDENTICAL, Verdict.PARITY)
+"""The verdicts that pass; INCONCLUSIVE does not: a check that could decide nothing is no pass."""
+
+_stored: dict[str, Path] = {}
+"""By test, subject and signature, the case stored last: Hypothesis fails a test until its case is small."""
+
+
+class ParityError(AssertionError):
+    """A check that did not pass: one line with the verdict, what, where, how much, and the command that repeats it.
+
+    result: all that was found. Each signature of a failure (its verdict, and which quantity of which kind of tensor or
+    site diverged first) raises a class of its own, since Hypothesis tells errors apart by their class: so a failing
+    case shrinks to a smaller one that fails in the same way, and does not slip to another bug.
+    """
+
+    result: Result
+
+
+@cache
+def error_class(signature: tuple[str, ...]) -> type[ParityError]:
+    """The class of the failures with a signature."""
+    return type("ParityError", (ParityError,), {"__module__": __name__, "signature": signature})
+
+
+def signature(result: Result) -> tuple[str, ...]:
+    """What stays of a failure where its case gets smaller: no numbers, and no layers."""
+    mode = next(mode for mode in result.modes if mode.verdict is result.verdict)
+    first, site = mode.first_divergence, mode.first_site
+    if first is None:
+        return result.verdict.value, mode.mode, re.sub(r"0x[0-9a-f]+|[-+]?\d[\d.e+-]*", "#", mode.reason)
+    places = [first.quantity, re.sub(r"\d+", "#", first.tensor.partition(" at ")[0])]
+    places += [re.sub(r"\d+", "#", site.tensor.partition(" at ")[0])] if site else []
+    return result.verdict.value, mode.mode, *places
+
+
+def assert_parity(
+    subject: Subject | Named = TWIN,
+    case: Case | None = None,
+    *,
+    store: Path = Path(".parity"),
+    **options: Any,
+) -> Result:
+    """Check a subject (see `parity.check`, which takes the options) and return the result if it passes.
+
+    Otherwise store the case as JSON in the folder store, in place of the one that the same test stored before, and
+    raise ParityError, an AssertionError.
+    """
+    __tracebackhide__ = True
+    result = check(subject, case, **options)
+    tally.note(result)
+    if result.verdict in PASSES:
+        return result
+    options = {**getattr(subject, "options", {}), **options}  # of the factory that the fixture parity_subject gives
+    raise parity_error(result, result.verdict, result.reason, signature(result), store, options)
+
+
+def parity_error(
+    result: Result, verdict: Verdict, reason: str, kind: tuple[str, ...], store: Path, options: dict[str, Any]
+) -> ParityError:
+    """The error for a result that a test refuses, with its case stored."""
+    repetition = _repetition(result, kind, store, options)
+    error = error_class(kind)(f"{verdict.value}: {' '.join(reason.split())} {repetition}")
+    error.result = result
+    return error
+
+
+def _repetition(result: Result, kind: tuple[str, ...], store: Path, options: dict[str, Any]) -> str:
+    try:
+        path = _store(result, kind, store)
+    except UsageError as error:
+        return f"The case could not be stored: {error}"
+    subject = "SUBJECT" if "<" in result.subject else result.subject  # no name leads to what a function made
+    command = ["parity", "replay", str(path)]
+    for name in ("dtype", "device"):
+        command += [f"--{name}", options[name]] if options.get(name) else []
+    command += [f"--{name}" for name in ("sites", "truth") if options.get(name)]
+    modes = options.get("modes")
+    command += ["--mode", modes[0]] if modes and len(modes) == 1 else []
+    command += ["--false-alarm", repr(options["false_alarm"])] if "false_alarm" in options else []
+    command += ["--oracle", options["oracle"]] if "oracle" in options else []
+    command += ["--isolate"] if options.get("isolate") else []
+    # A command comes last, for all that follows it is its own.
+    named = subject if subject.startswith("-- ") else shlex.quote(subject)
+    return f"Repeat with: {shlex.join(command)} {named}"
+
+
+def _store(result: Result, kind: tuple[str, ...], folder: Path) -> Path:
+    test = os.environ.get("PYTEST_CURRENT_TEST", "")
+    key = "\n".join((str(folder), test, result.subject, *kind))
+    digest = hashlib.sha256("\n".join((key, result.case.to_json())).encode()).hexdigest()
+    path = folder / f"{digest[:12]}.json"
+    result.case.save(path)
+    last = _stored.get(key, path)
+    if test and last != path:
+        last.unlink(missing_ok=True)
+    _stored[key] = path
+    return path

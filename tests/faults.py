@@ -79,7 +79,7 @@ NAN_IN_A_GRADIENT = """grads["layer0.attn_wo"] = grads["layer0.attn_wo"].clone()
     grads["layer0.attn_wo"][0, 1] = torch.nan
     after = adam(state, grads, hyper)"""
 
-# tests/test_faults.py runs these on one document of four tokens, all of which are positions, with two layers.
+# tests/judging/test_faults.py runs these on one document of four tokens, all of which are positions, with two layers.
 FORWARD = (
     Fault(
         "the position embedding is off by one",

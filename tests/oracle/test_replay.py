@@ -20,7 +20,7 @@ from parity.oracle.replay import Replay, program
 from parity.strategies import cases, configs
 from reference.microgpt import init_params, init_state
 
-GOLDEN = json.loads((Path(__file__).parent / "golden" / "microgpt_200.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "microgpt_200.json").read_text(encoding="utf-8"))
 
 EXTREMES = {
     "tiny": lambda x: x * 1e-150,

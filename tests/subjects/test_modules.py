@@ -268,7 +268,7 @@ def test_example_of_the_documentation_has_ten_lines_at_most_and_is_at_parity(tmp
     example = dedent(getdoc(modules).partition("alike:\n\n")[2])
     assert 0 < sum(bool(line.strip()) for line in example.splitlines()) <= 10
     monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "my_gpt.py").write_text("from tests.test_modules import NanoGPT as GPT\n", encoding="utf-8")
+    (tmp_path / "my_gpt.py").write_text("from tests.subjects.test_modules import NanoGPT as GPT\n", encoding="utf-8")
     (tmp_path / "my_port.py").write_text(example, encoding="utf-8")
     result = check(f"{tmp_path / 'my_port.py'}:make", case(2), dtype="float32", device="cpu")
     assert result.verdict is Verdict.PARITY

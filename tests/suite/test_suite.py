@@ -17,10 +17,10 @@ from parity import Step
 from tests.examples.numpy_port import NumpyPort
 from tests.faults import FAULTS, planted
 from tests.implementations import IMPLEMENTATIONS, Vectorised
-from tests.test_plugin import warm_up
+from tests.suite.test_plugin import warm_up
 from torch_twin.microgpt import Twin
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 pytest_plugins = "pytester"
 
@@ -93,7 +93,7 @@ def test_independent_port_keeps_every_law(run):
 def test_laws_are_kept_in_bfloat16(run):
     """There, ReLUs fall to either side in the two answers that a law compares."""
     arguments = ["--parity-dtype", "bfloat16", "--parity-cases", "2"]
-    result = run("adam or causality or order or load", "tests.test_suite:fused", *arguments)
+    result = run("adam or causality or order or load", "tests.suite.test_suite:fused", *arguments)
     result.assert_outcomes(passed=6, deselected=20)
 
 
@@ -112,7 +112,7 @@ class LossOnly(Twin):
 
 
 def test_law_about_what_is_not_exposed_is_skipped(run):
-    result = run("forward or backward or adam or causality or batches", "tests.test_suite:LossOnly", "-v", "-rs")
+    result = run("forward or backward or adam or causality or batches", "tests.suite.test_suite:LossOnly", "-v", "-rs")
     kept = {"test_loss", "test_order_of_documents", "test_one_document_twice", "test_mean_of_documents"}
     assert ids(result, "PASSED") == kept
     result.assert_outcomes(passed=4, skipped=7, deselected=15)
@@ -130,7 +130,7 @@ class ForwardOnly(Twin):
 
 
 def test_subject_that_updates_nothing_has_no_trajectory(run):
-    result = run("several_steps or one_token or state", "tests.test_suite:ForwardOnly", "-rs")
+    result = run("several_steps or one_token or state", "tests.suite.test_suite:ForwardOnly", "-rs")
     result.assert_outcomes(passed=5, skipped=1, deselected=20)
     result.stdout.fnmatch_lines(["*: The subject only computes forward."])
 
@@ -142,7 +142,7 @@ def relu_only(config, hyper):
 
 
 def test_config_that_the_factory_refuses_is_passed_over(run):
-    result = run("test_logits or test_update or causality or test_case", "tests.test_suite:relu_only", "-rs")
+    result = run("test_logits or test_update or causality or test_case", "tests.suite.test_suite:relu_only", "-rs")
     result.assert_outcomes(passed=6, skipped=1, deselected=19)
     result.stdout.fnmatch_lines(["*NotImplementedError: no relu2*"])
 
@@ -152,7 +152,7 @@ def refuses_everything(config, hyper):
 
 
 def test_refusing_everything_is_no_pass(run):
-    result = run("test_logits or causality or test_seed_decides", "tests.test_suite:refuses_everything")
+    result = run("test_logits or causality or test_seed_decides", "tests.suite.test_suite:refuses_everything")
     result.assert_outcomes(failed=2, skipped=1, deselected=23)
 
 
@@ -162,7 +162,7 @@ class Raises(Twin):
 
 
 def test_subject_that_raises_fails_in_one_line(run):
-    result = run("test_logits or causality or one_token", "tests.test_suite:Raises", "--parity-dtype", "float32")
+    result = run("test_logits or causality or one_token", "tests.suite.test_suite:Raises", "--parity-dtype", "float32")
     result.assert_outcomes(failed=4, deselected=22)
     errors = [line for line in result.outlines if line.startswith("ERROR: The subject raised RuntimeError: out of ide")]
     assert len(errors) == 4
@@ -171,11 +171,11 @@ def test_subject_that_raises_fails_in_one_line(run):
 
 
 def test_broken_law_names_the_command_that_repeats_it(run):
-    result = run("causality", "tests.test_suite:non_causal", "--parity-dtype", "float32")
+    result = run("causality", "tests.suite.test_suite:non_causal", "--parity-dtype", "float32")
     (line,) = [line for line in result.outlines if line.startswith("DIVERGED: With other tokens after the position: ")]
     command = (
         "pytest --pyargs parity.suite -k test_later_tokens_cannot_change_earlier_logits --parity-subject "
-        f"tests.test_suite:non_causal --parity-dtype float32 --parity-cases {CASES}"
+        f"tests.suite.test_suite:non_causal --parity-dtype float32 --parity-cases {CASES}"
     )
     assert line.endswith(f"Repeat with: {command}")
 
@@ -402,11 +402,11 @@ def test_fault_breaks_its_laws_and_no_other(run, monkeypatch, subject):
     if edits is None:
         # A stale cache shows only where the first document leaves room in the block.
         more = ["--parity-cases", "30"] if subject == "StaleCache" else []
-        result = run(selection, f"tests.test_suite:{subject}", "-v", *more)
+        result = run(selection, f"tests.suite.test_suite:{subject}", "-v", *more)
     else:
         with planted(*edits) as make:
-            monkeypatch.setattr("tests.test_suite.with_planted_fault", make, raising=False)
-            result = run(selection, "tests.test_suite:with_planted_fault", "-v")
+            monkeypatch.setattr("tests.suite.test_suite.with_planted_fault", make, raising=False)
+            result = run(selection, "tests.suite.test_suite:with_planted_fault", "-v")
     assert ids(result, "FAILED") == set(broken.split())
     assert not ids(result, "ERROR")
 

@@ -271,7 +271,7 @@ def test_flood_leaves_no_thread_behind(case):
 def test_request_to_end_also_ends_the_subject(tmp_path):
     (tmp_path / "port.py").write_text("import time\ndef make(config, hyper): time.sleep(986)", encoding="utf-8")
     command = [sys.executable, "-m", "parity", "check", str(tmp_path / "port.py:make"), "--isolate"]
-    with subprocess.Popen(command, cwd=Path(__file__).parents[1]) as process:
+    with subprocess.Popen(command, cwd=Path(__file__).parents[2]) as process:
         served: list[psutil.Process] = []
         while not served:
             time.sleep(0.1)

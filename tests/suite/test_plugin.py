@@ -21,7 +21,7 @@ from tests.faults import planted
 
 pytest_plugins = "pytester"
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 HEAVY = {"torch", "numpy", "hypothesis", "numba", "scipy", "flint", "rich", "reference", "parity.case"}
 
 DOUBLED = """
@@ -418,7 +418,7 @@ def test_property_of_the_readme_needs_no_profile(pytester, tmp_path):
         """,
         my_port=DOUBLED,
     )
-    home = str(Path(__file__).parents[1])
+    home = str(Path(__file__).parents[2])
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "PARITY_PROFILE")}
     command = [sys.executable, "-m", "pytest", "-p", "parity.plugin", "-p", "no:cacheprovider"]
     done = subprocess.run(

@@ -78,7 +78,7 @@ ONE_APART = [Tensors(0, "grad", "wte", np.array([1.0, 2.0]), np.array([1.0, 3.0]
 @pytest.mark.parametrize(
     ("place", "wrong"),
     [
-        ("tests.test_measures.ulps", lambda form, actual, expected: 0.0),
+        ("tests.judging.test_element_errors.ulps", lambda form, actual, expected: 0.0),
         ("parity.judging.pairs.over_floor", lambda error, sigma: np.where(sigma > 0, error, 0.0)),
         ("parity.judging.pairs.distance", lambda actual, expected: (actual - expected) ** 2 / 2),
     ],

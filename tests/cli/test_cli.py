@@ -15,7 +15,7 @@ from parity import Case, Verdict
 from parity.cli import main
 from parity.testing import assert_parity
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SMALL = ["--steps", "2", "--n-embd", "4", "--n-head", "2", "--block-size", "3"]
 
 PORTS = """

@@ -18,7 +18,7 @@ from parity.gate.git import changed_lines, checked_out
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
-MODEL = (Path(__file__).parent / "examples" / "numpy_port.py").read_text(encoding="utf-8")
+MODEL = (Path(__file__).parents[1] / "examples" / "numpy_port.py").read_text(encoding="utf-8")
 PORT = "from model import make\n"
 NEUTRAL = ("return x @ w.T", "product = x @ w.T\n    return product")
 REORDERING = ("return x @ w.T", "return x[..., 1::2] @ w[:, 1::2].T + x[..., ::2] @ w[:, ::2].T")
@@ -204,7 +204,7 @@ def test_search_path_into_the_working_tree_is_moved(repository, case, monkeypatc
 
 
 def test_command_is_run_in_both_folders(repository, case, monkeypatch):
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     refactor(REORDERING)
     result = gate([sys.executable, "-m", "parity.serve", "port.py:make"], case=case, rounds=2)
     assert result.verdict is Verdict.PARITY
@@ -283,7 +283,7 @@ def test_gate_in_a_commit_hook_leaves_the_commit_alone(repository):
     refactor(NEUTRAL)
     git("add", ".")
     git("commit", "--quiet", "-m", "Second")
-    home = Path(__file__).parents[1]
+    home = Path(__file__).parents[2]
     hook = repository / ".git" / "hooks" / "pre-commit"
     command = f"PYTHONPATH={home} {sys.executable} -m parity gate port.py:make --base HEAD~1 --steps 1 --n-embd 4"
     hook.write_text(f"#!/bin/sh\n{command} --rounds 0 > ../hook.txt 2>&1\n", encoding="utf-8")
@@ -337,7 +337,7 @@ def test_odd_times_are_replaced_by_the_clock(repository, case, seconds):
     Path("server.py").write_text(server, encoding="utf-8")
     git("add", ".")
     git("commit", "--quiet", "-m", "Serve")
-    home = Path(__file__).parents[1]
+    home = Path(__file__).parents[2]
     result = gate(["env", f"PYTHONPATH={home}", sys.executable, "server.py", "port.py:make"], case=case, rounds=2)
     assert result.speed.ratio > 0
 

@@ -18,9 +18,8 @@ from hypothesis import HealthCheck, Phase, given, settings
 
 from parity import Case, State, Step, check
 from parity.judging import diagnosis, result, run
-from parity.oracle import exact_kernels as kernels
+from parity.oracle import expected, noisy_kernels, replay
 from parity.oracle import floor as oracle
-from parity.oracle import noisy_kernels, replay
 from parity.oracle import noisy_replay as noise
 from parity.oracle.replay import Replay
 from parity.strategies import cases
@@ -150,8 +149,8 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
         (noise.Noise, "load"),
         (noise.Noise, "outcome"),
     ],
-    "noise floor from them": [(oracle.Floor, "train_step"), (kernels, "deviation"), (kernels, "near_kinks")],
-    "exact replay": [(oracle.ReplayOracle, "train_step"), (oracle.ReplayOracle, "load")],
+    "noise floor from them": [(oracle.Floor, "train_step"), (oracle, "deviation"), (oracle, "near_kinks")],
+    "exact replay": [(expected.ReplayOracle, "train_step"), (expected.ReplayOracle, "load")],
     "reading answers": [(run, "paired")],
     "comparison and statistics": [(result.ModeResult, "add"), (run.Run, "outside"), (diagnosis, "same_bits")],
     "verdict": [(result.ModeResult, "conclude")],

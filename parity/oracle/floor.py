@@ -8,9 +8,9 @@ import numpy as np
 
 from parity.number_formats import Floats, Format
 from parity.oracle import exact_kernels as kernels
-from parity.oracle import spread
 from parity.oracle.noisy_replay import Noise
 from parity.oracle.replay import Gates, Outcome, Replay, program
+from parity.oracle.spread import deviation, near_kinks
 from parity.tensors import Named
 from reference.config import Config, Hyper, State, Step
 
@@ -136,15 +136,15 @@ class Floor:
             self.replay.move_on(exact)
             for number, (one, many) in enumerate(zip(exact.documents, outcome.documents, strict=True)):
                 sides = one.values, one.grads, many.values, many.grads
-                for slot, distance, noise in zip(*spread.near_kinks(one.program.relus, *sides, limit), strict=True):
+                for slot, distance, noise in zip(*near_kinks(one.program.relus, *sides, limit), strict=True):
                     kinks[number, int(slot)] = Nearness(float(distance), float(noise))
         return self._spread(outcome), kinks
 
     def _spread(self, outcome: Outcome) -> Step:
         """The standard deviation of every element."""
-        grads, params, m, v = (Named(self.config, spread.deviation(part)) for part in (outcome.grads, *outcome.after))
+        grads, params, m, v = (Named(self.config, deviation(part)) for part in (outcome.grads, *outcome.after))
         logits = [_deviations(document.values[document.program.logits]) for document in outcome.documents]
-        step = Step(float(spread.deviation(outcome.loss[None])[0]), logits, grads, params, m, v)
+        step = Step(float(deviation(outcome.loss[None])[0]), logits, grads, params, m, v)
         if self.expose_sites:
             samples = outcome.as_step(self.config, sites=True)
             step.sites, step.site_grads = _deviations(samples.sites), _deviations(samples.site_grads)
@@ -160,7 +160,7 @@ class Floor:
         exact = self.replay.adam(number, previous, grads)
         samples = self.noise.adam(number, self.noise.repeated(previous), self.noise.repeated(grads))
         after = samples[:, :, 0] if exact is None else exact
-        spread = [spread.deviation(part) for part in samples]
+        spread = [deviation(part) for part in samples]
         return [Named(self.config, part) for part in after], [Named(self.config, part) for part in spread]
 
     def adopt(self, part: int, tensor: str, delta: Floats) -> None:
@@ -198,4 +198,4 @@ def _deviations(value: Any) -> Any:
         return {name: _deviations(entry) for name, entry in value.items()}
     if isinstance(value, list):
         return [_deviations(entry) for entry in value]
-    return spread.deviation(value.reshape(-1, value.shape[-1])).reshape(value.shape[:-1])
+    return deviation(value.reshape(-1, value.shape[-1])).reshape(value.shape[:-1])

@@ -227,7 +227,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Show a failed check as its one line and the minimal case; with --tb, as pytest shows everything else."""
     report: Any = yield
-    testing = sys.modules.get("parity.testing")
+    testing = sys.modules.get("parity.testing.assertions")
     failure = call.excinfo.value if call.excinfo else None
     if testing and isinstance(failure, testing.ParityError) and item.config.option.tbstyle == "auto":
         assert call.excinfo is not None

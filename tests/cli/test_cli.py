@@ -87,7 +87,7 @@ def assert_one_sentence(error: str, *said: str) -> None:
     ("subject", "status", "verdict"),
     [
         ("torch_twin.microgpt:make", 0, Verdict.PARITY),
-        ("parity.subjects.subject:Reference", 0, Verdict.IDENTICAL),
+        ("parity.oracle.python_reference:Reference", 0, Verdict.IDENTICAL),
         ("ports.py:without_dtype", 0, Verdict.PARITY),
         ("ports.py:partial", 0, Verdict.PARITY),
         ("ports:without_dtype", 0, Verdict.PARITY),

@@ -66,7 +66,7 @@ def with_wte(change):
 
 
 def test_reference_itself_is_identical(case):
-    for subject in ("parity.subjects.subject:Reference", Reference(case.config, case.hyper)):
+    for subject in ("parity.oracle.python_reference:Reference", Reference(case.config, case.hyper)):
         result = check(subject, case, sites=True)
         assert result.verdict is Verdict.IDENTICAL
         assert result.unchecked == []

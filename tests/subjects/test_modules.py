@@ -19,7 +19,7 @@ from torch import nn
 from parity import Case, Config, Verdict, check
 from parity.errors import UsageError
 from parity.modules import Arranged, ModuleSubject, stacked
-from parity.subjects.subject import modules
+from parity.subjects import modules
 from reference.config import State
 from torch_twin.whole_step import threads
 

@@ -69,7 +69,7 @@ def warm_up() -> None:
 
     import parity.strategies
     import parity.subjects.command
-    import parity.testing  # noqa: F401
+    import parity.testing.assertions  # noqa: F401
 
     with planted(("hyper.beta2 * state.v[name]", "state.v[name]")) as make:
         check(make, Case.from_names(steps=1, config={"n_embd": 4, "n_head": 2}), sites=True)

@@ -274,6 +274,7 @@ def test_vocabulary_of_bos_alone_has_one_document():
 
 def test_strategies_without_hypothesis_say_what_to_install(monkeypatch):
     monkeypatch.setitem(sys.modules, "hypothesis", None)
-    monkeypatch.delitem(sys.modules, "parity.strategies")
+    for name in ("parity.strategies", "parity.testing.strategies"):
+        monkeypatch.delitem(sys.modules, name)
     with pytest.raises(ImportError, match=r"install microgpt-parity\[test\]"):
         importlib.import_module("parity.strategies")

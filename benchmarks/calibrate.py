@@ -178,8 +178,7 @@ def compared(case: Case, make: Callable[..., Any], dtype: str) -> Tally:
     tally.comparisons[dtype] += 1
     if result.verdict is Verdict.INCONCLUSIVE:
         tally.undecided[dtype] += 1
-    rows = result.modes[0].quantities.values()
-    z = max((row.largest_z.z for row in rows if row.largest_z), default=0.0)
+    z = result.largest_z or 0.0
     tally.z[dtype][min(z // 0.5 * 0.5, 100.0)] += 1
     tally.largest_z[dtype] = z
     if result.verdict.exit_status == 1:

@@ -31,7 +31,7 @@ def checking(case: Case, steps: int, mode: str) -> Timed:
     part = replace(case, steps=steps)
 
     def checked() -> None:
-        assert check(SUBJECT.factory, part, modes=[mode]).verdict.exit_status == 0
+        assert check(SUBJECT.factory, part, modes=[mode]).verdict.passes
 
     return Timed(checked, units=steps)
 

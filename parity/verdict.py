@@ -18,9 +18,14 @@ class Verdict(StrEnum):
     ERROR = "ERROR"
 
     @property
+    def passes(self) -> bool:
+        """Whether it is the same function; INCONCLUSIVE does not pass: nothing was decided."""
+        return self in (Verdict.IDENTICAL, Verdict.PARITY)
+
+    @property
     def exit_status(self) -> int:
         """0 for the same function, 3 where nothing could be decided, 1 otherwise."""
-        return {Verdict.IDENTICAL: 0, Verdict.PARITY: 0, Verdict.INCONCLUSIVE: 3}.get(self, 1)
+        return 0 if self.passes else 3 if self is Verdict.INCONCLUSIVE else 1
 
 
 def worst(verdicts: Iterable[Verdict]) -> Verdict:

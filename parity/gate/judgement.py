@@ -16,15 +16,12 @@ CHANGES = {
 """What a verdict says of a refactor."""
 
 
-PASSES = (Verdict.IDENTICAL, Verdict.PARITY)
-
-
 def judged(pair: Pair, head: Result, base: Result | None) -> tuple[Verdict, str]:
     """What became of the function, and why."""
     if head.verdict is Verdict.ERROR:
         return Verdict.ERROR, head.reason
     if pair.identical:
-        same = "" if head.verdict in PASSES else f" Against the reference it is {head.verdict}: {head.reason}"
+        same = "" if head.verdict.passes else f" Against the reference it is {head.verdict}: {head.reason}"
         return Verdict.IDENTICAL, f"Every bit of every answer is the same.{same}"
     assert base is not None
     if pair.failure or base.verdict is Verdict.ERROR:
@@ -34,17 +31,17 @@ def judged(pair: Pair, head: Result, base: Result | None) -> tuple[Verdict, str]
         return Verdict.INCONCLUSIVE, f"The subject no longer exposes {gone}, which it did at base."
     if not pair.changed:
         return Verdict.INCONCLUSIVE, "Head and base expose nothing in common."
-    if head.verdict in PASSES and base.verdict in PASSES:
+    if head.verdict.passes and base.verdict.passes:
         now, before = (FORMATS[name] for name in pair.formats)
         if now.digits < before.digits:
             return Verdict.PRECISION_LOSS, f"It computes in {now.name}, and did so in {before.name} at base."
         return Verdict.PARITY, f"{_rounding(pair)} Both agree with the reference."
     if head.verdict is Verdict.DIVERGED and base.verdict is Verdict.DIVERGED and not pair.far and pair.carries:
         return Verdict.PARITY, f"{_rounding(pair)} Both differ from the reference in the same way: {head.reason}"
-    if head.verdict in PASSES:
+    if head.verdict.passes:
         return Verdict.DIVERGED, f"Base differs from the reference, and head agrees with it. Base: {base.reason}"
     if head.verdict is Verdict.DIVERGED:
-        agreement = "agrees" if base.verdict in PASSES else "does not agree either"
+        agreement = "agrees" if base.verdict.passes else "does not agree either"
         where = pair.first or pair.drift
         first = f"First at head against base, {where} (limit {pair.judge.limit:.1f})." if where else head.reason
         site = next((mode.first_site for mode in head.modes if mode.first_site), None)

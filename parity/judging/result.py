@@ -234,6 +234,12 @@ class Result:
     verdict: Verdict
     reason: str
 
+    @property
+    def largest_z(self) -> float | None:
+        """Over all quantities and modes; None where nothing was compared, NaN where of nothing it is known."""
+        rows = [row for mode in self.modes for row in mode.quantities.values()]
+        return max((row.largest_z.z for row in rows if row.largest_z), key=lambda z: _size(z, "z"), default=None)
+
     def to_dict(self) -> dict[str, Any]:
         """The result for JSON: NaN and infinities stand as strings."""
         run = {"first_step": self.case.state.step, "steps": self.case.steps, "batch_size": self.case.batch_size}

@@ -124,7 +124,8 @@ class RungResult:
     @property
     def largest_z(self) -> float | None:
         """Over all quantities of all checks."""
-        return _largest_z(self.results)
+        largest = [result.largest_z for result in self.results if result.largest_z is not None]
+        return max(largest, default=None)
 
     @property
     def power(self) -> float | None:
@@ -149,7 +150,7 @@ class RungResult:
         """Of the verdict, in the check whose z is the largest."""
         if self.failure:
             return self.failure
-        return max((r for r in self.results if r.verdict is self.verdict), key=lambda r: _largest_z([r]) or 0).reason
+        return max((r for r in self.results if r.verdict is self.verdict), key=lambda r: r.largest_z or 0).reason
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: infinities stand as strings."""
@@ -172,11 +173,6 @@ class RungResult:
             }
         )
         return fields
-
-
-def _largest_z(results: Iterable[Result]) -> float | None:
-    rows = [row for result in results for mode in result.modes for row in mode.quantities.values()]
-    return max((row.largest_z.z for row in rows if row.largest_z), default=None)
 
 
 def chosen(names: str | None) -> list[Rung]:
@@ -231,7 +227,7 @@ def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int, round_s
         results: list[Result] = []
         checked(case)
         verdict = checked(replace(case, batch_size=3))
-        if verdict.exit_status:
+        if not verdict.passes:
             return RungResult(rung, verdict, results)
         command.close()  # the process that is timed has done nothing else
         try:
@@ -242,7 +238,7 @@ def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int, round_s
         if timing.best > 1:
             size = min(timing.best, LARGEST_CHECKED)
             verdict = checked(replace(case, documents=batch_of(case.documents, size), batch_size=size, steps=1))
-    return RungResult(rung, verdict, results, None if verdict.exit_status else timing)
+    return RungResult(rung, verdict, results, timing if verdict.passes else None)
 
 
 def _timing(command: Command, case: Case, **options: Any) -> Timing:

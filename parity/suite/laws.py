@@ -22,7 +22,7 @@ from parity.number_formats import FORMATS, Floats
 from parity.oracle.noisy_replay import REPLICAS
 from parity.quantities import FIELDS, SITES
 from parity.suite.bound import Bound
-from parity.testing.assertions import PASSES, error_class, parity_error, signature
+from parity.testing.assertions import error_class, parity_error, signature
 from parity.testing.strategies import configs
 from parity.testing.tally import tally
 from parity.verdict import FALSE_ALARM, Verdict, limit
@@ -52,7 +52,7 @@ def agrees(subject: Bound, case: Case, *quantities: str, mode: str = "lock-step"
     tally.note(about)
     if about.verdict is Verdict.INCONCLUSIVE:
         pass_over(about.reason)
-    if about.verdict not in PASSES:
+    if not about.verdict.passes:
         _refuse(about, subject, mode)
 
 
@@ -174,7 +174,7 @@ class Questions:
         result = Result(self.case, self.named.name, judge, [mode], [], mode.verdict, mode.reason)
         if mode.verdict is Verdict.INCONCLUSIVE:
             pass_over(mode.reason)
-        if mode.verdict not in PASSES:
+        if not mode.verdict.passes:
             _break(law, result, self.named)
         tally.note(result)
 

@@ -3,9 +3,9 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from parity.testing.assertions import PASSES, ParityError, assert_parity
+    from parity.testing.assertions import ParityError, assert_parity
 
-__all__ = ["PASSES", "ParityError", "assert_parity"]
+__all__ = ["ParityError", "assert_parity"]
 
 
 def __getattr__(name: str) -> Any:

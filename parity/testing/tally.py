@@ -25,9 +25,9 @@ class Tally:
         self.checks += 1
         self.verdict = worst((self.verdict, result.verdict))
         self.limit = max(self.limit, result.judge.limit)
+        self.largest_z = max(self.largest_z, result.largest_z or 0.0)
         for mode in result.modes:
             for row in mode.quantities.values():
-                self.largest_z = max(self.largest_z, row.largest_z.z if row.largest_z else 0.0)
                 self.visible += [power.median for power in row.power.values() if power.medians]
 
     @property

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 from parity import __version__
-from parity.cli.check_report import counted
 from parity.errors import SubjectError, UsageError
 from parity.judging.checking import check
 from parity.judging.result import Result
@@ -15,6 +14,7 @@ from parity.quantities import FIELDS
 from parity.subjects.messages import decoded, step_of
 from parity.vectors.format import DTYPES, Mistake, Vector, load_vectors
 from parity.verdict import Verdict, worst
+from parity.words import counted
 from reference.config import State, Step
 
 
@@ -74,8 +74,7 @@ class Judged:
     @property
     def largest_z(self) -> float | None:
         """Over all quantities; None where nothing was compared."""
-        rows = [row for mode in self.result.modes for row in mode.quantities.values()] if self.result else []
-        return max((row.largest_z.z for row in rows if row.largest_z), default=None)
+        return self.result.largest_z if self.result else None
 
 
 def named(mistakes: Sequence[Mistake]) -> str:
@@ -200,6 +199,6 @@ def _judged(vector: Vector, answers: dict[str, Any]) -> Judged:
     if judged.verdict is Verdict.DIVERGED:
         judged.mistakes = vector.fitting([answer(step) for step in answers[vector.name]])
         narrower = [dtype for dtype in DTYPES if FORMATS[dtype].digits < FORMATS[vector.dtype].digits]
-        fits = (dtype for dtype in narrower if not judged.mistakes and judge(dtype).verdict.exit_status == 0)
+        fits = (dtype for dtype in narrower if not judged.mistakes and judge(dtype).verdict.passes)
         judged.narrower = next(fits, None)
     return judged

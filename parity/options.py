@@ -1,87 +1,106 @@
-"""One table of options: what a check needs to know, for the command line and for whoever else asks for it."""
+"""One table of options, from which every command and the pytest plugin take those that they have, by name."""
 
 import math
 from argparse import ArgumentTypeError
+from collections.abc import Callable
 from typing import Any
 
-from parity.number_formats import FORMATS
 from parity.verdict import FALSE_ALARM
-from reference.config import PRESETS
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1."""
-    if not text.isdecimal() or int(text) < 1:
-        raise ArgumentTypeError(f"it must be a whole number of at least 1, not {text!r}")
-    return int(text)
-
-
-def whole(text: str) -> int:
-    """A whole number of at least 0."""
-    if not text.isdecimal():
-        raise ArgumentTypeError(f"it must be a whole number of at least 0, not {text!r}")
-    return int(text)
-
-
-def amount(text: str) -> float:
-    """A number above 0."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 < number < math.inf:
-        raise ArgumentTypeError(f"it must be a number above 0, not {text!r}")
-    return number
-
-
-def rate(text: str) -> float:
-    """A number between 0 and 1."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = -1.0
-    if not 0 < number < 1:
-        raise ArgumentTypeError(f"it must be a number between 0 and 1, not {text!r}")
-    return number
-
 
 MODES = ("lock-step", "free-running")
 ORACLES = ("replay", "python")
-SIZES = ("n_layer", "n_embd", "n_head", "block_size")
+CONFIG_SIZES = ("n_layer", "n_embd", "n_head", "block_size")
 
-CASE_OPTIONS: dict[str, dict[str, Any]] = {
+Details = dict[str, Any]
+"""What argparse is told of an option: keywords of add_argument."""
+
+
+def _number(convert: Callable[[str], float], fits: Callable[[float], bool], what: str) -> Callable[[str], float]:
+    """A type for argparse: a number, if it fits."""
+
+    def parsed(text: str) -> float:
+        try:
+            number = convert(text)
+        except ValueError:
+            number = math.nan
+        if not fits(number):
+            raise ArgumentTypeError(f"it must be {what}, not {text!r}")
+        return number
+
+    return parsed
+
+
+def _digits(text: str) -> int:
+    if not text.isdecimal():  # int would take signs, spaces and underscores as well
+        raise ValueError(text)
+    return int(text)
+
+
+_positive = _number(_digits, lambda number: number >= 1, "a whole number of at least 1")
+_whole = _number(_digits, lambda number: number >= 0, "a whole number of at least 0")
+_amount = _number(float, lambda number: 0 < number < math.inf, "a number above 0")
+_rate = _number(float, lambda number: 0 < number < 1, "a number between 0 and 1")
+
+
+def _formats() -> list[str]:
+    from parity.number_formats import FORMATS
+
+    return list(FORMATS)
+
+
+def _presets() -> list[str]:
+    from reference.config import PRESETS
+
+    return list(PRESETS)
+
+
+# Choices that are functions are asked for when a command is built: pytest starts without what they import.
+OPTIONS: dict[str, Details] = {
     "--names": {"metavar": "FILE", "help": "text file with one document a line (default: the embedded names)"},
-    "--steps": {"metavar": "N", "type": positive, "default": 20, "help": "training steps to compare (default: 20)"},
-    "--num-steps": {"metavar": "N", "type": positive, "help": "where the learning rate reaches 0 (default: 1000)"},
-    "--batch-size": {"metavar": "N", "type": positive, "default": 1, "help": "documents a step (default: 1)"},
-    "--seed": {"metavar": "N", "type": int, "default": 42, "help": "of weights and document order (default: 42)"},
+    "--steps": {
+        "metavar": "N",
+        "type": _positive,
+        "default": 20,
+        "help": "training steps to compare (default: %(default)s)",
+    },
+    "--num-steps": {"metavar": "N", "type": _positive, "help": "where the learning rate reaches 0 (default: 1000)"},
+    "--batch-size": {
+        "metavar": "N",
+        "type": _positive,
+        "default": 1,
+        "help": "documents a step (default: %(default)s)",
+    },
+    "--seed": {
+        "metavar": "N",
+        "type": int,
+        "default": 42,
+        "help": "of weights and document order (default: %(default)s)",
+    },
     "--preset": {
-        "choices": list(PRESETS),
+        "choices": _presets,
         "default": "microgpt_200",
-        "help": "revision: microgpt_early has "
-        "squared ReLU, cosine decay, block_size 8 and other betas (default: microgpt_200)",
+        "help": "revision: microgpt_early has squared ReLU, cosine decay, block_size 8 and other betas "
+        "(default: %(default)s)",
     },
     **{
-        f"--{size.replace('_', '-')}": {"metavar": "N", "type": positive, "help": f"{size} (default: the preset's)"}
-        for size in SIZES
+        f"--{size.replace('_', '-')}": {"metavar": "N", "type": _positive, "help": f"{size} (default: the preset's)"}
+        for size in CONFIG_SIZES
     },
-}
-
-CHECK_OPTIONS: dict[str, dict[str, Any]] = {
-    "--mode": {"choices": [*MODES, "both"], "default": "both", "help": "(default: both)"},
+    "--mode": {"choices": [*MODES, "both"], "default": "both", "help": "(default: %(default)s)"},
     "--sites": {"action": "store_true", "help": "compare every named intermediate and its gradient, too"},
-    "--dtype": {"choices": list(FORMATS), "help": "number format for the subject (default: the subject's own)"},
+    "--dtype": {"choices": _formats, "help": "number format for the subject (default: the subject's own)"},
     "--device": {"metavar": "DEVICE", "help": "device for the subject, as torch names it (default: the subject's own)"},
     "--false-alarm": {
         "metavar": "RATE",
-        "type": rate,
+        "type": _rate,
         "default": FALSE_ALARM,
-        "help": f"chance of refusing a correct subject, over all elements compared (default: {FALSE_ALARM})",
+        "help": "chance of refusing a correct subject, over all elements compared (default: %(default)s)",
     },
     "--oracle": {
         "choices": list(ORACLES),
-        "default": "replay",
-        "help": "compiled replay of the reference's graph, or the reference itself: the same bits (default: replay)",
+        "default": ORACLES[0],
+        "help": "compiled replay of the reference's graph, or the reference itself: the same bits "
+        "(default: %(default)s)",
     },
     "--truth": {
         "action": "store_true",
@@ -93,38 +112,98 @@ CHECK_OPTIONS: dict[str, dict[str, Any]] = {
     },
     "--time-limit": {
         "metavar": "SECONDS",
-        "type": amount,
-        "default": 300.0,
-        "help": "for each answer of the subject; what hangs outside of Python needs --isolate (default: 300)",
+        "type": _amount,
+        "default": 300,
+        "help": "for each answer of the subject; what hangs outside of Python needs --isolate (default: %(default)s)",
     },
     "--memory-limit": {
         "metavar": "GIB",
-        "type": amount,
-        "default": 8.0,
-        "help": "for a subject in a process of its own (default: 8)",
+        "type": _amount,
+        "default": 8,
+        "help": "for a subject in a process of its own (default: %(default)s)",
     },
     "--json": {"metavar": "FILE", "help": "write the result as JSON; - is standard output, in place of the table"},
-}
-
-LADDER_OPTIONS: dict[str, dict[str, Any]] = {
-    "--rungs": {"metavar": "NAMES", "help": "only these, separated by commas (default: every rung)"},
-    "--names": CASE_OPTIONS["--names"],
-    "--steps": {**CASE_OPTIONS["--steps"], "default": 5, "help": "training steps to compare on a rung (default: 5)"},
-    "--threads": {"metavar": "N", "type": positive, "help": "for batches; single steps take one (default: every core)"},
-    "--json": {
-        "metavar": "FILE",
-        "help": "write the result as JSON, anew after every rung; - is standard output, in place of the table",
-    },
     "--markdown": {"metavar": "FILE", "help": "write the table as Markdown, too"},
+    "--base": {"metavar": "REV", "default": "HEAD", "help": "git revision to compare with (default: %(default)s)"},
+    "--rounds": {
+        "metavar": "N",
+        "type": _whole,
+        "default": 30,
+        "help": "timed pairs of steps, 0: none (default: %(default)s)",
+    },
+    "--rungs": {"metavar": "NAMES", "help": "only these, separated by commas (default: every rung)"},
+    "--threads": {
+        "metavar": "N",
+        "type": _positive,
+        "help": "for batches; single steps take one (default: every core)",
+    },
+    "--subject": {
+        "metavar": "NAME",
+        "help": "path/to/file.py:make, package.module:make, or '-- COMMAND ...' (default: torch_twin.microgpt:make)",
+    },
+    "--profile": {
+        "metavar": "NAME",
+        "help": "Hypothesis profile for all properties: dev, ci, thorough (default: for parity.suite that of "
+        "PARITY_PROFILE, ci where CI is set, dev otherwise)",
+    },
+    "--cases": {
+        "metavar": "N|PATH",
+        "action": "append",
+        "default": [],
+        "help": "N: how many cases every property draws; PATH: a stored case, or a folder of them, each a test of its "
+        "own; may be given twice",
+    },
+    "--expectations": {
+        "metavar": "FILE",
+        "help": "lines of `skip PATTERN  # reason` or `xfail PATTERN  # reason`, PATTERN a test's id from its file's "
+        "name on, with * and ?",
+    },
 }
 
-GATE_OPTIONS: dict[str, dict[str, Any]] = {
-    "--base": {"metavar": "REV", "default": "HEAD", "help": "git revision to compare with (default: HEAD)"},
-    "--rounds": {"metavar": "N", "type": whole, "default": 30, "help": "timed pairs of steps, 0: none (default: 30)"},
-    "--markdown": {
-        "metavar": "FILE",
-        "help": "append a summary to FILE (default: $GITHUB_STEP_SUMMARY, where GitHub Actions sets it)",
+_CASE = "--names --steps --num-steps --batch-size --seed --preset --n-layer --n-embd --n-head --block-size"
+_CHECK = "--mode --sites --dtype --device --false-alarm --oracle --truth --isolate --time-limit --memory-limit --json"
+_GROUPS = {
+    "check": {"the case": _CASE, "the check": _CHECK},
+    "replay": {"the check": _CHECK},
+    "gate": {
+        "the case": _CASE,
+        "the gate": "--base --rounds --markdown --dtype --device --false-alarm --memory-limit --json --time-limit",
     },
-    **{flag: CHECK_OPTIONS[flag] for flag in ("--dtype", "--device", "--false-alarm", "--memory-limit", "--json")},
-    "--time-limit": {**CHECK_OPTIONS["--time-limit"], "help": "for each answer of the subject (default: 300)"},
+    "ladder": {"the ladder": "--rungs --names --steps --threads --json --markdown"},
+    "vectors": {"the port": "--dtype"},
+    "verify": {"the result": "--json"},
+    "pytest": {"parity": "--subject --dtype --device --profile --cases --expectations"},
 }
+"""Who takes which options, and under which headings its help shows them."""
+
+_DEVIATIONS: dict[tuple[str, str], Details] = {
+    ("gate", "--time-limit"): {"help": "for each answer of the subject (default: %(default)s)"},
+    ("gate", "--markdown"): {
+        "help": "append a summary to FILE (default: $GITHUB_STEP_SUMMARY, where GitHub Actions sets it)"
+    },
+    ("ladder", "--steps"): {"default": 5, "help": "training steps to compare on a rung (default: %(default)s)"},
+    ("ladder", "--json"): {
+        "help": "write the result as JSON, anew after every rung; - is standard output, in place of the table"
+    },
+    ("vectors", "--dtype"): {"help": "number format that the port computes in (default: float64)"},
+    # An option of pytest that cannot be is refused by the plugin, in one sentence.
+    ("pytest", "--dtype"): {"metavar": "DTYPE", "choices": None},
+}
+"""What an option of the table is to one command alone."""
+
+
+def option_groups(command: str) -> dict[str, dict[str, Details]]:
+    """The options of a command, or of "pytest": by heading and flag, what argparse is to be told."""
+    groups = _GROUPS.get(command, {})
+    return {heading: {flag: _details(command, flag) for flag in flags.split()} for heading, flags in groups.items()}
+
+
+def options_of(command: str) -> dict[str, Details]:
+    """The same without the headings."""
+    return {flag: details for group in option_groups(command).values() for flag, details in group.items()}
+
+
+def _details(command: str, flag: str) -> Details:
+    details = {**OPTIONS[flag], **_DEVIATIONS.get((command, flag), {})}
+    choices = details.pop("choices", None)
+    return details if choices is None else {**details, "choices": choices() if callable(choices) else choices}

@@ -162,6 +162,7 @@ def test_module_that_may_be_heavy_is(path):
     [
         ("parity", HEAVY | {"numpy"}),
         ("parity.cli", HEAVY),
+        ("parity.options", HEAVY | {"numpy", "reference"}),
         ("parity.plugin", HEAVY | {"numpy", "hypothesis"}),
         ("parity.judging.checking", HEAVY - {"numba"}),
         ("tests.conftest", HEAVY),

@@ -1,27 +1,28 @@
-"""The command line."""
+"""The command line: its commands, how their arguments are read, and what a process that runs one ends with."""
 
 import argparse
 import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from parity.cli import commands
 from parity.errors import UsageError
-from parity.options import CASE_OPTIONS, CHECK_OPTIONS, GATE_OPTIONS, LADDER_OPTIONS
+from parity.options import Details, option_groups
 from parity.subjects.subject import TWIN
 from reference.data import DataError
 
-EXIT_STATUS = """exit status:
+_EXIT_STATUS = """exit status:
   0  IDENTICAL or PARITY
   1  DIVERGED, PRECISION LOSS or ERROR (the subject failed)
   2  bad usage or bad input
   3  INCONCLUSIVE"""
 
 
-class Parser(argparse.ArgumentParser):
+class _Parser(argparse.ArgumentParser):
     """One that says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
@@ -29,7 +30,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
 
 
-class HelpProtocol(argparse.Action):
+class _HelpProtocol(argparse.Action):
     """Print the protocol's page."""
 
     def __call__(self, *_: Any) -> None:
@@ -40,133 +41,138 @@ class HelpProtocol(argparse.Action):
         raise SystemExit(0)
 
 
-def _parser() -> Parser:
-    parser = Parser(
-        prog="parity",
-        description="Does this code compute the same function as the reference?",
-        epilog="example:\n  parity check my_port.py:make",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands_of = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+_SUBJECT: dict[str, Details] = {
+    "subject": {
+        "metavar": "SUBJECT",
+        "nargs": "?",
+        "default": TWIN,
+        "help": "factory package.module:make or path/to/file.py:make, or -- COMMAND ..., a program in any language "
+        f"that speaks the protocol of `parity check --help-protocol` (default: {TWIN})",
+    }
+}
 
-    def add(name: str, run: Any, summary: str, description: str, example: str) -> argparse.ArgumentParser:
-        command = commands_of.add_parser(
-            name,
-            help=summary,
-            description=description,
-            epilog=f"example:\n  {example}\n\n{EXIT_STATUS}",
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.set_defaults(run=run)
-        return command
 
-    checking = add(
+class _Command(NamedTuple):
+    """A command: what runs it, what its help says, and the arguments that it has besides those of the table."""
+
+    name: str
+    run: Callable[[argparse.Namespace], int]
+    summary: str
+    description: str
+    example: str
+    arguments: dict[str, Details]
+
+
+_COMMANDS = (
+    _Command(
         "check",
-        commands.check,
+        commands.check_command,
         "compare a subject with the reference, step by step",
         "Compare a subject with the reference: loss, logits, every gradient and Adam's m, v and parameters, element by "
         "element,\nin lock-step (the subject is set to the reference's state before every step) and free-running (both "
         "start equal\nand run on).",
         "parity check my_port.py:make --names names.txt --steps 100\n  parity check --steps 5 -- ./my_port --verbose",
-    )
-    _add_subject(checking)
-    _add_options(checking, CASE_OPTIONS, "the case")
-    _add_options(checking, CHECK_OPTIONS, "the check")
-    checking.add_argument("--help-protocol", action=HelpProtocol, nargs=0, help="how a COMMAND is spoken to, and exit")
-
-    replaying = add(
+        {
+            **_SUBJECT,
+            "--help-protocol": {
+                "action": _HelpProtocol,
+                "nargs": 0,
+                "help": "how a COMMAND is spoken to, and exit",
+            },
+        },
+    ),
+    _Command(
         "replay",
-        commands.check,
+        commands.check_command,
         "check a stored case again",
         "Compare a subject with the reference on a case that a failing check or test stored.",
         "parity replay .parity/case.json my_port.py:make",
-    )
-    replaying.add_argument("case", metavar="CASE.json", type=Path, help="the stored case")
-    _add_subject(replaying)
-    _add_options(replaying, CHECK_OPTIONS, "the check")
-
-    gating = add(
+        {"case": {"metavar": "CASE.json", "type": Path, "help": "the stored case"}, **_SUBJECT},
+    ),
+    _Command(
         "gate",
-        commands.gate,
+        commands.gate_command,
         "compare a subject with itself at another git revision",
         "Say what became of a subject since a git revision: bitwise the same (IDENTICAL), only rounding changed\n"
         "(PARITY), precision lost, or the function changed (DIVERGED, and where); and how fast a step is now.\n"
         "What is not committed counts; the base is checked out elsewhere, and the working tree is only read.",
         "parity gate my_port.py:make --base origin/main --steps 50",
-    )
-    _add_subject(gating)
-    _add_options(gating, CASE_OPTIONS, "the case")
-    _add_options(gating, GATE_OPTIONS, "the gate")
-
-    climbing = add(
+        _SUBJECT,
+    ),
+    _Command(
         "ladder",
-        commands.ladder,
+        commands.ladder_command,
         "every rung of the efficiency ladder: verdict, power, speed and memory",
         "Check and time rung after rung, from scalar Python to compiled, batched, low-precision and distributed\n"
         "training, each in a process of its own and beside the reference. A rung that is not IDENTICAL or PARITY\n"
         "shows no speed. Rungs that need a CUDA device or a C++ compiler are skipped where there is none.\n"
         "All of them take some ten minutes on two cores; what is finished is kept when the command is interrupted.",
         "parity ladder --rungs twin,positions,whole_step --json ladder.json",
-    )
-    _add_options(climbing, LADDER_OPTIONS, "the ladder")
-
-    writing = add(
+        {},
+    ),
+    _Command(
         "vectors",
-        commands.vectors,
+        commands.vectors_command,
         "write conformance vectors, for ports that run no Python",
         "Write cases as JSON: config, weights, documents, what is expected of every step with its allowed deviation,\n"
         "and negative vectors, which a correct port must not match, with the mistakes that they stand for.",
         "parity vectors conformance --dtype float32",
-    )
-    writing.add_argument("folder", metavar="DIR", type=Path, help="a new or empty folder, or one written before")
-    dtype = {**CHECK_OPTIONS["--dtype"], "help": "number format that the port computes in (default: float64)"}
-    _add_options(writing, {"--dtype": dtype}, "the port")
-
-    verifying = add(
+        {"folder": {"metavar": "DIR", "type": Path, "help": "a new or empty folder, or one written before"}},
+    ),
+    _Command(
         "verify",
-        commands.verify,
+        commands.verify_command,
         "judge recorded answers by conformance vectors",
         "Judge what a port answered to the vectors in DIR, as `parity check` would; DIR/README.md says what to record.",
         "parity verify conformance RESULTS.json",
-    )
-    verifying.add_argument("folder", metavar="DIR", type=Path, help="what `parity vectors` wrote")
-    verifying.add_argument("results", metavar="RESULTS.json", type=Path, help="the port's answers")
-    _add_options(verifying, {"--json": CHECK_OPTIONS["--json"]}, "the result")
-
-    starting = add(
+        {
+            "folder": {"metavar": "DIR", "type": Path, "help": "what `parity vectors` wrote"},
+            "results": {"metavar": "RESULTS.json", "type": Path, "help": "the port's answers"},
+        },
+    ),
+    _Command(
         "new-subject",
-        commands.new_subject,
+        commands.new_subject_command,
         "write a commented skeleton of a subject",
         "Write a Python file to fill in, with what each part takes and gives.",
         "parity new-subject my_port.py",
+        {"file": {"metavar": "FILE", "type": Path, "help": "the new file, ending in .py"}},
+    ),
+)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="parity",
+        description="Does this code compute the same function as the reference?",
+        epilog="example:\n  parity check my_port.py:make",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    starting.add_argument("file", metavar="FILE", type=Path, help="the new file, ending in .py")
+    subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for command in _COMMANDS:
+        subparser = subparsers.add_parser(
+            command.name,
+            help=command.summary,
+            description=command.description,
+            epilog=f"example:\n  {command.example}\n\n{_EXIT_STATUS}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        subparser.set_defaults(run=command.run)
+        for name, details in command.arguments.items():
+            subparser.add_argument(name, **details)
+        for heading, options in option_groups(command.name).items():
+            group = subparser.add_argument_group(heading)
+            for flag, details in options.items():
+                group.add_argument(flag, **details)
     return parser
 
 
-def _add_subject(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "subject",
-        metavar="SUBJECT",
-        nargs="?",
-        default=TWIN,
-        help="factory package.module:make or path/to/file.py:make, or -- COMMAND ..., a program in any language that "
-        f"speaks the protocol of `parity check --help-protocol` (default: {TWIN})",
-    )
-
-
-def _add_options(parser: argparse.ArgumentParser, table: dict[str, dict[str, Any]], title: str) -> None:
-    group = parser.add_argument_group(title)
-    for flag, details in table.items():
-        group.add_argument(flag, **details)
-
-
-class Terminated(KeyboardInterrupt):
+class _Terminated(KeyboardInterrupt):
     """A request to end, as an exception, so that what was started ends as well: subjects, worktrees."""
 
 
 def _terminate(number: int, frame: Any) -> NoReturn:
-    raise Terminated
+    raise _Terminated
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -179,7 +185,7 @@ def main(argv: list[str] | None = None) -> int:
     except (UsageError, DataError) as error:
         print(error, file=sys.stderr)
         return 2
-    except Terminated:
+    except _Terminated:
         return 128 + signal.SIGTERM
     except KeyboardInterrupt:
         print("Interrupted.", file=sys.stderr)

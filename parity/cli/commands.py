@@ -12,18 +12,18 @@ from typing import TYPE_CHECKING, Any
 from parity.case import Case
 from parity.errors import UsageError
 from parity.files import write_whole
-from parity.options import MODES, SIZES
+from parity.options import CONFIG_SIZES
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
     from parity.ladder import Rung, RungResult
-    from parity.subjects.process import Limits
 
 
-def check(arguments: argparse.Namespace) -> int:
+def check_command(arguments: argparse.Namespace) -> int:
     """`parity check` and `parity replay`."""
     from parity.cli.check_report import rendered
+    from parity.judging.check_options import check_keywords
     from parity.judging.checking import check
     from parity.machine_code import compile_timer
 
@@ -32,45 +32,30 @@ def check(arguments: argparse.Namespace) -> int:
     else:
         case, source = _case(arguments), arguments.names or "embedded names"
     compiled: list[float] = []
-    modes = MODES if arguments.mode == "both" else (arguments.mode,)
-    with _progress(modes, case.steps) as progress, compile_timer(compiled):
-        result = check(
-            arguments.subject,
-            case,
-            modes=modes,
-            sites=arguments.sites,
-            dtype=arguments.dtype,
-            device=arguments.device,
-            false_alarm=arguments.false_alarm,
-            oracle=arguments.oracle,
-            truth=arguments.truth,
-            isolate=arguments.isolate,
-            limits=_limits(arguments),
-            progress=progress,
-        )
+    keywords = check_keywords(vars(arguments))
+    with _progress(keywords["modes"], case.steps) as progress, compile_timer(compiled):
+        result = check(arguments.subject, case, **keywords, progress=progress)
     if compiled:
         print(f"The oracle was compiled in {sum(compiled):.1f} s; the next run finds it on disk.", file=sys.stderr)
     _report(result.to_dict(), rendered(result, source), arguments.json)
     return result.verdict.exit_status
 
 
-def gate(arguments: argparse.Namespace) -> int:
+def gate_command(arguments: argparse.Namespace) -> int:
     """`parity gate`."""
     from parity.cli.check_report import console
     from parity.cli.gate_report import annotations, markdown, rendered
     from parity.gate import gate
+    from parity.judging.check_options import check_keywords
 
     with console(stderr=True).status("checking out the base") as status:  # only a terminal shows it
         result = gate(
             arguments.subject,
             arguments.base,
             _case(arguments),
-            dtype=arguments.dtype,
-            device=arguments.device,
-            false_alarm=arguments.false_alarm,
-            limits=_limits(arguments),
             rounds=arguments.rounds,
             progress=status.update,
+            **check_keywords(vars(arguments)),
         )
     _report(result.to_dict(), rendered(result), arguments.json)
     summary = arguments.markdown or os.environ.get("GITHUB_STEP_SUMMARY")
@@ -82,7 +67,7 @@ def gate(arguments: argparse.Namespace) -> int:
     return result.verdict.exit_status
 
 
-def ladder(arguments: argparse.Namespace) -> int:
+def ladder_command(arguments: argparse.Namespace) -> int:
     """`parity ladder`; one that is interrupted shows the rungs that it has finished."""
     from dataclasses import replace
 
@@ -121,7 +106,7 @@ def ladder(arguments: argparse.Namespace) -> int:
     return worst(result.verdict for result in results if not result.skipped).exit_status
 
 
-def vectors(arguments: argparse.Namespace) -> int:
+def vectors_command(arguments: argparse.Namespace) -> int:
     """`parity vectors`."""
     from parity.vectors.cases import write_vectors
 
@@ -131,7 +116,7 @@ def vectors(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def verify(arguments: argparse.Namespace) -> int:
+def verify_command(arguments: argparse.Namespace) -> int:
     """`parity verify`."""
     from parity.cli.verification_table import rendered
     from parity.vectors.verify import verify
@@ -141,7 +126,7 @@ def verify(arguments: argparse.Namespace) -> int:
     return found.verdict.exit_status
 
 
-def new_subject(arguments: argparse.Namespace) -> int:
+def new_subject_command(arguments: argparse.Namespace) -> int:
     """`parity new-subject`."""
     from parity.subjects import skeleton
 
@@ -164,17 +149,11 @@ def new_subject(arguments: argparse.Namespace) -> int:
 
 
 def _case(arguments: argparse.Namespace) -> Case:
-    config = {size: getattr(arguments, size) for size in SIZES if getattr(arguments, size) is not None}
+    config = {size: getattr(arguments, size) for size in CONFIG_SIZES if getattr(arguments, size) is not None}
     hyper = {} if arguments.num_steps is None else {"num_steps": arguments.num_steps}
     return Case.from_names(
         arguments.names, arguments.preset, arguments.seed, arguments.steps, arguments.batch_size, config, hyper
     )
-
-
-def _limits(arguments: argparse.Namespace) -> "Limits":
-    from parity.subjects.process import Limits
-
-    return Limits(arguments.time_limit, int(arguments.memory_limit * 2**30))
 
 
 def _report(data: dict[str, Any], table: "RenderableType", json_file: str | None) -> None:

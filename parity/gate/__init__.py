@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 import parity
 from parity.case import Case
@@ -14,13 +14,14 @@ from parity.gate.git import changed_lines, checked_out, environment, working_tre
 from parity.gate.judgement import CHANGES, judged
 from parity.gate.revisions import Changed, Pair
 from parity.gate.speed import Speed, measured
+from parity.judging.check_options import CheckOptions, GateKeywords
 from parity.judging.checking import check
 from parity.judging.pairs import Difference
 from parity.judging.result import Result, plain
 from parity.subjects.command import Command, serving
 from parity.subjects.process import Limits
 from parity.subjects.subject import Named, command_words, subject_name
-from parity.verdict import FALSE_ALARM, Verdict
+from parity.verdict import Verdict
 
 
 @dataclass
@@ -67,24 +68,22 @@ def gate(
     base: str = "HEAD",
     case: Case | None = None,
     *,
-    dtype: str | None = None,
-    device: str | None = None,
-    false_alarm: float = FALSE_ALARM,
-    limits: Limits | None = None,
     rounds: int = 30,
     progress: Callable[[str], None] = lambda what: None,
+    **options: Unpack[GateKeywords],
 ) -> GateResult:
     """Compare a subject, named or a command, in the working tree with itself at a git revision.
 
     Both run in processes of their own, the base in a temporary worktree; what is not committed counts as part of the
-    working tree, which is only read. rounds: pairs of timed steps, 0 for none. Raises UsageError where there is no
-    repository, no such revision, or no such subject in either.
+    working tree, which is only read. rounds: pairs of timed steps, 0 for none. progress(what is done next) is called
+    before every part. options: dtype, device, false_alarm and limits, as `parity.check` takes them. Raises UsageError
+    where there is no repository, no such revision, or no such subject in either, TypeError for other options.
     """
-    case, limits = case or Case.from_names(), limits or Limits()
+    case, making = case or Case.from_names(), CheckOptions.of(options, GateKeywords).making
+    limits = options.pop("limits", None) or Limits()
     here = Path.cwd()
     root, head_name = working_tree(here)
     root = root.resolve()
-    options = {"dtype": dtype, "device": device}
     with checked_out(root, base) as revision:
         there = revision.folder / here.resolve().relative_to(root)
         if not there.is_dir():
@@ -95,22 +94,22 @@ def gate(
             closing(_side(subject, there, (root, revision.folder), limits)) as old,
         ):
             progress("head against the reference")
-            head_result = check(head, case, dtype=dtype, device=device, false_alarm=false_alarm)
-            _require_existence(old, case, options, base)
+            head_result = check(head, case, **options)
+            _require_existence(old, case, making, base)
             progress("head against base")
             pair = Pair(case, head_result)
             if head_result.verdict is not Verdict.ERROR:
-                pair.compare(head, old, options)
+                pair.compare(head, old, making)
             base_result = None
             if not pair.identical:
                 progress("base against the reference")
-                base_result = check(old, case, dtype=dtype, device=device, false_alarm=false_alarm)
+                base_result = check(old, case, **options)
             verdict, reason = judged(pair, head_result, base_result)
             speed = None
             if rounds and verdict is not Verdict.ERROR and not pair.failure:
                 progress("speed")
-                speed = measured(head, old, case, options, rounds)
-            loaded = _loaded_files(head, case, options, root)
+                speed = measured(head, old, case, making, rounds)
+            loaded = _loaded_files(head, case, making, root)
         changed = changed_lines(root, revision.commit)
         files = {name: line for name, line in changed.items() if loaded is None or name in loaded}
         base_name = revision.commit if base.startswith(revision.commit) else f"{base} ({revision.commit})"

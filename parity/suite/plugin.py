@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from parity.errors import SubjectError, UsageError
+from parity.options import options_of
 from parity.suite import MODULES
 from parity.suite.bound import Bound
 from parity.suite.expectations import Expectation, expect, read_expectations
-from parity.testing.profiles import PROFILES, load_profile, profile
+from parity.testing.profiles import load_profile, profile
 from parity.testing.tally import tally
 
 if TYPE_CHECKING:
@@ -26,35 +27,7 @@ if TYPE_CHECKING:
 PRESET_STEPS = 5
 """Training steps of the presets as test cases."""
 
-OPTIONS: dict[str, dict[str, Any]] = {
-    "--parity-subject": {
-        "metavar": "NAME",
-        "help": "path/to/file.py:make, package.module:make, or '-- COMMAND ...' (default: torch_twin.microgpt:make)",
-    },
-    "--parity-dtype": {"metavar": "DTYPE", "help": "number format for the subject (default: the subject's own)"},
-    "--parity-device": {
-        "metavar": "DEVICE",
-        "help": "device for the subject, as torch names it (default: the subject's own)",
-    },
-    "--parity-profile": {
-        "metavar": "NAME",
-        "help": f"Hypothesis profile for all properties: {', '.join(PROFILES)} (default: for parity.suite that of "
-        "PARITY_PROFILE, ci where CI is set, dev otherwise)",
-    },
-    "--parity-cases": {
-        "metavar": "N|PATH",
-        "action": "append",
-        "default": [],
-        "help": "N: how many cases every property draws; PATH: a stored case, or a folder of them, each a test of its "
-        "own; may be given twice",
-    },
-    "--parity-expectations": {
-        "metavar": "FILE",
-        "help": "lines of `skip PATTERN  # reason` or `xfail PATTERN  # reason`, PATTERN a test's id from its file's "
-        "name on, with * and ?",
-    },
-}
-
+PYTEST_OPTIONS = {f"--parity-{flag.removeprefix('--')}": details for flag, details in options_of("pytest").items()}
 
 DRAWS: pytest.StashKey[int | None] = pytest.StashKey()
 STORED: pytest.StashKey[dict[str, "Case"]] = pytest.StashKey()
@@ -65,7 +38,7 @@ EXPECTATIONS: pytest.StashKey[list[Expectation]] = pytest.StashKey()
 def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     group = parser.getgroup("parity", "parity: a GPT training step against the reference")
-    for flag, details in OPTIONS.items():
+    for flag, details in PYTEST_OPTIONS.items():
         group.addoption(flag, **details)
 
 
@@ -118,7 +91,7 @@ def _cases(given: list[str]) -> tuple[int | None, dict[str, "Case"]]:
 
 def _given(config: pytest.Config) -> dict[str, Any]:
     """The options that were given, by flag."""
-    values = {flag: getattr(config.option, flag.removeprefix("--").replace("-", "_")) for flag in OPTIONS}
+    values = {flag: getattr(config.option, flag.removeprefix("--").replace("-", "_")) for flag in PYTEST_OPTIONS}
     return {flag: value for flag, value in values.items() if value}
 
 

@@ -6,18 +6,16 @@ import re
 import shlex
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Unpack
 
 from parity.case import Case
 from parity.errors import UsageError
+from parity.judging.check_options import CheckKeywords, CheckOptions
 from parity.judging.checking import check
 from parity.judging.result import Result
 from parity.subjects.subject import TWIN, Named, Subject
 from parity.testing.tally import tally
 from parity.verdict import Verdict
-
-PASSES = (Verdict.IDENTICAL, Verdict.PARITY)
-"""The verdicts that pass; INCONCLUSIVE does not: a check that could decide nothing is no pass."""
 
 _stored: dict[str, Path] = {}
 """By test, subject and signature, the case stored last: Hypothesis fails a test until its case is small."""
@@ -56,7 +54,7 @@ def assert_parity(
     case: Case | None = None,
     *,
     store: Path = Path(".parity"),
-    **options: Any,
+    **options: Unpack[CheckKeywords],
 ) -> Result:
     """Check a subject (see `parity.check`, which takes the options) and return the result if it passes.
 
@@ -66,10 +64,11 @@ def assert_parity(
     __tracebackhide__ = True
     result = check(subject, case, **options)
     tally.note(result)
-    if result.verdict in PASSES:
+    if result.verdict.passes:
         return result
-    options = {**getattr(subject, "options", {}), **options}  # of the factory that the fixture parity_subject gives
-    raise parity_error(result, result.verdict, result.reason, signature(result), store, options)
+    # A factory that the fixture parity_subject gives has options of its own.
+    all_options = {**getattr(subject, "options", {}), **options}
+    raise parity_error(result, result.verdict, result.reason, signature(result), store, all_options)
 
 
 def parity_error(
@@ -88,15 +87,7 @@ def _repetition(result: Result, kind: tuple[str, ...], store: Path, options: dic
     except UsageError as error:
         return f"The case could not be stored: {error}"
     subject = "SUBJECT" if "<" in result.subject else result.subject  # no name leads to what a function made
-    command = ["parity", "replay", str(path)]
-    for name in ("dtype", "device"):
-        command += [f"--{name}", options[name]] if options.get(name) else []
-    command += [f"--{name}" for name in ("sites", "truth") if options.get(name)]
-    modes = options.get("modes")
-    command += ["--mode", modes[0]] if modes and len(modes) == 1 else []
-    command += ["--false-alarm", repr(options["false_alarm"])] if "false_alarm" in options else []
-    command += ["--oracle", options["oracle"]] if "oracle" in options else []
-    command += ["--isolate"] if options.get("isolate") else []
+    command = ["parity", "replay", str(path), *CheckOptions.of(options).words]
     # A command comes last, for all that follows it is its own.
     named = subject if subject.startswith("-- ") else shlex.quote(subject)
     return f"Repeat with: {shlex.join(command)} {named}"

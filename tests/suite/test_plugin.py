@@ -14,7 +14,7 @@ from hypothesis import settings
 
 from parity import Case, check
 from parity.errors import UsageError
-from parity.plugin import OPTIONS
+from parity.plugin import PYTEST_OPTIONS
 from parity.suite.expectations import Expectation, read_expectations
 from parity.testing.profiles import PROFILES, load_profile, profile
 from tests.faults import planted
@@ -152,7 +152,8 @@ def test_header_names_the_options_that_were_given(pytester, run):
 
 def test_every_option_is_in_the_help(run):
     text = run("--help").stdout.str()
-    assert all(flag in text for flag in OPTIONS)
+    assert all(flag in text for flag in PYTEST_OPTIONS)
+    assert all(name in PYTEST_OPTIONS["--parity-profile"]["help"] for name in PROFILES)
 
 
 def test_subject_is_the_twin_unless_another_is_named(pytester, run):

@@ -15,7 +15,8 @@ import parity.plugin
 from parity import check
 from parity.case import Case
 from parity.cli import main
-from parity.cli.check_report import console, rendered
+from parity.cli.check_report import check_report
+from parity.cli.terminal import console
 from parity.ladder import RUNGS
 from tests.faults import FAULTS, planted
 
@@ -45,7 +46,7 @@ def block_that_starts_with(beginning: str) -> str:
 def printed_by(result, source: str) -> str:
     terminal = console()
     terminal.file = io.StringIO()
-    terminal.print(rendered(result, source))
+    terminal.print(check_report(result, source))
     return terminal.file.getvalue()
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 def check_command(arguments: argparse.Namespace) -> int:
     """`parity check` and `parity replay`."""
-    from parity.cli.check_report import rendered
+    from parity.cli.check_report import check_report
     from parity.judging.check_options import check_keywords
     from parity.judging.checking import check
     from parity.machine_code import compile_timer
@@ -37,14 +37,14 @@ def check_command(arguments: argparse.Namespace) -> int:
         result = check(arguments.subject, case, **keywords, progress=progress)
     if compiled:
         print(f"The oracle was compiled in {sum(compiled):.1f} s; the next run finds it on disk.", file=sys.stderr)
-    _report(result.to_dict(), rendered(result, source), arguments.json)
+    _report(result.to_dict(), check_report(result, source), arguments.json)
     return result.verdict.exit_status
 
 
 def gate_command(arguments: argparse.Namespace) -> int:
     """`parity gate`."""
-    from parity.cli.check_report import console
-    from parity.cli.gate_report import annotations, markdown, rendered
+    from parity.cli.gate_report import annotations, gate_markdown, gate_report
+    from parity.cli.terminal import console
     from parity.gate import gate
     from parity.judging.check_options import check_keywords
 
@@ -57,10 +57,10 @@ def gate_command(arguments: argparse.Namespace) -> int:
             progress=status.update,
             **check_keywords(vars(arguments)),
         )
-    _report(result.to_dict(), rendered(result), arguments.json)
+    _report(result.to_dict(), gate_report(result), arguments.json)
     summary = arguments.markdown or os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
-        _append(Path(summary), markdown(result))
+        _append(Path(summary), gate_markdown(result))
     if os.environ.get("GITHUB_ACTIONS") == "true":
         # Read from either stream; standard output may be taken by the JSON.
         print(*annotations(result), sep="\n", file=sys.stderr if arguments.json == "-" else sys.stdout)
@@ -71,8 +71,8 @@ def ladder_command(arguments: argparse.Namespace) -> int:
     """`parity ladder`; one that is interrupted shows the rungs that it has finished."""
     from dataclasses import replace
 
-    from parity.cli.check_report import console
     from parity.cli.ladder_table import markdown, rendered
+    from parity.cli.terminal import console
     from parity.ladder import chosen, climb, machine
     from parity.verdict import worst
 
@@ -118,11 +118,11 @@ def vectors_command(arguments: argparse.Namespace) -> int:
 
 def verify_command(arguments: argparse.Namespace) -> int:
     """`parity verify`."""
-    from parity.cli.verification_table import rendered
+    from parity.cli.verification_table import verification_table
     from parity.vectors.verify import verify
 
     found = verify(arguments.folder, arguments.results)
-    _report(found.to_dict(), rendered(found), arguments.json)
+    _report(found.to_dict(), verification_table(found), arguments.json)
     return found.verdict.exit_status
 
 
@@ -157,7 +157,7 @@ def _case(arguments: argparse.Namespace) -> Case:
 
 
 def _report(data: dict[str, Any], table: "RenderableType", json_file: str | None) -> None:
-    from parity.cli.check_report import console
+    from parity.cli.terminal import console
 
     text = json.dumps(data, indent=1, allow_nan=False) + "\n"
     if json_file == "-":
@@ -183,7 +183,7 @@ def _progress(modes: Iterable[str], steps: int) -> Iterator[Callable[[str, int],
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bars
 
-    from parity.cli.check_report import console
+    from parity.cli.terminal import console
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     errors = console(stderr=True)

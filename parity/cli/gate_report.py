@@ -1,49 +1,45 @@
 """A gate's result as text, as Markdown for a pull request, and as annotations of its files."""
 
-from rich import box
-from rich.console import Group
-from rich.table import Table
+from rich.console import Group, RenderableType
 from rich.text import Text
 
-from parity.cli.check_report import counted, style
+from parity.cli.terminal import table_of, verdict_line
 from parity.gate import GateResult
 from parity.gate.revisions import Changed
 from parity.gate.speed import Speed
+from parity.words import counted
 
-COLUMNS = ("quantity", "compared", "other bits", "beyond rounding", "largest z", "ULPs")
+_COLUMNS = ("quantity", "compared", "other bits", "beyond rounding", "largest z", "ULPs")
 
 
-def rendered(result: GateResult) -> Group:
+def gate_report(result: GateResult) -> Group:
     """The whole result for a terminal or a log."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
-    table.title = "head against base"
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == "quantity" else "right")
-    for row in result.changed:
-        table.add_row(*_cells(row))
-    verdict = Text.assemble((result.verdict.value, style(result.verdict)), f": {result.change}. {result.reason}")
-    return Group(
-        Text(heading(result)),
-        *(["", table] if result.changed else [""]),
-        *([Text(f"speed: {speed(result.speed)}")] if result.speed else []),
-        *([Text(f"changed: {_places(result)}")] if result.files else []),
-        *([""] if result.speed or result.files else []),
-        verdict,
-    )
+    parts: list[RenderableType] = [Text(_heading(result)), ""]
+    if result.changed:
+        table = table_of(_COLUMNS, words=("quantity",), title="head against base")
+        for row in result.changed:
+            table.add_row(*_cells(row))
+        parts.append(table)
+    if result.speed:
+        parts.append(Text(f"speed: {_ratio_in_words(result.speed)}"))
+    if result.files:
+        parts.append(Text(f"changed: {_places(result)}"))
+    if result.speed or result.files:
+        parts.append("")
+    return Group(*parts, verdict_line(result.verdict, f"{result.change}. {result.reason}"))
 
 
-def heading(result: GateResult) -> str:
+def _heading(result: GateResult) -> str:
     """What was compared, in three lines."""
-    against = [f"{result.head.verdict} against the reference"]
-    against.append(f"{result.base.verdict} against the reference" if result.base else "not checked by itself")
+    base = f"{result.base.verdict} against the reference" if result.base else "not checked by itself"
     return (
         f"subject: {result.subject} in {result.head.judge.form.name}, {counted(result.head.case.steps, 'step')}\n"
-        f"head:    {result.head_name}: {against[0]}\n"
-        f"base:    {result.base_name}: {against[1]}"
+        f"head:    {result.head_name}: {result.head.verdict} against the reference\n"
+        f"base:    {result.base_name}: {base}"
     )
 
 
-def speed(found: Speed) -> str:
+def _ratio_in_words(found: Speed) -> str:
     """The ratio in words."""
     return (
         f"a step at head takes {found.ratio:.2f} of the time at base (quartiles {found.low:.2f} to {found.high:.2f} of "
@@ -52,16 +48,16 @@ def speed(found: Speed) -> str:
     )
 
 
-def markdown(result: GateResult) -> str:
+def gate_markdown(result: GateResult) -> str:
     """A section for a pull request."""
     lines = [f"### {result.verdict}: {result.change}", "", result.reason, "", "| | revision | against the reference |"]
     lines += ["| --- | --- | --- |", f"| head | {result.head_name} | {result.head.verdict} |"]
     lines += [f"| base | {result.base_name} | {result.base.verdict if result.base else 'not checked by itself'} |", ""]
     if result.changed:
-        lines += [f"| {' | '.join(COLUMNS)} |", "| --- " + "| ---: " * (len(COLUMNS) - 1) + "|"]
+        lines += [f"| {' | '.join(_COLUMNS)} |", "| --- " + "| ---: " * (len(_COLUMNS) - 1) + "|"]
         lines += [f"| {' | '.join(_cells(row))} |" for row in result.changed] + [""]
     if result.speed:
-        lines += [f"Speed: {speed(result.speed)}.", ""]
+        lines += [f"Speed: {_ratio_in_words(result.speed)}.", ""]
     if result.files:
         lines += [f"Changed: {_places(result)}.", ""]
     run = f"{counted(result.head.case.steps, 'step')} in {result.head.judge.form.name}"
@@ -70,7 +66,7 @@ def markdown(result: GateResult) -> str:
 
 def annotations(result: GateResult) -> list[str]:
     """Workflow commands of GitHub Actions that mark the changed files of a subject that does not pass."""
-    if result.verdict.exit_status == 0:
+    if result.verdict.passes:
         return []
     kind = "error" if result.verdict.exit_status == 1 else "warning"
     message = _escaped(f"{result.verdict}: {result.change}. {result.reason}")

@@ -5,7 +5,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from parity.cli.check_report import style
+from parity.cli.terminal import style
 from parity.ladder import RungResult
 
 COLUMNS = (

@@ -1,32 +1,22 @@
 """A verification as a table: a line for each case, and the verdict."""
 
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
-from parity.cli.check_report import style
+from parity.cli.terminal import coloured, table_of, verdict_line
 from parity.vectors.verify import Verification
 
 
-def rendered(verification: Verification) -> Group:
+def verification_table(verification: Verification) -> Group:
     """The outcome as a table with a line for each case, and the verdict."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in ("case", "verdict", "z", "steps", "reason"):
-        table.add_column(column, justify="right" if column in ("z", "steps") else "left")
+    table = table_of(("case", "verdict", "z", "steps", "reason"), words=("case", "verdict", "reason"))
     for case in verification.cases:
-        z = case.largest_z
         table.add_row(
             case.vector.name,
-            Text(case.verdict.value, style=style(case.verdict)),
-            "-" if z is None else f"{z:.2g}",
+            coloured(case.verdict),
+            "-" if case.largest_z is None else f"{case.largest_z:.2g}",
             str(case.vector.case.steps),
             case.reason,
         )
-    verdict = verification.verdict
-    parts: list[RenderableType] = [Text(_heading(verification)), table]
-    return Group(*parts, Text.assemble((verdict.value, style(verdict)), f": {verification.reason}"))
-
-
-def _heading(verification: Verification) -> str:
-    return f"vectors: {verification.folder} in {verification.cases[0].vector.dtype}\nanswers: {verification.results}"
+    files = f"vectors: {verification.folder} in {verification.cases[0].vector.dtype}\nanswers: {verification.results}"
+    return Group(Text(files), table, verdict_line(verification.verdict, verification.reason))

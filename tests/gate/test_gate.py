@@ -11,7 +11,7 @@ import pytest
 
 from parity import Case, Verdict
 from parity.cli import main
-from parity.cli.gate_report import annotations, markdown
+from parity.cli.gate_report import annotations, gate_markdown
 from parity.errors import UsageError
 from parity.gate import gate
 from parity.gate.git import changed_lines, checked_out
@@ -113,7 +113,7 @@ def test_wrong_refactor_is_placed_in_its_file(repository, case):
     assert result.files == {"model.py": WRONG_LINE}
     (annotation,) = annotations(result)
     assert annotation.startswith(f"::error file=model.py,line={WRONG_LINE},title=parity gate::DIVERGED: the function")
-    assert "### DIVERGED: the function changed" in markdown(result)
+    assert "### DIVERGED: the function changed" in gate_markdown(result)
 
 
 @pytest.mark.parametrize("edit", [UNSTABLE, FLOAT32])

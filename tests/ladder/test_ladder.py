@@ -13,8 +13,8 @@ import parity.cli.commands
 import parity.ladder
 from parity import Case, Verdict
 from parity.cli import main
-from parity.cli.check_report import console
 from parity.cli.ladder_table import COLUMNS, markdown, rendered
+from parity.cli.terminal import console
 from parity.errors import UsageError
 from parity.ladder import RUNGS, Rung, RungResult, chosen, missing
 from parity.subjects.timing import Timing, batch_of, timed, typical

@@ -12,8 +12,8 @@ import pytest
 
 from parity import Config, Hyper, Verdict
 from parity.catalogue.mutants import MUTANTS, Mutant
-from parity.cli.check_report import console
-from parity.cli.verification_table import rendered
+from parity.cli.terminal import console
+from parity.cli.verification_table import verification_table
 from parity.errors import UsageError
 from parity.number_formats import FORMATS
 from parity.subjects.messages import step_message
@@ -87,7 +87,7 @@ def answers_of(factory, folder: Path, *names: str, **options) -> dict[str, list]
 def printed(verification) -> str:
     terminal = console()
     terminal.file = io.StringIO()
-    terminal.print(rendered(verification))
+    terminal.print(verification_table(verification))
     return " ".join(terminal.file.getvalue().split())
 
 

@@ -12,7 +12,7 @@ from reference.config import Config, State
 Shape = tuple[int, ...]
 
 
-class Named(dict[str, Any]):
+class TensorViews(dict[str, Any]):
     """Tensors by name: views of a vector, (elements,) or (elements, R), which are made when one of them is looked at.
 
     Most are not: from step to step it is the vectors that go on.
@@ -22,7 +22,7 @@ class Named(dict[str, Any]):
         super().__init__()
         self.config, self.vector = config, vector
 
-    def _made(self) -> "Named":
+    def _made(self) -> "TensorViews":
         if not super().__len__():
             replicas = self.vector.shape[1:]
             for name, start, end, shape in places(self.config):
@@ -63,7 +63,7 @@ class Named(dict[str, Any]):
 
 def flat(config: Config, tensors: dict[str, Any]) -> Floats:
     """All tensors in one vector."""
-    if isinstance(tensors, Named):
+    if isinstance(tensors, TensorViews):
         return tensors.vector
     return np.concatenate([np.asarray(tensors[name], dtype=np.float64).ravel() for name in config.shapes()])
 
@@ -75,7 +75,7 @@ def vectors(config: Config, state: State) -> Floats:
 
 def named_state(config: Config, tensors: Floats, number: int) -> State:
     """The state that `vectors` takes apart; its matrices are arrays."""
-    params, m, v = (Named(config, vector) for vector in tensors)
+    params, m, v = (TensorViews(config, vector) for vector in tensors)
     return State(params, m, v, number)
 
 

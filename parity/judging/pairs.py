@@ -17,7 +17,7 @@ from parity.case import names_difference
 from parity.errors import SubjectError
 from parity.number_formats import Floats, Format
 from parity.quantities import FIELDS, SITES
-from parity.tensors import Named, places
+from parity.tensors import TensorViews, places
 from reference.config import Config, Step
 
 
@@ -268,7 +268,7 @@ def paired(number: int, actual: Step, expected: Step, sigma: Step, lengths: Sequ
             if quantity not in SITES or actual_tensors.keys() - expected_tensors.keys():
                 raise SubjectError(f"The subject's {field} {names_difference(actual_tensors, expected_tensors)}.")
             expected_tensors = {name: expected_tensors[name] for name in expected_tensors if name in actual_tensors}
-        if isinstance(expected_tensors, Named) and isinstance(sigmas, Named):
+        if isinstance(expected_tensors, TensorViews) and isinstance(sigmas, TensorViews):
             new = _entries(quantity, expected_tensors.config)
             sides[1].append(expected_tensors.vector)
             sides[2].append(sigmas.vector)

@@ -11,7 +11,7 @@ from parity.oracle import exact_kernels as kernels
 from parity.oracle.noisy_replay import Noise
 from parity.oracle.replay import Gates, Outcome, Replay, program
 from parity.oracle.spread import deviation, near_kinks
-from parity.tensors import Named
+from parity.tensors import TensorViews
 from reference.config import Config, Hyper, State, Step
 
 Kink = tuple[int, int]
@@ -142,7 +142,7 @@ class Floor:
 
     def _spread(self, outcome: Outcome) -> Step:
         """The standard deviation of every element."""
-        grads, params, m, v = (Named(self.config, deviation(part)) for part in (outcome.grads, *outcome.after))
+        grads, params, m, v = (TensorViews(self.config, deviation(part)) for part in (outcome.grads, *outcome.after))
         logits = [_deviations(document.values[document.program.logits]) for document in outcome.documents]
         step = Step(float(deviation(outcome.loss[None])[0]), logits, grads, params, m, v)
         if self.expose_sites:
@@ -161,13 +161,13 @@ class Floor:
         samples = self.noise.adam(number, self.noise.repeated(previous), self.noise.repeated(grads))
         after = samples[:, :, 0] if exact is None else exact
         spread = [deviation(part) for part in samples]
-        return [Named(self.config, part) for part in after], [Named(self.config, part) for part in spread]
+        return [TensorViews(self.config, part) for part in after], [TensorViews(self.config, part) for part in spread]
 
     def adopt(self, part: int, tensor: str, delta: Floats) -> None:
         """Move a tensor of the run: part 0 for the parameters, 1 and 2 for m and v."""
         self.replay.tensors, self.noise.tensors = self.replay.tensors.copy(), self.noise.tensors.copy()
-        Named(self.config, self.replay.tensors[part])[tensor] += delta
-        Named(self.config, self.noise.tensors[part])[tensor] += delta[..., None]
+        TensorViews(self.config, self.replay.tensors[part])[tensor] += delta
+        TensorViews(self.config, self.noise.tensors[part])[tensor] += delta[..., None]
 
 
 def site_elements(config: Config, n: int) -> int:

@@ -15,7 +15,7 @@ from parity.oracle import exact_kernels as kernels
 from parity.oracle.adam import record_update
 from parity.oracle.graph import record
 from parity.oracle.program import Program, compile_graph
-from parity.tensors import Named, named_state, vectors
+from parity.tensors import TensorViews, named_state, vectors
 from parity.tensors import flat as flat
 from reference.config import Config, Hyper, State, Step
 
@@ -134,10 +134,10 @@ class Outcome:
         step = Step(
             loss=self.loss if self.loss.ndim else float(self.loss),
             logits=[document.values[document.program.logits] for document in self.documents],
-            grads=Named(config, self.grads),
-            params=Named(config, self.after[0]),
-            m=Named(config, self.after[1]),
-            v=Named(config, self.after[2]),
+            grads=TensorViews(config, self.grads),
+            params=TensorViews(config, self.after[0]),
+            m=TensorViews(config, self.after[1]),
+            v=TensorViews(config, self.after[2]),
         )
         if sites:
             values = [document.sites(document.values) for document in self.documents]

@@ -1,5 +1,6 @@
 """The passes of `parity.oracle.program.compile_graph`: fusing sums, putting operations in order, and assembling."""
 
+from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -191,61 +192,29 @@ def ordered(sequence: Any, pairs: Any, kinds: Any) -> Any:
     for i in range(len(pairs)):
         after[filled[pairs[i, 0]]] = pairs[i, 1]
         filled[pairs[i, 0]] += 1
-    # One heap of ranks for each kind, in one array.
-    number = kinds.max() + 1
-    begin = np.zeros(number + 1, dtype=np.int64)
-    for i in sequence:
-        begin[kinds[i] + 1] += 1
-    begin = np.cumsum(begin)
-    heaps, sizes = np.empty(len(sequence), dtype=np.int64), np.zeros(number, dtype=np.int64)
+    # The ranks of what is ready, a heap for each kind.
+    heaps = [[0 for _ in range(0)] for _ in range(kinds.max() + 1)]
     for i in sequence:
         if waiting[i] == 0:
-            push(heaps, begin[kinds[i]], sizes[kinds[i]], rank[i])
-            sizes[kinds[i]] += 1
+            heappush(heaps[kinds[i]], rank[i])
     order, length = np.empty(len(sequence), dtype=np.int64), 0
     while True:
         kind, least = -1, len(sequence)
-        for candidate in range(number):
-            if sizes[candidate] and heaps[begin[candidate]] < least:
-                kind, least = candidate, heaps[begin[candidate]]
+        for candidate, heap in enumerate(heaps):
+            if len(heap) and heap[0] < least:
+                kind, least = candidate, heap[0]
         if kind < 0:
             return order[:length]
-        while sizes[kind]:
-            i = sequence[pop(heaps, begin[kind], sizes[kind])]
-            sizes[kind] -= 1
+        ready = heaps[kind]
+        while len(ready):
+            i = sequence[heappop(ready)]
             order[length] = i
             length += 1
             for j in range(starts[i], starts[i + 1]):
                 later = after[j]
                 waiting[later] -= 1
                 if waiting[later] == 0:
-                    push(heaps, begin[kinds[later]], sizes[kinds[later]], rank[later])
-                    sizes[kinds[later]] += 1
-
-
-@compiled
-def push(heap: Any, begin: int, size: int, value: int) -> None:
-    """Put a value on the binary heap of some size that begins at a place."""
-    i = size
-    while i and heap[begin + (i - 1) // 2] > value:
-        heap[begin + i] = heap[begin + (i - 1) // 2]
-        i = (i - 1) // 2
-    heap[begin + i] = value
-
-
-@compiled
-def pop(heap: Any, begin: int, size: int) -> Any:
-    """Take the least value from the binary heap of some size that begins at a place."""
-    least, value, i = heap[begin], heap[begin + size - 1], 0
-    while True:
-        child = 2 * i + 1
-        if child + 1 < size - 1 and heap[begin + child + 1] < heap[begin + child]:
-            child += 1
-        if child >= size - 1 or heap[begin + child] >= value:
-            heap[begin + i] = value
-            return least
-        heap[begin + i] = heap[begin + child]
-        i = child
+                    heappush(heaps[kinds[later]], rank[later])
 
 
 @compiled

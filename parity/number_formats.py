@@ -48,9 +48,7 @@ class Format:
 
         Zero for 0.0 and -0.0, infinite where one side is not finite and the other is not the same.
         """
-        from parity.judging.element_errors import (
-            ulp_distances,  # only where there is something to compare, since it needs numba
-        )
+        from parity.ulps import ulp_distances  # only where there is something to compare, since it needs numba
 
         sides = (np.ascontiguousarray(side, dtype=np.float64).ravel() for side in (actual, expected))
         distances: Floats = ulp_distances(*sides, self.digits, self.lowest).reshape(np.shape(actual))

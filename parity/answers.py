@@ -8,6 +8,7 @@ import numpy as np
 
 from parity.errors import SubjectError
 from parity.number_formats import Floats
+from parity.trees import mapped
 
 
 def together(values: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> Floats | None:
@@ -62,7 +63,7 @@ def tensors_of(field: str, value: Any, lengths: Sequence[int]) -> dict[str, Any]
 def as_array(value: Any, what: str) -> Floats:
     """Nested lists, a NumPy array or a torch tensor in float64; SubjectError where it is not a block of numbers."""
     try:
-        array = np.asarray(_detached(value))
+        array = np.asarray(mapped(_without_torch, value, leaf=begins_with_a_number))
     except (ValueError, TypeError, RuntimeError) as error:
         raise SubjectError(f"{what} cannot be read as numbers: {error}.") from None
     if array.dtype.kind not in "fiu":
@@ -70,11 +71,14 @@ def as_array(value: Any, what: str) -> Floats:
     return array.astype(np.float64)
 
 
-def _detached(value: Any) -> Any:
-    """Without torch tensors, wherever they are nested; bfloat16 is not known to NumPy, float64 holds it exactly."""
-    if hasattr(value, "detach"):
-        tensor = value.detach().cpu()
-        return (tensor if tensor.is_complex() else tensor.double()).numpy()
-    if isinstance(value, (list, tuple)) and value and not isinstance(value[0], (int, float)):
-        return [_detached(entry) for entry in value]
-    return value
+def begins_with_a_number(tree: Any) -> bool:
+    """Whether it is an empty list or, as far as its beginning tells, one of numbers, which needs no closer look."""
+    return isinstance(tree, (list, tuple)) and (not tree or isinstance(tree[0], (int, float)))
+
+
+def _without_torch(value: Any) -> Any:
+    """A torch tensor as an array; bfloat16 is not known to NumPy, float64 holds it exactly."""
+    if not hasattr(value, "detach"):
+        return value
+    tensor = value.detach().cpu()
+    return (tensor if tensor.is_complex() else tensor.double()).numpy()

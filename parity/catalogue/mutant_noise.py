@@ -8,6 +8,7 @@ import numpy as np
 
 from parity.catalogue.mutants import Mutant
 from parity.number_formats import FORMATS, Floats, Format
+from parity.trees import is_row, listed, mapped
 from reference.config import Config, Hyper, State, Step
 
 
@@ -118,7 +119,7 @@ class NoisyMutant:
         def number(x: float) -> Noisy:
             return Noisy(np.full(1 + self.rounding.replicas, x), self.rounding)
 
-        params, m, v = (each(number, part) for part in (state.params, state.m, state.v))
+        params, m, v = (mapped(number, listed(part)) for part in (state.params, state.m, state.v))
         self.state = State(params, m, v, state.step)
 
     def train_step(self, batch: list[list[int]]) -> tuple[Step, Step]:
@@ -126,22 +127,21 @@ class NoisyMutant:
         with np.errstate(all="ignore"):
             self.state, step = self.model.train_step(self.state, batch, self.config, self.hyper)
             # Differences from the exact run first: nothing cancels then, and equal samples give 0.
-            values = self._rows(lambda samples: samples[:, 0], step)
-            sigma = self._rows(lambda samples: np.std(samples[:, 1:] - samples[:, :1], axis=1, ddof=1), step)
+            values = self._of_samples(lambda samples: samples[:, 0], step)
+            sigma = self._of_samples(lambda samples: np.std(samples[:, 1:] - samples[:, :1], axis=1, ddof=1), step)
         return values, sigma
 
-    def _rows(self, function: Callable[[Floats], Floats], value: Any) -> Any:
+    def _of_samples(self, function: Callable[[Floats], Floats], step: Step) -> Any:
         """The same step with a function of the samples, (numbers, 1 + replicas), of every row of numbers."""
-        if isinstance(value, Step):
-            return Step(**{name: self._rows(function, part) for name, part in vars(value).items() if part is not None})
-        if isinstance(value, dict):
-            return {name: self._rows(function, part) for name, part in value.items()}
-        if not isinstance(value, list):
-            return self._rows(function, [value])[0]
-        if value and isinstance(value[0], list):
-            return [self._rows(function, part) for part in value]
         size = 1 + self.rounding.replicas
-        return function(np.array([x.samples if isinstance(x, Noisy) else np.full(size, x) for x in value])).tolist()
+
+        def of_row(row: Any) -> Any:
+            if not isinstance(row, list):
+                return of_row([row])[0]
+            samples = [x.samples if isinstance(x, Noisy) else np.full(size, x) for x in row]
+            return function(np.array(samples)).tolist()
+
+        return mapped(of_row, step, leaf=is_row)
 
 
 def _average(beta: float, rounding: Rounding) -> Any:
@@ -151,12 +151,3 @@ def _average(beta: float, rounding: Rounding) -> Any:
     samples = np.clip(1 - rounding(np.full(1 + rounding.replicas, 1 - beta)), 0, 1)
     samples[0] = beta
     return Noisy(samples, rounding)
-
-
-def each(function: Callable[[Any], Any], nested: Any) -> Any:
-    """The same dicts and lists with a function of every number in them; arrays become lists."""
-    if isinstance(nested, np.ndarray):
-        nested = nested.tolist()
-    if isinstance(nested, dict):
-        return {name: each(function, value) for name, value in nested.items()}
-    return [each(function, value) for value in nested] if isinstance(nested, list) else function(nested)

@@ -1,9 +1,9 @@
 """The reference itself, in pure Python, with the interface of a subject."""
 
-from collections.abc import Callable
 from typing import Any
 
 from parity.errors import NoExpectation
+from parity.trees import mapped
 from reference import microgpt
 from reference.config import Config, Hyper, State, Step
 
@@ -37,12 +37,6 @@ class Reference:
                 f"The reference itself raises {type(error).__name__} ({error}) at step {self.state.step}."
             ) from None
         if self.expose_sites:
-            step.sites = _deep(lambda value: value.data, sites)
-            step.site_grads = _deep(microgpt.gradient, sites)
+            step.sites = mapped(lambda value: value.data, sites)
+            step.site_grads = mapped(microgpt.gradient, sites)
         return step  # type: ignore[no-any-return]
-
-
-def _deep(function: Callable[[microgpt.Value], float], nested: Any) -> Any:
-    if isinstance(nested, dict):
-        return {name: _deep(function, value) for name, value in nested.items()}
-    return [_deep(function, value) for value in nested] if isinstance(nested, list) else function(nested)

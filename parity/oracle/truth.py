@@ -8,7 +8,7 @@ have either sign at a precision is tried again at a higher one.
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import flint
@@ -17,6 +17,7 @@ import numpy as np
 from parity.errors import NoExpectation
 from parity.judging.pairs import Tensors, paired
 from parity.number_formats import Floats, Format
+from parity.trees import is_row, mapped
 from reference import microgpt
 from reference.config import Config, Hyper, State, Step
 
@@ -161,9 +162,9 @@ class Truth:
                 except AmbiguousKink:
                     continue
                 enclosure = Enclosure(
-                    _mapped(float_middle, step),
-                    _mapped(lambda x: float_middle(x - float_middle(x)), step),
-                    _mapped(lambda x: float(x.rad()), step),
+                    _matrices(float_middle, step),
+                    _matrices(lambda x: float_middle(x - float_middle(x)), step),
+                    _matrices(lambda x: float(x.rad()), step),
                 )
             if sigma is None or _narrow(enclosure, sigma):
                 return enclosure
@@ -179,8 +180,8 @@ class Truth:
         """
         NoisyBall.u, NoisyBall.rng = form.u, random.Random(0)
         with flint.ctx.workprec(PRECISIONS[0]):
-            runs = [_mapped(float_middle, self._run(state, batch, NoisyBall)) for _ in range(NOISY_RUNS)]
-        sigma: Step = _across(lambda samples: weight * np.std(samples, axis=0, ddof=1), runs)
+            runs = [_matrices(float_middle, self._run(state, batch, NoisyBall)) for _ in range(NOISY_RUNS)]
+        sigma: Step = mapped(lambda *samples: weight * np.std(samples, axis=0, ddof=1), *runs)
         return sigma
 
     def _run(self, state: State, batch: list[list[int]], kind: Callable[[Any], Ball]) -> Step:
@@ -197,46 +198,26 @@ def float_middle(x: Any) -> float:
     return float(x.mid())
 
 
-def _mapped(function: Callable[[Any], float], value: Any) -> Any:
+def _matrices(function: Callable[[Any], float], step: Step) -> Any:
     """A step of balls, number by number, as a step of arrays."""
-    if isinstance(value, Step):
-        return Step(**{field.name: _mapped(function, getattr(value, field.name)) for field in fields(Step)})
-    if isinstance(value, dict):
-        return {name: _mapped(function, entry) for name, entry in value.items()}
-    if value is None:
-        return None
-    if isinstance(value, list) and value and isinstance(value[0], list) and isinstance(value[0][0], list):
-        return [_mapped(function, entry) for entry in value]
-    if isinstance(value, list):
-        return np.array([[function(_as_arb(x)) for x in row] for row in value])
-    return np.array(function(_as_arb(value)))
+    return mapped(lambda matrix: np.array(mapped(lambda x: function(_as_arb(x)), matrix)), step, leaf=_is_matrix)
+
+
+def _is_matrix(tree: Any) -> bool:
+    return isinstance(tree, list) and is_row(tree[0])
 
 
 def _as_arb(x: Any) -> Any:
     return x.arb if isinstance(x, Ball) else flint.arb(x)
 
 
-def _across(function: Callable[[Floats], Floats], steps: list[Any]) -> Any:
-    """A function of the same arrays of several steps."""
-    first = steps[0]
-    if isinstance(first, Step):
-        return Step(**{f.name: _across(function, [getattr(step, f.name) for step in steps]) for f in fields(Step)})
-    if isinstance(first, dict):
-        return {name: _across(function, [step[name] for step in steps]) for name in first}
-    if isinstance(first, list):
-        return [_across(function, list(entries)) for entries in zip(*steps, strict=True)]
-    return None if first is None else function(np.array(steps))
-
-
 def _narrow(enclosure: Enclosure, sigma: Step) -> bool:
     """Whether every radius is small against the noise floor, where that is finite and not zero."""
-    narrow = True
+    narrow = []
 
-    def visit(pair: Floats) -> Floats:
-        nonlocal narrow
-        telling = np.isfinite(pair[1]) & (pair[1] > 0)
-        narrow &= bool(np.all(pair[0][telling] <= NARROW * pair[1][telling]))
-        return pair
+    def look(radius: Floats, floor: Any) -> None:
+        telling = np.isfinite(floor) & (floor > 0)
+        narrow.append(bool(np.all(radius[telling] <= NARROW * np.asarray(floor)[telling])))
 
-    _across(visit, [enclosure.radius, Step(**{**vars(sigma), "sites": None, "site_grads": None})])
-    return narrow
+    mapped(look, enclosure.radius, sigma)
+    return all(narrow)

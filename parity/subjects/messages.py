@@ -4,9 +4,10 @@ import json
 import math
 from typing import Any
 
-from parity.answers import as_array
+from parity.answers import as_array, begins_with_a_number
 from parity.errors import SubjectError
 from parity.quantities import FIELDS
+from parity.trees import mapped
 from reference.config import Step
 
 PROTOCOL = "microgpt-parity 1"
@@ -74,7 +75,7 @@ def encoded(message: dict[str, Any]) -> bytes:
     try:
         text = json.dumps(message, allow_nan=False, separators=(",", ":"))
     except ValueError:
-        text = json.dumps(_in_words(message), separators=(",", ":"))
+        text = json.dumps(mapped(_in_words, message), separators=(",", ":"))
     return text.encode() + b"\n"
 
 
@@ -83,7 +84,11 @@ def decoded(line: bytes) -> Any:
     # An int has no negative zero, and a C program prints one as -0.
     message = json.loads(line, parse_int=lambda digits: -0.0 if digits == "-0" else int(digits))
     # Nearly no line has one of them, and a walk through all numbers takes longer than the rest.
-    return _as_floats(message) if b"null" in line or b'Infinity"' in line or b'"NaN"' in line else message
+    if not (b"null" in line or b'Infinity"' in line or b'"NaN"' in line):
+        return message
+    prose = {"message": message["message"]} if isinstance(message, dict) and "message" in message else {}
+    floats = mapped(_as_float, message)
+    return {**floats, **prose} if prose else floats
 
 
 def step_message(step: Step) -> dict[str, Any]:
@@ -95,26 +100,16 @@ def step_message(step: Step) -> dict[str, Any]:
 def _plain(value: Any, what: str) -> Any:
     if isinstance(value, dict):
         return {str(name): _plain(entry, f"{what}, {name},") for name, entry in value.items()}
-    if isinstance(value, (list, tuple)) and value and not isinstance(value[0], (int, float)):
-        return [_plain(entry, what) for entry in value]
-    return as_array(value, what).tolist()
+    return mapped(lambda tensor: as_array(tensor, what).tolist(), value, leaf=begins_with_a_number)
 
 
 def _in_words(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: _in_words(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_in_words(entry) for entry in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
-    return value
+    if not isinstance(value, float) or math.isfinite(value):
+        return value
+    return None if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _as_floats(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {name: entry if name == "message" else _as_floats(entry) for name, entry in value.items()}
-    if isinstance(value, list):
-        return [_as_floats(entry) for entry in value]
+def _as_float(value: Any) -> Any:
     return math.nan if value is None else _WORDS.get(value, value) if isinstance(value, str) else value
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from parity.case import Case
-from parity.catalogue.mutant_noise import NoisyMutant, each
+from parity.catalogue.mutant_noise import NoisyMutant
 from parity.catalogue.mutants import MUTANTS, Mutant
 from parity.errors import UsageError
 from parity.files import write_whole
@@ -21,6 +21,7 @@ from parity.oracle.expected import make_oracle
 from parity.oracle.floor import Floor
 from parity.oracle.python_reference import Reference
 from parity.quantities import FIELDS
+from parity.trees import listed, mapped
 from parity.vectors.format import DTYPES, Mistake, Vector, format_of
 from parity.vectors.readme import TITLE, readme
 from parity.verdict import FALSE_ALARM
@@ -60,7 +61,7 @@ class Plan:
         # No mean of squares is below the square of the mean.
         v = {name: [[a * a + b * b for a, b in zip(*rows)] for rows in zip(m[name], spread[name])] for name in m}
         if not self.start:
-            m, v = each(lambda x: 0.0, m), each(lambda x: 0.0, v)
+            m, v = mapped(lambda x: 0.0, m), mapped(lambda x: 0.0, v)
         documents = [[bos, *tokens, bos] for tokens in self.documents]
         steps = len(documents) // self.batch_size
         return Case(self.config, self.hyper, State(params, m, v, self.start), documents, self.batch_size, steps)
@@ -118,10 +119,6 @@ PLANS = (
         ("scores_not_scaled", "wq_transposed", "heads_interleaved", "residual_after_norm"),
     ),
 )
-
-
-def _mapped(function: Any, step: Step) -> Step:
-    return Step(**{name: each(function, value) for name, value in vars(step).items() if value is not None})
 
 
 def write_vectors(
@@ -199,8 +196,8 @@ def _without_mistakes(plan: Plan, dtype: str, cases: list[str]) -> Vector:
         case = plan.drawn(seed)
         steps = _calm_steps(case, FORMATS[dtype], limit)
         if steps is not None:
-            expected = [_mapped(float, step) for step, _ in steps]
-            allowed = [_mapped(partial(_allowed, limit), sigma) for _, sigma in steps]
+            expected = [mapped(float, listed(step)) for step, _ in steps]
+            allowed = [mapped(partial(_allowed, limit), listed(sigma)) for _, sigma in steps]
             return Vector(plan.name, plan.exercises, dtype, cases, false_alarm, limit, case, expected, allowed, [])
     raise UsageError(f"No weights were found for the case {plan.name} in {dtype} in which rounding decides nothing.")
 
@@ -249,6 +246,6 @@ def _mistaken(vector: Vector, mutant: Mutant) -> Mistake | None:
     kept = []
     for number, (values, sigma) in enumerate(steps, case.state.step):
         names = {"loss", field} if number == outside[0].step else {"loss"}
-        allowed = _mapped(partial(_allowed, vector.limit), sigma)
+        allowed = mapped(partial(_allowed, vector.limit), sigma)
         kept.append([Step(**{name: getattr(step, name) for name in names}) for step in (values, allowed)])
     return Mistake(mutant.name, mutant.mistake, [values for values, _ in kept], [allowed for _, allowed in kept])

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from parity.catalogue.mutants import Mutant
-from parity.number_formats import FORMATS, Floats, Format
+from parity.number_formats import Floats, Format
+from parity.oracle.rounding import Rounding, average_weight
 from parity.trees import is_row, listed, mapped
 from reference.config import Config, Hyper, State, Step
 
 
-class Rounding:
-    """What rounding may do to a result: every replica has it moved at random by up to u, the exact run not at all."""
+class _Moves:
+    """Moves results at random, those of every replica by up to u, relative to them, and the exact run's not at all."""
 
     CHUNK = 4096
 
@@ -36,19 +37,19 @@ class Noisy:
     Whatever is decided by a comparison is decided by the exact run: all replicas take the same gates.
     """
 
-    __slots__ = ("rounding", "samples")
+    __slots__ = ("moves", "samples")
 
-    def __init__(self, samples: Floats, rounding: Rounding) -> None:
-        self.samples, self.rounding = samples, rounding
+    def __init__(self, samples: Floats, moves: _Moves) -> None:
+        self.samples, self.moves = samples, moves
 
     def _with(self, function: Callable[[Any, Any], Floats], other: Any) -> "Noisy":
         if not isinstance(other, Noisy):
-            return Noisy(self.rounding(function(self.samples, other)), self.rounding)
-        rounding = self.rounding if self.rounding.u >= other.rounding.u else other.rounding
-        return Noisy(rounding(function(self.samples, other.samples)), rounding)
+            return Noisy(self.moves(function(self.samples, other)), self.moves)
+        moves = self.moves if self.moves.u >= other.moves.u else other.moves
+        return Noisy(moves(function(self.samples, other.samples)), moves)
 
     def __add__(self, other: Any) -> "Noisy":
-        # Not only faster: nothing is rounded where a sum starts from 0, nor where 1 is multiplied by.
+        # Of what is exact by the rules, that which shows without a look at all samples: much of a mutant's run.
         return self if other.__class__ is not Noisy and other == 0 else self._with(np.add, other)
 
     def __mul__(self, other: Any) -> "Noisy":
@@ -71,18 +72,18 @@ class Noisy:
         return self._with(np.float_power, exponent)
 
     def __neg__(self) -> "Noisy":
-        return Noisy(-self.samples, self.rounding)
+        return Noisy(-self.samples, self.moves)
 
     __radd__ = __add__
     __rmul__ = __mul__
 
     def exp(self) -> "Noisy":
         """The exponential."""
-        return Noisy(self.rounding(np.exp(self.samples)), self.rounding)
+        return Noisy(self.moves(np.exp(self.samples)), self.moves)
 
     def log(self) -> "Noisy":
         """The natural logarithm."""
-        return Noisy(self.rounding(np.log(self.samples)), self.rounding)
+        return Noisy(self.moves(np.log(self.samples)), self.moves)
 
     def __gt__(self, other: Any) -> bool:
         return bool(self.samples[0] > (other.samples[0] if isinstance(other, Noisy) else other))
@@ -99,15 +100,13 @@ class NoisyMutant:
     ) -> None:
         self.model, self.config = mutant.module, config
         rng = np.random.default_rng(seed)
-        # In float64 both sides round; in other formats the mutant's own rounding is nothing beside the subject's.
-        u = form.u * (2 if form.name == "float64" else 1)
-        self.rounding = Rounding(u, replicas, rng)
-        # Scalars such as 1 - beta2 are computed in float32 at least, whatever the format of the tensors.
-        shared = Rounding(min(u, FORMATS["float32"].u), replicas, rng)
+        rounding = Rounding.of(form)
+        self.moves = _Moves(rounding.u, replicas, rng)
+        shared = _Moves(rounding.shared_u, replicas, rng)
         self.hyper: Any = SimpleNamespace(**vars(hyper))
         for name in ("beta1", "beta2"):
             setattr(self.hyper, name, _average(getattr(hyper, name), shared))
-        if form.name != "float64":  # the hyper-parameters are no numbers of the format
+        if rounding.hypers_round:
             for name in ("learning_rate", "beta1", "beta2", "eps_adam"):
                 number = getattr(self.hyper, name)
                 samples = number.samples if isinstance(number, Noisy) else np.full(1 + replicas, number)
@@ -117,7 +116,7 @@ class NoisyMutant:
         """Start from this state."""
 
         def number(x: float) -> Noisy:
-            return Noisy(np.full(1 + self.rounding.replicas, x), self.rounding)
+            return Noisy(np.full(1 + self.moves.replicas, x), self.moves)
 
         params, m, v = (mapped(number, listed(part)) for part in (state.params, state.m, state.v))
         self.state = State(params, m, v, state.step)
@@ -133,7 +132,7 @@ class NoisyMutant:
 
     def _of_samples(self, function: Callable[[Floats], Floats], step: Step) -> Any:
         """The same step with a function of the samples, (numbers, 1 + replicas), of every row of numbers."""
-        size = 1 + self.rounding.replicas
+        size = 1 + self.moves.replicas
 
         def of_row(row: Any) -> Any:
             if not isinstance(row, list):
@@ -144,10 +143,8 @@ class NoisyMutant:
         return mapped(of_row, step, leaf=is_row)
 
 
-def _average(beta: float, rounding: Rounding) -> Any:
-    """beta, which has the rounding error of 1 - beta where the average is written as m + (1 - beta)·(g - m)."""
-    if beta == 0:
-        return beta
-    samples = np.clip(1 - rounding(np.full(1 + rounding.replicas, 1 - beta)), 0, 1)
+def _average(beta: float, moves: _Moves) -> Any:
+    """The weight of a moving average; a plain number where it is exact."""
+    samples = average_weight(beta, 1 + moves.replicas, moves)
     samples[0] = beta
-    return Noisy(samples, rounding)
+    return Noisy(samples, moves) if beta else beta

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.number_formats import Floats
+from parity.oracle.rounding import average_weight
 from reference import microgpt
 from reference.config import Hyper, State
 
 PLUS, MINUS, TIMES, DIVIDE, POWER = range(5)
-
-Floats = NDArray[np.float64]
 
 P, G, M, V = range(4)
 """The registers that hold a parameter, its gradient and its moments before the update."""
@@ -26,16 +26,16 @@ P, G, M, V = range(4)
 
 @dataclass
 class Replicas:
-    """What noisy replicas make of shared scalars.
-
-    perturb: adds rounding noise to an array of results. rounded: the hyper-parameters are not numbers of the format,
-    and get noise, too.
-    """
+    """What noisy replicas make of shared scalars, by the rules of `parity.oracle.rounding`."""
 
     number: int
+    """How many replicas there are."""
     perturb: Callable[[Floats], Floats]
-    rounded: bool
+    """Adds the noise of shared scalars to an array of results."""
+    hypers_round: bool
+    """As `parity.oracle.rounding.Rounding` has it."""
     known: dict[int, Floats] = field(default_factory=dict)
+    """By the id of a `Shared`, what it is: one number for each replica, however often it is used."""
 
     def values(self, shared: "Shared") -> Floats:
         """The scalar of every replica, (R,)."""
@@ -49,14 +49,12 @@ class Replicas:
 
     def hyper(self, value: float) -> Floats:
         """A number that someone gave."""
-        return self.perturb(self.constant(value)) if self.rounded else self.constant(value)
+        return self.perturb(self.constant(value)) if self.hypers_round else self.constant(value)
 
     def average(self, beta: float) -> Floats:
-        """A weight. m + (1 - beta) · (g - m) is a common way to write it, and gives beta the rounding of 1 - beta."""
-        if beta == 0:
-            return self.constant(beta)
-        noisy = np.clip(1 - self.perturb(self.constant(1 - beta)), 0, 1)
-        return self.perturb(noisy) if self.rounded else noisy
+        """The weight of a moving average."""
+        weight = average_weight(beta, self.number, self.perturb)
+        return self.perturb(weight) if self.hypers_round and beta != 0 else weight
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,9 +1,8 @@
 """The noisy interpreters of `parity.oracle.program`: all R replicas at once, the innermost, contiguous index.
 
-They do what those of `parity.oracle.exact_kernels` do, and move every result r that rounding could have changed by
-ξ·(u·|r| + tiny), ξ uniform in [-1, 1). A sum with a zero and a product with a power of two are exact in any arithmetic
-and stay as they are. What is added to is an argument of its own, never passed twice: the compiler can make vector
-instructions only of arrays that it finds not to overlap.
+They do what those of `parity.oracle.exact_kernels` do, and move every result that rounding could have changed, by the
+rules of `parity.oracle.rounding`. What is added to is an argument of its own, never passed twice: the compiler can make
+vector instructions only of arrays that it finds not to overlap.
 
 Random source: one xorshift32 generator (Marsaglia 2003, triple 13, 17, 5) per replica; state holds them, uint32 (R,).
 """
@@ -18,6 +17,7 @@ from parity.oracle.adam import DIVIDE, MINUS, PLUS, POWER, TIMES, G, M, P, V
 from parity.oracle.exact_kernels import NATURAL, OPEN, put
 from parity.oracle.graph import ADD, ADD_CONST, ADD_DETACHED, EXP, MUL, MUL_CONST, NEG_MAX, POW, RELU
 from parity.oracle.instructions import DOT, DOT_TARGET, MUL_TARGET, SUM
+from parity.oracle.rounding import factor_may_round, may_round, moved
 
 
 @inlined
@@ -30,10 +30,9 @@ def random_bits(state: Any) -> Any:
 
 
 @inlined
-def moved(r: float, bits: Any, u: float, tiny: float) -> float:
-    """The result r moved by at most its rounding error, as the bits, an uint32, say; rounding never changes a sign."""
-    result = r + np.float64(np.int32(bits)) * 2.0**-31 * (u * abs(r) + tiny)
-    return result if (result > 0) == (r > 0) else 0.0
+def _moved_by(bits: Any, r: float, u: float, tiny: float) -> Any:
+    """The result r moved at random, as the bits, an uint32, say."""
+    return moved(r, np.float64(np.int32(bits)) * 2.0**-31, u, tiny)
 
 
 @inlined
@@ -42,20 +41,20 @@ def multiply(result: Any, a: Any, b: Any, state: Any, u: float, tiny: float) -> 
     for k in range(len(state)):
         state[k] = random_bits(state[k])
         r = a[k] * b[k]
-        result[k] = moved(r, state[k], u, tiny) if a[k] != 0 and b[k] != 0 else r
+        result[k] = _moved_by(state[k], r, u, tiny) if may_round(a[k], b[k]) else r
 
 
 @inlined
 def scale(result: Any, a: Any, factor: float, state: Any, u: float, tiny: float) -> None:
     """Noisy result = a · factor over the replicas."""
-    if abs(math.frexp(factor)[0]) == 0.5:
-        for k in range(len(state)):
-            result[k] = a[k] * factor
-    else:
+    if factor_may_round(factor):
         for k in range(len(state)):
             state[k] = random_bits(state[k])
             r = a[k] * factor
-            result[k] = moved(r, state[k], u, tiny) if r != 0 else r
+            result[k] = _moved_by(state[k], r, u, tiny) if r != 0 else r
+    else:
+        for k in range(len(state)):
+            result[k] = a[k] * factor
 
 
 @inlined
@@ -64,7 +63,7 @@ def add(result: Any, a: Any, b: Any, state: Any, u: float, tiny: float) -> None:
     for k in range(len(state)):
         state[k] = random_bits(state[k])
         r = a[k] + b[k]
-        result[k] = moved(r, state[k], u, tiny) if a[k] != 0 and b[k] != 0 else r
+        result[k] = _moved_by(state[k], r, u, tiny) if may_round(a[k], b[k]) else r
 
 
 @inlined
@@ -74,7 +73,7 @@ def add_to(total: Any, part: Any, state: Any, u: float, tiny: float) -> None:
         state[k] = random_bits(state[k])
         before = total[k]
         r = before + part[k]
-        total[k] = moved(r, state[k], u, tiny) if before != 0 and part[k] != 0 else r
+        total[k] = _moved_by(state[k], r, u, tiny) if may_round(before, part[k]) else r
 
 
 @inlined
@@ -83,11 +82,11 @@ def add_product_to(total: Any, a: Any, b: Any, state: Any, u: float, tiny: float
     for k in range(len(state)):
         bits = random_bits(state[k])
         product = a[k] * b[k]
-        product = moved(product, bits, u, tiny) if a[k] != 0 and b[k] != 0 else product
+        product = _moved_by(bits, product, u, tiny) if may_round(a[k], b[k]) else product
         bits = random_bits(bits)
         before = total[k]
         r = before + product
-        total[k] = moved(r, bits, u, tiny) if before != 0 and product != 0 else r
+        total[k] = _moved_by(bits, r, u, tiny) if may_round(before, product) else r
         state[k] = bits
 
 
@@ -97,7 +96,7 @@ def perturb(result: Any, state: Any, u: float, tiny: float) -> None:
     for k in range(len(state)):
         state[k] = random_bits(state[k])
         if result[k] != 0:
-            result[k] = moved(result[k], state[k], u, tiny)
+            result[k] = _moved_by(state[k], result[k], u, tiny)
 
 
 @compiled

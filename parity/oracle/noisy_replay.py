@@ -5,10 +5,11 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.number_formats import FORMATS, Format
+from parity.number_formats import Floats, Format
 from parity.oracle import noisy_kernels
 from parity.oracle.adam import Replicas, record_update
-from parity.oracle.replay import Document, Floats, Gates, Outcome, force
+from parity.oracle.replay import Document, Gates, Outcome, force
+from parity.oracle.rounding import Rounding
 from parity.tensors import vectors
 from reference.config import Config, Hyper, State
 
@@ -25,19 +26,11 @@ def _generators(seed: int, number: int) -> NDArray[np.uint32]:
 
 
 class Noise:
-    """Noisy replays of one run in a number format, all replicas at once.
-
-    Float64 noise is twice as strong: the reference rounds as well as the subject there, and a perturbation smaller
-    than half the distance to the next number would be rounded away again in the replay itself.
-    """
+    """Noisy replays of one run in a number format, all replicas at once, by the rules of `parity.oracle.rounding`."""
 
     def __init__(self, config: Config, hyper: Hyper, form: Format, seed: int = 0, replicas: int = REPLICAS) -> None:
         self.config, self.hyper, self.replicas = config, hyper, replicas
-        self.u = form.u * (2 if form.name == "float64" else 1)
-        self.tiny = form.tiny
-        self.rounded = form.name != "float64"
-        # Scalars such as 1 - beta2 are computed in float32 at least, whatever the format of the tensors.
-        self.shared_u = min(self.u, FORMATS["float32"].u)
+        self.rounding = Rounding.of(form)
         self.seeds = _generators(seed, replicas * (1 + UPDATED_AT_A_TIME))
         self.bits = self.seeds.copy()
         self.expose_sites = False
@@ -56,7 +49,7 @@ class Noise:
 
     def outcome(self, batch: list[list[int]], gates: Gates | None = None) -> Outcome:
         """One step, without moving on."""
-        params, noise = self.tensors[0], (self.bits[: self.replicas], self.u, self.tiny)
+        params, noise = self.tensors[0], (self.bits[: self.replicas], self.rounding.u, self.rounding.tiny)
         documents = [Document(self.config, tokens, (self.replicas,)) for tokens in batch]
         force(documents, gates)
         loss = np.zeros(self.replicas)
@@ -86,9 +79,9 @@ class Noise:
     def adam(self, number: int, before: Floats, grads: Floats) -> Floats:
         """The update of every replica, of parameters, m and v, (3, elements, R), by gradients, (elements, R)."""
         update = record_update(self.hyper, number)
-        shared = update.noisy(Replicas(self.replicas, self._perturb, self.rounded))
+        shared = update.noisy(Replicas(self.replicas, self._perturb, self.rounding.hypers_round))
         after = np.empty_like(before)
-        noise = (self.bits[self.replicas :], self.u, self.tiny)
+        noise = (self.bits[self.replicas :], self.rounding.u, self.rounding.tiny)
         noisy_kernels.noisy_update(update.code, shared, update.results, before, grads, after, *noise)
         return after
 
@@ -98,5 +91,5 @@ class Noise:
 
     def _perturb(self, values: Floats) -> Floats:
         values = np.array(values, dtype=np.float64)
-        noisy_kernels.perturb(values, self.bits[: self.replicas], self.shared_u, self.tiny)
+        noisy_kernels.perturb(values, self.bits[: self.replicas], self.rounding.shared_u, self.rounding.tiny)
         return values

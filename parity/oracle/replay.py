@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from parity.number_formats import Floats
 from parity.oracle import exact_kernels as kernels
 from parity.oracle.adam import record_update
 from parity.oracle.graph import record
@@ -19,7 +20,6 @@ from parity.tensors import TensorViews, named_state, vectors
 from parity.tensors import flat as flat
 from reference.config import Config, Hyper, State, Step
 
-Floats = NDArray[np.float64]
 Gates = Sequence[NDArray[np.int8]]
 """What each document's ReLUs do, by slot: NATURAL, CLOSED or OPEN, as `parity.oracle.exact_kernels` says."""
 

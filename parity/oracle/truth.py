@@ -17,6 +17,7 @@ import numpy as np
 from parity.errors import NoExpectation
 from parity.judging.pairs import Tensors, paired
 from parity.number_formats import Floats, Format
+from parity.oracle.rounding import Rounding
 from parity.trees import is_row, mapped
 from reference import microgpt
 from reference.config import Config, Hyper, State, Step
@@ -112,14 +113,16 @@ def _root(x: Any) -> Any:
 
 
 class NoisyBall(Ball):
-    """A ball without radius that is moved by the rounding of a number format at every operation."""
+    """A ball without radius that is moved by up to u, relative to it, at every operation."""
 
-    __slots__ = ()
-    u = 0.0
-    rng = random.Random(0)
+    __slots__ = ("rng", "u")
+
+    def __init__(self, value: Any, u: float, rng: random.Random) -> None:
+        super().__init__(value)
+        self.u, self.rng = u, rng
 
     def _new(self, value: Any) -> "Ball":
-        return NoisyBall(value.mid() * (1 + self.u * self.rng.uniform(-1, 1)))
+        return NoisyBall(value.mid() * (1 + self.u * self.rng.uniform(-1, 1)), self.u, self.rng)
 
 
 @dataclass
@@ -178,9 +181,13 @@ class Truth:
 
         weight: a factor that makes up for there being fewer runs than usual.
         """
-        NoisyBall.u, NoisyBall.rng = form.u, random.Random(0)
+        rng, u = random.Random(0), Rounding.beside_truth(form).u
+
+        def noisy(x: Any) -> NoisyBall:
+            return NoisyBall(x, u, rng)
+
         with flint.ctx.workprec(PRECISIONS[0]):
-            runs = [_matrices(float_middle, self._run(state, batch, NoisyBall)) for _ in range(NOISY_RUNS)]
+            runs = [_matrices(float_middle, self._run(state, batch, noisy)) for _ in range(NOISY_RUNS)]
         sigma: Step = mapped(lambda *samples: weight * np.std(samples, axis=0, ddof=1), *runs)
         return sigma
 

@@ -9,5 +9,9 @@ class SubjectError(Exception):
     """The subject failed or answered with something that cannot be compared: verdict ERROR, exit status 1."""
 
 
+class UnsupportedModel(SubjectError):
+    """The subject's factory has no such model, as it says with NotImplementedError: other models can still be tried."""
+
+
 class NoExpectation(Exception):
     """The reference has no answer for this case: verdict INCONCLUSIVE, exit status 3."""

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from parity.errors import SubjectError, UsageError
+from parity.errors import SubjectError, UnsupportedModel, UsageError
 from parity.subjects.messages import PROTOCOL, step_of
 from parity.subjects.process import Limits, Process, excerpt
 from reference.config import Config, Hyper, State, Step
@@ -42,7 +42,10 @@ class Command:
     def __call__(
         self, config: Config, hyper: Hyper, *, dtype: str | None = None, device: str | None = None
     ) -> "CommandSubject":
-        """A subject; SubjectError where the command does not answer the greeting, UsageError where it cannot start."""
+        """A subject; UnsupportedModel where the command refuses the model in its answer to the greeting.
+
+        SubjectError where it gives no other answer, UsageError where it cannot start.
+        """
         return CommandSubject(self, config, hyper, {"dtype": dtype, "device": device})
 
     def ask(self, message: dict[str, Any], answer: str, doing: str) -> dict[str, Any]:
@@ -148,7 +151,9 @@ def _checked(message: Any, answer: str, doing: str) -> dict[str, Any]:
         text = " ".join(str(message.get("message")).split())
         if message.get("usage") is True:
             raise UsageError(text)
-        raise SubjectError(text if text.startswith("The subject") else f"The subject says in {doing}: {text}")
+        text = text if text.startswith("The subject") else f"The subject says in {doing}: {text}"
+        # Only a greeting asks for a model: an answer to anything else cannot refuse one.
+        raise (UnsupportedModel if answer == "ready" and message.get("unsupported") is True else SubjectError)(text)
     if kind != answer:
         raise SubjectError(f"The subject answered with {excerpt(message)} in {doing}, where type {answer!r} was due.")
     return message  # type: ignore[no-any-return]

@@ -56,6 +56,7 @@ shown where the subject fails. Both sides flush after every line. When standard 
 
 5. Anything that goes wrong, in place of an answer; the check ends with the verdict ERROR and this message:
      {"type": "error", "message": "vocab_size 300 is more than I can do"}
+   "unsupported": true in an answer to the greeting says that other models can still be asked for.
 
 Tensors, as lists of rows; a matrix w is applied to a vector x as w·x:
    wte, lm_head: (vocab_size, n_embd); wpe: (block_size, n_embd); layer0.attn_wq, attn_wk, attn_wv, attn_wo: (n_embd,

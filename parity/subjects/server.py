@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from parity.answers import as_array
-from parity.errors import SubjectError, UsageError
+from parity.errors import SubjectError, UnsupportedModel, UsageError
 from parity.subjects.calls import guarded, wait
 from parity.subjects.messages import PROTOCOL, decoded, encoded, step_message
 from parity.subjects.subject import make_subject, subject_dtype, train_step
@@ -136,7 +136,8 @@ def serve(server: Server, lines: IO[bytes], answers: IO[bytes]) -> None:
         try:
             answer = encoded(server.answer(decoded(line)))
         except (SubjectError, UsageError) as error:
-            answer = encoded({"type": "error", "message": str(error), "usage": isinstance(error, UsageError)})
+            kinds = {"usage": isinstance(error, UsageError), "unsupported": isinstance(error, UnsupportedModel)}
+            answer = encoded({"type": "error", "message": str(error), **kinds})
         answers.write(answer)
         answers.flush()
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from parity.errors import SubjectError, UsageError
+from parity.errors import SubjectError, UnsupportedModel, UsageError
 from parity.number_formats import FORMATS
 from parity.quantities import FIELDS
 from parity.subjects.calls import guarded
@@ -48,14 +48,20 @@ def make_subject(factory: Named, config: Config, hyper: Hyper, **options: str | 
     """The subject that a factory makes, or the one so named.
 
     options (dtype, device) go to the factory as keywords, where not None. Raises UsageError where there is no such
-    factory or it takes no such option, and SubjectError where it fails.
+    factory or it takes no such option, UnsupportedModel where it raises NotImplementedError, and SubjectError where it
+    fails in another way.
     """
     make = find_factory(factory)
     wanted = {name: option for name, option in options.items() if option is not None}
     for name in wanted:
         if not takes_keyword(make, name):
             raise UsageError(f"The subject cannot be made with --{name}: its factory has no parameter {name!r}.")
-    subject = guarded("making it", make, config, hyper, **wanted)
+    try:
+        subject = guarded("making it", make, config, hyper, **wanted)
+    except SubjectError as error:
+        if isinstance(error.__cause__, NotImplementedError):
+            raise UnsupportedModel(str(error)) from error.__cause__
+        raise
     require_methods(subject)
     dtype = subject_dtype(subject)
     if wanted.get("dtype", dtype) != dtype:

@@ -26,10 +26,10 @@ import torch
 from parity import Case, Config, Hyper, State, Verdict, check
 from parity.errors import NoExpectation, UsageError
 from parity.files import write_whole
-from parity.judging.pairs import distance, paired
+from parity.judging.pairing import paired
 from parity.ladder import machine
 from parity.number_formats import FORMATS
-from parity.oracle.expected import ReplayOracle
+from parity.scalar import Scalar
 from reference.microgpt import init_params, init_state
 from tests.faults import FAULTS, planted
 from tests.implementations import IMPLEMENTATIONS
@@ -118,11 +118,11 @@ def drawn_cases(rng: random.Random, ranges: Range) -> Iterator[Case]:
 
 def trained(config: Config, hyper: Hyper, state: State, documents: list[list[int]], steps: int) -> State:
     """The state after some steps of one document each."""
-    oracle = ReplayOracle(config, hyper)
+    oracle = Scalar(config, hyper)
     oracle.load(state)
     for step in range(steps):
         oracle.train_step([documents[step % len(documents)]])
-    return oracle.state
+    return oracle.replay.state
 
 
 def within(case: Case, make: Callable[..., Any], dtype: str) -> dict[str, bool]:
@@ -135,21 +135,19 @@ def within(case: Case, make: Callable[..., Any], dtype: str) -> dict[str, bool]:
         ),
         step=case.state.step,
     )
-    subject, oracle = make(case.config, case.hyper, dtype=dtype), ReplayOracle(case.config, case.hyper)
+    subject, oracle = make(case.config, case.hyper, dtype=dtype), Scalar(case.config, case.hyper)
     subject.load(state)
     oracle.load(state)
     batch = next(case.batches())
     expected = oracle.train_step(batch)
     lengths = [min(case.config.block_size, len(tokens) - 1) for tokens in batch]
-    pairs = list(paired(0, subject.train_step(batch), expected, expected, lengths))
-    if not all(np.isfinite(t.actual).all() for t in pairs):
+    pairs = paired(0, subject.train_step(batch), expected, expected, lengths)
+    if not np.isfinite(pairs.actual).all():
         return {}
     accepted = {}
     for criterion, tolerance in TOLERANCES.items():
         rtol, atol = tolerance(dtype)
-        accepted[criterion] = all(
-            bool(np.all(distance(t.actual, t.expected) <= atol + rtol * np.abs(t.expected))) for t in pairs
-        )
+        accepted[criterion] = bool(np.all(pairs.error <= atol + rtol * np.abs(pairs.expected)))
     return accepted
 
 
@@ -183,7 +181,7 @@ def compared(case: Case, make: Callable[..., Any], dtype: str) -> Tally:
     tally.largest_z[dtype] = z
     if result.verdict.exit_status == 1:
         tally.refused.append(f"{dtype}: {result.verdict}: {result.reason} {case.config} {case.hyper}")
-    tally.kinks_turned[dtype] += result.modes[0].kinks_turned
+    tally.kinks_turned[dtype] += result.modes[0].turned_gates
     tally.alarms[NOISE_FLOOR][dtype] += result.verdict.exit_status == 1
     for criterion, fine in accepted.items():
         tally.alarms[criterion][dtype] += not fine

@@ -17,9 +17,8 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 
 from parity import Case, State, Step, check
-from parity.judging import diagnosis, result, run
-from parity.oracle import expected, noisy_kernels, replay
-from parity.oracle import floor as oracle
+from parity.judging import diagnosis, exchange, judge, result
+from parity.oracle import noisy_kernels, oracle, replay
 from parity.oracle import noisy_replay as noise
 from parity.oracle.replay import Replay
 from parity.strategies import cases
@@ -146,16 +145,19 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
         (noisy_kernels, "noisy_forward"),
         (noisy_kernels, "noisy_backward"),
         (noisy_kernels, "noisy_update"),
-        (noise.Noise, "load"),
         (noise.Noise, "outcome"),
     ],
-    "noise floor from them": [(oracle.Floor, "train_step"), (oracle, "deviation"), (oracle, "near_kinks")],
-    "exact replay": [(expected.ReplayOracle, "train_step"), (expected.ReplayOracle, "load")],
-    "reading answers": [(run, "paired")],
-    "comparison and statistics": [(result.ModeResult, "add"), (run.Run, "outside"), (diagnosis, "same_bits")],
+    "noise floor from them": [(oracle.Oracle, "expect"), (oracle, "deviation"), (oracle, "near_kinks")],
+    "exact replay": [(replay.Replay, "outcome")],
+    "reading answers": [(exchange, "paired")],
+    "comparison and statistics": [
+        (result.ModeResult, "add"),
+        (judge.Judge, "count_outside"),
+        (diagnosis, "same_bits"),
+    ],
     "verdict": [(result.ModeResult, "conclude")],
-    "states in and out": [(run.Run, "load"), (run.Run, "rounded")],
-    "the subject": [(run.Run, "answer")],
+    "states in and out": [(exchange.Run, "load"), (exchange.Run, "rounded"), (oracle.Oracle, "start")],
+    "the subject": [(exchange.Run, "answer")],
 }
 """What a check's time is spent on, and the functions that do it; what none of them does is the rest."""
 

@@ -1,13 +1,14 @@
 """Reading what a subject answers: nested lists, NumPy arrays or torch tensors, by name."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from parity.errors import SubjectError
 from parity.number_formats import Floats
+from parity.quantities import FIELDS, SITES, TensorKey
 from parity.trees import mapped
 
 
@@ -35,15 +36,19 @@ def numbers(value: Any, whose: str, field: str, name: str) -> Floats:
     return as_array(value, f"The {whose}'s {field}, {name},")
 
 
-def tensors_of(field: str, value: Any, lengths: Sequence[int]) -> dict[str, Any]:
-    """The tensors that a field of a Step holds, by name, in the order in which a step computes them."""
+def tensors_of(field: str, value: Any, lengths: Sequence[int]) -> Mapping[Any, Any]:
+    """The tensors that a field of a Step holds, in the order in which a step computes them.
+
+    By name where the field is a dict of matrices, otherwise by TensorKey.
+    """
+    quantity = FIELDS[field]
     if field == "loss":
-        return {"loss": value}
+        return {TensorKey(quantity, "loss"): value}
     if field == "logits":
-        return {f"document {number}": matrix for number, matrix in enumerate(value)}
+        return {TensorKey(quantity, "logits", number): matrix for number, matrix in enumerate(value)}
     if not isinstance(value, dict):
         raise SubjectError(f"The subject's {field} must be a dict from name to values, not {type(value).__name__}.")
-    if field not in ("sites", "site_grads"):
+    if quantity not in SITES:
         return value
     for site, entries in value.items():
         if len(entries) != sum(lengths):
@@ -52,12 +57,12 @@ def tensors_of(field: str, value: Any, lengths: Sequence[int]) -> dict[str, Any]
                 f"{sum(lengths)} positions."
             )
     places = [(document, position) for document, n in enumerate(lengths) for position in range(n)]
-    named = {
-        f"{site} at document {document}, position {position}": value[site][i]
+    keyed = {
+        TensorKey(quantity, site, document, position): value[site][i]
         for i, (document, position) in enumerate(places)
         for site in value
     }
-    return named if field == "sites" else dict(reversed(named.items()))
+    return keyed if field == "sites" else dict(reversed(keyed.items()))
 
 
 def as_array(value: Any, what: str) -> Floats:

@@ -3,7 +3,7 @@
 import json
 import math
 import random
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -173,7 +173,7 @@ class Case:
             raise UsageError(f"{path}: {error}") from None
 
 
-def names_difference(actual: Sequence[str] | dict[str, Any], expected: Sequence[str] | dict[str, Any]) -> str:
+def names_difference(actual: Collection[Any], expected: Collection[Any]) -> str:
     """Which names are missing and which unknown, as the end of a sentence."""
     missing = [str(name) for name in expected if name not in actual]
     unknown = [str(name) for name in actual if name not in expected]

@@ -1,4 +1,6 @@
-"""The quantities of a training step, in the order in which it computes them."""
+"""The quantities of a training step, and how a tensor of one is told from another."""
+
+from typing import NamedTuple
 
 FIELDS = {
     "sites": "site",
@@ -14,3 +16,39 @@ FIELDS = {
 
 SITES = ("site", "site grad")
 """Quantities of which a subject may expose some tensors and not others."""
+
+STATE = ("param", "m", "v")
+"""The quantities that an update makes, in the order in which a state holds them."""
+
+
+class TensorKey(NamedTuple):
+    """Which tensor of a step: its quantity and name, and its place in the batch if it belongs to a place.
+
+    name: of a matrix or a site; "logits" and "loss" for these. document: of logits and sites; position: of sites.
+    """
+
+    quantity: str
+    name: str
+    document: int | None = None
+    position: int | None = None
+
+    @property
+    def tensor(self) -> str:
+        """The tensor within its quantity, in words: layer0.attn_wq, document 0."""
+        return self.element(())
+
+    def element(self, index: tuple[int, ...]) -> str:
+        """An element within its quantity, in words: layer0.attn_wq[3,7], document 0[0,7]."""
+        inside = f"[{','.join(map(str, index))}]" if index else ""
+        if self.document is None:
+            return f"{self.name}{inside}"
+        if self.position is None:
+            return f"document {self.document}{inside}"
+        return f"{self.name}{inside} at document {self.document}, position {self.position}"
+
+    def described(self, index: tuple[int, ...] = ()) -> str:
+        """The tensor, or an element of it, with its quantity: grad layer0.attn_wq[3,7]; the loss is its own."""
+        return self.name if self.quantity == self.name == "loss" else f"{self.quantity} {self.element(index)}"
+
+    def __str__(self) -> str:
+        return self.tensor

@@ -79,13 +79,13 @@ def named_state(config: Config, tensors: Floats, number: int) -> State:
     return State(params, m, v, number)
 
 
-def listed_state(config: Config, tensors: Floats, number: int) -> State:
-    """The same with nested lists of floats."""
+def listed_state(config: Config, state: State) -> State:
+    """The same state with nested lists of floats, which nobody else holds."""
     params, m, v = (
         {name: vector[start:end].reshape(shape).tolist() for name, start, end, shape in places(config)}
-        for vector in tensors
+        for vector in vectors(config, state)
     )
-    return State(params, m, v, number)
+    return State(params, m, v, state.step)
 
 
 @lru_cache(maxsize=256)

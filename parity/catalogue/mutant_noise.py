@@ -92,7 +92,7 @@ class Noisy:
 class NoisyMutant:
     """What a mutant gives and how far rounding alone takes it from that: the mutant's own noise floor.
 
-    As `parity.oracle.floor.Floor` is for the reference, in all that matters here; slower, since nothing is compiled.
+    As `parity.oracle.oracle.Oracle` is for the reference, in all that matters here; slower, since nothing is compiled.
     """
 
     def __init__(

@@ -5,7 +5,8 @@ from rich.table import Table
 from rich.text import Text
 
 from parity.cli.terminal import coloured, table_of, verdict_line
-from parity.judging.result import ModeResult, QuantityResult, Result, TruthResult
+from parity.judging.quantity_result import QuantityResult
+from parity.judging.result import ModeResult, Result, TruthResult
 from parity.quantities import FIELDS
 from parity.verdict import Verdict
 from parity.words import counted
@@ -61,14 +62,16 @@ def _mode_report(mode: ModeResult, limit: float) -> list[RenderableType]:
 def _remarks(mode: ModeResult) -> list[str]:
     """What was unusual, and is no reason for the verdict."""
     remarks = []
-    if mode.kinks:
+    if mode.near_gates:
         remarks.append(
-            f"{mode.kinks} ReLU inputs within the noise floor of zero, {mode.kinks_turned} decided the other way"
+            f"{mode.near_gates} ReLU inputs within the noise floor of zero, {mode.turned_gates} decided the other way"
         )
     if mode.repeatable is False:
         remarks.append("Asked the same question a second time, the subject answered with other bits.")
-    if mode.steep:
-        remarks.append(f"{counted(mode.steep, 'update')} judged alone: a gradient within its noise floor decides it")
+    if mode.own_updates:
+        remarks.append(
+            f"{counted(mode.own_updates, 'update')} judged alone: a gradient within its noise floor decides it"
+        )
     return remarks
 
 

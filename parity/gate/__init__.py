@@ -11,8 +11,8 @@ import parity
 from parity.case import Case
 from parity.errors import SubjectError, UsageError
 from parity.gate.git import changed_lines, checked_out, environment, working_tree
-from parity.gate.judgement import CHANGES, judged
-from parity.gate.revisions import Changed, Pair
+from parity.gate.judgement import CHANGES, change_of
+from parity.gate.revisions import Changed, Revisions
 from parity.gate.speed import Speed, measured
 from parity.judging.check_options import CheckOptions, GateKeywords
 from parity.judging.checking import check
@@ -97,16 +97,16 @@ def gate(
             head_result = check(head, case, **options)
             _require_existence(old, case, making, base)
             progress("head against base")
-            pair = Pair(case, head_result)
+            revisions = Revisions(case, head_result)
             if head_result.verdict is not Verdict.ERROR:
-                pair.compare(head, old, making)
+                revisions.compare(head, old, making)
             base_result = None
-            if not pair.identical:
+            if not revisions.identical:
                 progress("base against the reference")
                 base_result = check(old, case, **options)
-            verdict, reason = judged(pair, head_result, base_result)
+            verdict, reason = change_of(revisions, head_result, base_result)
             speed = None
-            if rounds and verdict is not Verdict.ERROR and not pair.failure:
+            if rounds and verdict is not Verdict.ERROR and not revisions.failure:
                 progress("speed")
                 speed = measured(head, old, case, making, rounds)
             loaded = _loaded_files(head, case, making, root)
@@ -115,7 +115,17 @@ def gate(
         base_name = revision.commit if base.startswith(revision.commit) else f"{base} ({revision.commit})"
     name = subject_name(subject)
     return GateResult(
-        name, head_name, base_name, verdict, reason, head_result, base_result, pair.rows, pair.first, speed, files
+        name,
+        head_name,
+        base_name,
+        verdict,
+        reason,
+        head_result,
+        base_result,
+        revisions.rows,
+        revisions.first,
+        speed,
+        files,
     )
 
 

@@ -1,15 +1,19 @@
 """The check itself: a subject beside the reference, in lock-step and free-running."""
 
-from typing import Unpack, cast
+from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING, Unpack, cast
 
 from parity.case import Case
-from parity.errors import NoExpectation, SubjectError, UsageError
+from parity.errors import NoExpectation, SubjectError, UnsupportedModel, UsageError
+from parity.judging.causes import Failed, NeverUpdated, NoAnswer, StateNotCarried
 from parity.judging.check_options import CheckKeywords, CheckOptions
 from parity.judging.diagnosis import ask_again, look_for_a_cause, look_for_precision_loss
-from parity.judging.result import Judge, ModeResult, Result
-from parity.judging.run import Run
+from parity.judging.exchange import Run, quantities_asked
+from parity.judging.judge import Judge, offered_elements
+from parity.judging.result import ModeResult, Result
+from parity.judging.trial import Trial
 from parity.number_formats import FORMATS
-from parity.oracle.noisy_replay import REPLICAS
 from parity.subjects.calls import time_limit
 from parity.subjects.subject import (
     TWIN,
@@ -20,9 +24,15 @@ from parity.subjects.subject import (
     is_command,
     make_subject,
     require_methods,
+    subject_dtype,
     subject_name,
 )
-from parity.verdict import Verdict, limit, worst
+from parity.verdict import Verdict
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from parity.judging.true_exchange import TruthJudge
 
 
 def check(
@@ -54,70 +64,97 @@ def check(
     A subject that fails gives the verdict ERROR. Raises UsageError where the subject does not exist and for options
     that cannot be together, TypeError for an option that there is not.
     """
-    case, given = case or Case.from_names(), CheckOptions.of(options)
-    modes, limits = given.modes, given.limits
-    instance = not isinstance(subject, (str, type, list, tuple)) and hasattr(subject, "train_step")
-    if instance and (given.dtype or given.device or given.isolate):
-        raise UsageError(
-            "dtype, device and isolate are for a factory to make a subject with; this one is made already."
-        )
-    run = Run(case, given.sites, given.oracle, given.progress)
-    if given.truth:
-        from parity.oracle.truth import Truth
-
-        run.truth = Truth(case.config, case.hyper)
-    largest = limit(given.false_alarm, run.elements(len(modes)), REPLICAS)
-    run.judge = Judge(FORMATS["float64"], largest, given.false_alarm)
-    results: list[ModeResult] = []
-    named = None if instance else cast("Named", subject)
-    own_process = named is not None and (given.isolate or is_command(named))
-    factory: Factory | None = None
-    with time_limit(limits.seconds if limits and not own_process else None):
+    case, given, name = case or Case.from_names(), CheckOptions.of(options), subject_name(subject)
+    if not isinstance(subject, (str, type, list, tuple)) and hasattr(subject, "train_step"):
+        if given.dtype or given.device or given.isolate:
+            raise UsageError(
+                "dtype, device and isolate are for a factory to make a subject with; this one is made already."
+            )
+        with time_limit(given.limits.seconds if given.limits else None):
+            return _checked(partial(_as_it_is, cast("Subject", subject)), None, name, case, given)
+    named = cast("Named", subject)
+    own_process = given.isolate or is_command(named)
+    with time_limit(given.limits.seconds if given.limits and not own_process else None):
         try:
-            factory = None if named is None else find_factory(named, given.isolate, limits)
-            if factory is None:
-                require_methods(subject)
-                run.use(cast("Subject", subject))
-            else:
-                run.use(make_subject(factory, case.config, case.hyper, **given.making))
-            if getattr(run.subject, "forward_only", False) is True:
-                if "lock-step" not in modes:
-                    raise UsageError("The subject only computes forward; it can be checked in lock-step alone.")
-                modes = ("lock-step",)
-            for mode in modes:
-                results.append(ModeResult(mode))
-                _run_mode(run, results[-1], factory, given.device)
+            factory = find_factory(named, given.isolate, given.limits)
         except SubjectError as error:
-            results = results or [ModeResult(modes[0])]
-            results[-1].verdict, results[-1].reason = Verdict.ERROR, str(error)
+            return _checked(partial(_raising, error), None, name, case, given)
+        try:
+            return _checked(partial(_made, factory, given), factory, name, case, given)
         finally:
-            if own_process and factory is not None:
+            if own_process:
                 factory.close()  # type: ignore[attr-defined]
-    lock_step_passed = bool(results) and results[0].mode == "lock-step" and results[0].verdict.passes
-    if lock_step_passed and results[-1].verdict is Verdict.DIVERGED and "forward_only" not in results[-1].reason:
-        results[-1].reason += (
-            " That is in free-running; lock-step agrees, so what is carried from step to step (weights, moments, the "
-            "step number) is not what was loaded."
-        )
-    verdict = worst(result.verdict for result in results)
-    reason = next(result.reason for result in results if result.verdict is verdict)
-    return Result(case, subject_name(subject), run.judge, results, run.unchecked(), verdict, reason)
 
 
-def _run_mode(run: Run, result: ModeResult, factory: Factory | None, device: str | None) -> None:
-    """One mode, and where it diverged, why."""
+def _as_it_is(subject: Subject, case: Case) -> Subject:
+    require_methods(subject)
+    return subject
+
+
+def _made(factory: Factory, options: CheckOptions, case: Case) -> Subject:
+    return make_subject(factory, case.config, case.hyper, **options.making)
+
+
+def _raising(error: SubjectError, case: Case) -> Subject:
+    raise error
+
+
+def _checked(
+    make: "Callable[[Case], Subject]", factory: Factory | None, name: str, case: Case, options: CheckOptions
+) -> Result:
+    """What becomes of one case, in every mode; a subject that fails ends it."""
+    judge = Judge.of_elements(offered_elements(case, len(options.modes), options.sites), options.false_alarm)
+    result = Result(case, name, judge, [], quantities_asked(options.sites))
+    run: Run | None = None
     try:
-        run.mode(result)
+        subject = make(case)
+        result.judge = replace(judge, form=FORMATS[subject_dtype(subject)])
+        truth = _truth_judge(case) if options.truth else None
+        run = Run(case, subject, result.judge, oracle=options.oracle, sites=options.sites, truth=truth)
+        for mode in _modes(subject, options):
+            trial = Trial(run, mode)
+            result.modes.append(trial.result)
+            _go(trial, factory, options)
+    except SubjectError as error:
+        result.modes = result.modes or [ModeResult(options.modes[0])]
+        result.modes[-1].decide(Verdict.ERROR, Failed(str(error), isinstance(error, UnsupportedModel)))
+    result.unchecked = run.unchecked() if run else result.unchecked
+    first, last = result.modes[0], result.modes[-1]
+    if first.mode == "lock-step" and first.verdict.passes and last.verdict is Verdict.DIVERGED:
+        last.causes += [] if NeverUpdated() in last.causes else [StateNotCarried()]
+    return result
+
+
+def _modes(subject: Subject, options: CheckOptions) -> tuple[str, ...]:
+    """The modes that were asked for, as far as the subject has them."""
+    if getattr(subject, "forward_only", False) is not True:
+        return tuple(options.modes)
+    if "lock-step" not in options.modes:
+        raise UsageError("The subject only computes forward; it can be checked in lock-step alone.")
+    return ("lock-step",)
+
+
+def _go(trial: Trial, factory: Factory | None, options: CheckOptions) -> None:
+    """One mode, and where it diverged, why."""
+    result = trial.result
+    try:
+        trial.go(progress=options.progress)
     except NoExpectation as error:
-        result.conclude(run.judge)
+        result.conclude(trial.run.judge)
         if result.verdict is not Verdict.DIVERGED:  # what was found before stays found
-            result.verdict, result.reason = Verdict.INCONCLUSIVE, str(error)
+            result.decide(Verdict.INCONCLUSIVE, NoAnswer(str(error)))
     decided = result.verdict is not Verdict.INCONCLUSIVE
-    if result.mode == "lock-step" and decided and run.truth is None and ask_again(run, result):
+    if result.mode == "lock-step" and decided and trial.run.truth is None and ask_again(trial):
         return
     if result.first_divergence is None:
         return
     if factory is not None:
-        look_for_precision_loss(factory, run, result, device)
+        look_for_precision_loss(factory, trial, options.device)
     if result.verdict is Verdict.DIVERGED:
-        look_for_a_cause(run, result)
+        look_for_a_cause(trial)
+
+
+def _truth_judge(case: Case) -> "TruthJudge":
+    from parity.judging.true_exchange import TruthJudge  # python-flint is needed for nothing else
+
+    return TruthJudge(case)

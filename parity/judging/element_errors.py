@@ -1,6 +1,6 @@
-"""Compiled measures of all elements of a step at once: how far apart, against which noise floor, and what would pass.
+"""Error, z and distance in ulps of every element, and what the comparison of a step found, compiled.
 
-`Tensors.error`, `Tensors.z` and `parity.judging.pairs.over_floor` say the same of one tensor, for whoever looks closer.
+`error_of` and `z_of` are the only places where an element's error and z are computed.
 """
 
 import math
@@ -14,33 +14,42 @@ from parity.ulps import ulps_of
 WRONG_ANSWERS = ("zeros", "negated", "reversed", "shuffled")
 """What a check must be able to refuse, tensor by tensor; one that never does is vacuous."""
 
+Z, ERROR, ULPS = range(3)
+"""What the places and sizes of `Measures` are of, in this order."""
+
 ACCEPTED, REFUSED, RIGHT = range(3)
 """What becomes of a wrong answer; RIGHT where it is none, since it equals what is expected."""
 
 
 class Measures(NamedTuple):
-    """What `measure` finds, as lists with an entry for each group, a run of tensors of one quantity, or each tensor.
-
-    Of groups: how many elements; how many that are 0 on both sides, have a noise floor of 0, differ without a finite
-    noise floor, have a z above the limit, have other bits; the place of the first element outside, or -1; places and
-    sizes: where z, error and distance in ulps are largest, and how large (NaN is infinite, a z that is NaN is -1). Of
-    tensors: median and largest of the smallest relative errors that would have been caught (the median is NaN where
-    nothing but 0 is expected); accepted, refused: a bit for each of WRONG_ANSWERS.
-    """
+    """What `measure` finds, as lists with an entry for each group, a run of tensors of one quantity, or each tensor."""
 
     elements: list[int]
+    """Of a group: how many there are."""
     zero_in_both: list[int]
+    """Elements of a group that are 0 on both sides."""
     exact: list[int]
+    """Elements of a group with a noise floor of 0."""
     undecided: list[int]
+    """Elements of a group that differ without a finite noise floor."""
     outside: list[int]
+    """Elements of a group with a z above the limit."""
     unequal: list[int]
+    """Elements of a group that have other bits."""
     first_outside: list[int]
+    """Of a group: the place of its first element outside, or -1."""
     places: list[list[int]]
+    """Of a group: where z, error and distance in ulps are largest."""
     sizes: list[list[float]]
+    """Of a group: how large they are there; NaN is infinite, and a z that is NaN is -1."""
     medians: list[float]
+    """Of a tensor: the median of the smallest relative errors that would be caught; NaN where all expected is 0."""
     worst: list[float]
+    """Of a tensor: the largest of them."""
     accepted: list[int]
+    """Of a tensor: a bit for each of WRONG_ANSWERS that would have passed."""
     refused: list[int]
+    """Of a tensor: a bit for each of them that would not."""
 
 
 @inlined
@@ -69,7 +78,25 @@ def element(actual: float, expected: float, sigma: float, digits: int, lowest: i
 
 
 @compiled
-def outside(actual: Any, expected: Any, sigma: Any, limit: float) -> int:
+def errors_of(actual: Any, expected: Any) -> Any:
+    """`error_of` for all elements of two vectors."""
+    errors = np.empty(len(actual))
+    for i in range(len(actual)):
+        errors[i] = error_of(actual[i], expected[i])
+    return errors
+
+
+@compiled
+def z_values(actual: Any, expected: Any, sigma: Any) -> Any:
+    """`z_of` for all elements of two vectors and their noise floor."""
+    z = np.empty(len(actual))
+    for i in range(len(actual)):
+        z[i] = z_of(error_of(actual[i], expected[i]), sigma[i])
+    return z
+
+
+@compiled
+def count_outside(actual: Any, expected: Any, sigma: Any, limit: float) -> int:
     """How many elements of two vectors rounding does not explain."""
     count = 0
     for i in range(len(actual)):

@@ -8,127 +8,101 @@ answer is then held to what the reference gives with exactly these gates. Half a
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from parity.judging.pairs import Tensors
-from parity.judging.result import Judge
+from parity.judging.judge import Judge
+from parity.judging.pairs import Pairs
 from parity.number_formats import Floats
-from parity.oracle.floor import Floor, Kink, Nearness, Point
 from parity.oracle.noisy_replay import REPLICAS
+from parity.oracle.oracle import Expectation, Gate, Nearness, Oracle
+from parity.quantities import STATE
 from reference.config import Step
 
-MAX_ROUNDS = 6
+_MAX_ROUNDS = 6
 """How often gates are chosen anew, given the effect of those turned before."""
 
-PAIRED = 16
+_PAIRED = 16
 """Of so many gates nearest to their kink, pairs are turned together."""
 
-Paired = Callable[[Step, Step], Sequence[Tensors]]
+Compare = Callable[[Step, Step], Pairs]
 """Puts the subject's answer beside an expected step and its noise floor."""
 
 
-@dataclass
-class Turned:
-    """The step with some gates turned: the pairs, how many gates, and where the run stands after it."""
+def with_own_gates(
+    oracle: Oracle, judge: Judge, expectation: Expectation, pairs: Pairs, compare: Compare
+) -> tuple[Expectation, Pairs]:
+    """Expectation and pairs, with the gates turned that explain the subject's answer, if any do.
 
-    pairs: Sequence[Tensors]
-    gates: int
-    after: Point
-
-
-def turned(
-    floor: Floor,
-    before: Point,
-    batch: list[list[int]],
-    pairs: Sequence[Tensors],
-    kinks: Mapping[Kink, Nearness],
-    judge: Judge,
-    paired: Paired,
-) -> Turned | None:
-    """The step with the gates turned that explain the subject's answer; None where none explain it.
-
-    An effect of a gate is what the exact replay changes by when the
-    gate is turned. Matching pursuit picks, one after another, the gate whose effect explains most of what is left
-    between subject and reference; then the effects are computed anew, from the gates as they stand.
+    An effect of a gate is what the exact replay changes by when the gate is turned. Matching pursuit (Mallat and Zhang
+    1993) picks, one after another, the gate whose effect explains most of what is left between subject and reference;
+    then the effects are computed anew, from the gates as they stand.
     """
-    after = floor.point
-    try:
-        for wide in (False, True):
-            found = _attempt(floor, before, batch, pairs, kinks, judge, paired, wide)
+    if expectation.near and judge.count_outside(_early(pairs)):
+        # An effect is as uncertain as the gradient that the gate lets through, or as its input besides.
+        for with_input in (False, True):
+            found = _attempt(oracle, judge, expectation, pairs, compare, with_input)
             if found is not None:
                 return found
-        return None
-    finally:
-        floor.point = after
+    return expectation, pairs
 
 
 def _attempt(
-    floor: Floor,
-    before: Point,
-    batch: list[list[int]],
-    pairs: Sequence[Tensors],
-    kinks: Mapping[Kink, Nearness],
-    judge: Judge,
-    paired: Paired,
-    wide: bool,
-) -> Turned | None:
-    """`turned` with one notion of how noisy effects are: as the gradient alone, or wide, as the input as well."""
-    gates = frozenset[Kink]()
+    oracle: Oracle, judge: Judge, expectation: Expectation, pairs: Pairs, compare: Compare, with_input: bool
+) -> tuple[Expectation, Pairs] | None:
+    before, batch, near = expectation.before, expectation.batch, dict(expectation.near)
+    sites = expectation.step.sites is not None
+    gates = frozenset[Gate]()
     seen = {gates}
-    distances: dict[Kink, float] = {}
-    for _ in range(MAX_ROUNDS):
+    distances: dict[Gate, float] = {}
+    for _ in range(_MAX_ROUNDS):
+        if not near:
+            return None
         effects = []
-        pairs = early(pairs)
-        expected = _flat([t.expected for t in pairs])
-        for kink in kinks:
-            step = floor.exact(before, batch, gates ^ {kink})
+        pairs = _early(pairs)
+        for gate in near:
+            step = oracle.exact_step(before, batch, gates ^ {gate}, sites)
             if step is None:
                 return None
-            effects.append(_flat([t.expected for t in early(paired(step, step))]) - expected)
-        left, sigma = _flat([t.actual for t in pairs]) - expected, _flat([t.sigma for t in pairs])
-        sigma = np.maximum(sigma, np.where(sigma > 0, floor.form.u * np.abs(expected), 0.0))
-        if floor.smooth:
+            effects.append(_early(compare(step, step)).expected - pairs.expected)
+        left, sigma = pairs.actual - pairs.expected, pairs.sigma
+        sigma = np.maximum(sigma, np.where(sigma > 0, oracle.form.u * np.abs(pairs.expected), 0.0))
+        if oracle.smooth:
             chosen = _dead(left, np.array(effects), sigma)
         else:
-            chosen = _pursuit(left, np.array(effects), list(kinks.values()), sigma, wide)
-        gates = gates ^ {list(kinks)[i] for i in chosen}
-        distances |= {kink: near.distance for kink, near in kinks.items()}
-        step = floor.exact(before, batch, gates)
-        if gates in seen or step is None:
+            chosen = _pursuit(left, np.array(effects), list(near.values()), sigma, with_input)
+        gates = gates ^ {list(near)[i] for i in chosen}
+        distances |= {gate: nearness.distance for gate, nearness in near.items()}
+        if gates in seen or oracle.exact_step(before, batch, gates) is None:
             return None
-        if not _plausible([distances[kink] for kink in gates], len(kinks), judge.false_alarm):
+        if not _plausible([distances[gate] for gate in gates], len(near), judge.false_alarm):
             return None
         seen.add(gates)
-        floor.point = before
-        spread, kinks = floor.train_step(batch, judge.limit, gates)
-        pairs = paired(step, spread)
-        if not any(judge.outside(t).any() for t in early(pairs)):
-            return Turned(pairs, len(gates), floor.point)
+        turned = oracle.expect(before, batch, gates, sites)
+        near = dict(turned.near)
+        pairs = compare(turned.step, turned.sigma)
+        if not judge.count_outside(_early(pairs)):
+            return turned, pairs
     return None
 
 
-def early(pairs: Sequence[Tensors]) -> list[Tensors]:
+def _early(pairs: Pairs) -> Pairs:
     """What comes before Adam, which makes a jump of what is none; all pairs, if nothing does."""
-    return [t for t in pairs if t.quantity not in ("m", "v", "param")] or list(pairs)
+    early = pairs.only({key for key in pairs.keys if key.quantity not in STATE})
+    return early if early.keys else pairs
 
 
-def _plausible(distances: Sequence[float], kinks: int, false_alarm: float) -> bool:
-    """Whether rounding may have moved so many inputs so far, whichever of the kinks they belong to.
+def _plausible(distances: Sequence[float], near: int, false_alarm: float) -> bool:
+    """Whether rounding may have moved so many inputs so far, whichever of those near to their kink they are.
 
     The chance that it moves just these, by Student's t for each, times the number of such sets (Bonferroni).
     """
     from scipy.special import stdtr
 
     chance = sum(math.log(2 * stdtr(REPLICAS - 1, -distance)) for distance in distances)
-    sets = math.lgamma(kinks + 1) - math.lgamma(len(distances) + 1) - math.lgamma(max(0, kinks - len(distances)) + 1)
+    sets = math.lgamma(near + 1) - math.lgamma(len(distances) + 1) - math.lgamma(max(0, near - len(distances)) + 1)
     return chance + sets >= math.log(false_alarm)
-
-
-def _flat(arrays: Sequence[Floats]) -> Floats:
-    return np.concatenate([array.ravel() for array in arrays])
 
 
 def _dead(left: Floats, effects: Floats, sigma: Floats) -> list[int]:
@@ -137,8 +111,8 @@ def _dead(left: Floats, effects: Floats, sigma: Floats) -> list[int]:
     return [i for i, effect in enumerate(effects) if effect[dead].any()]
 
 
-def _pursuit(left: Floats, effects: Floats, near: Sequence[Nearness], sigma: Floats, wide: bool) -> list[int]:
-    """Rows of effects, (kinks, elements), that add up to what is left, as far as rounding lets one tell.
+def _pursuit(left: Floats, effects: Floats, near: Sequence[Nearness], sigma: Floats, with_input: bool) -> list[int]:
+    """Rows of effects, (gates, elements), that add up to what is left, as far as rounding lets one tell.
 
     A row is taken while that makes what is left more likely: elements within e·(1 ± noise) ± sigma of the effect e
     instead of within ± sigma of zero, against the chance that rounding moves an input so far.
@@ -148,14 +122,14 @@ def _pursuit(left: Floats, effects: Floats, near: Sequence[Nearness], sigma: Flo
     scale = np.maximum(sigma, 2.0**-10 * np.abs(effects).max(axis=0))
     usable &= scale > 0
     effects, left = effects[:, usable] / scale[usable], left[usable] / scale[usable]
-    inputs = [1 / max(n.distance, 1e-3) if wide else 0.0 for n in near]
+    inputs = [1 / max(n.distance, 1e-3) if with_input else 0.0 for n in near]
     noise = np.minimum([math.hypot(n.noise, x) for n, x in zip(near, inputs, strict=True)], 1e3)
     spread = (noise[:, None] * effects) ** 2
     price = np.array([n.distance**2 for n in near])
     variance = np.ones(len(left))
     chosen: list[int] = []
     # The gates of one unit at two positions go together: each alone may overshoot, so pairs of the nearest count, too.
-    nearest = sorted(range(len(near)), key=lambda i: near[i].distance)[:PAIRED]
+    nearest = sorted(range(len(near)), key=lambda i: near[i].distance)[:_PAIRED]
     moves = [[i] for i in range(len(near))] + [list(pair) for pair in itertools.combinations(nearest, 2)]
     while True:
         best, most = None, 0.0

@@ -7,15 +7,14 @@ have either sign at a precision is tried again at a higher one.
 """
 
 import random
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import flint
 import numpy as np
 
 from parity.errors import NoExpectation
-from parity.judging.pairs import Tensors, paired
 from parity.number_formats import Floats, Format
 from parity.oracle.rounding import Rounding
 from parity.trees import is_row, mapped
@@ -133,22 +132,9 @@ class Enclosure:
     low: Step
     radius: Step
 
-    def errors(self, pairs: Iterable[Tensors], lengths: Sequence[int]) -> list[Tensors]:
-        """The distances of tensors that were compared with high from the exact values, as if 0 were expected."""
-        tensors = {(t.quantity, t.tensor): t for t in pairs}
-        errors = []
-        for t in paired(0, self.low, self.low, self.radius, lengths):
-            compared = tensors.get((t.quantity, t.tensor))
-            if compared is not None:
-                error = (compared.actual - compared.expected) - t.actual
-                errors.append(replace(compared, actual=error, expected=np.zeros_like(error)))
-        return errors
-
 
 class Truth:
     """The reference on balls, from a given state."""
-
-    noisy_runs = NOISY_RUNS
 
     def __init__(self, config: Config, hyper: Hyper) -> None:
         self.config, self.hyper = config, hyper

@@ -2,7 +2,7 @@
 
 import os
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -13,19 +13,22 @@ import pytest
 from hypothesis import currently_in_test_context, reject
 
 from parity.case import Case
-from parity.errors import NoExpectation, SubjectError
+from parity.errors import NoExpectation, SubjectError, UnsupportedModel
+from parity.judging.causes import EarlierOutside, Failed, LawBroken
 from parity.judging.checking import check
-from parity.judging.pairs import Tensors
-from parity.judging.result import Judge, ModeResult, Result
-from parity.judging.run import Run
+from parity.judging.exchange import Exchange, Run
+from parity.judging.judge import Judge, offered_elements
+from parity.judging.pairs import Pairs, joined
+from parity.judging.result import ModeResult, Result
 from parity.number_formats import FORMATS, Floats
-from parity.oracle.noisy_replay import REPLICAS
-from parity.quantities import FIELDS, SITES
+from parity.oracle.oracle import Expectation
+from parity.quantities import FIELDS, SITES, TensorKey
+from parity.subjects.subject import subject_dtype
 from parity.suite.bound import Bound
 from parity.testing.assertions import error_class, parity_error, signature
 from parity.testing.strategies import configs
 from parity.testing.tally import tally
-from parity.verdict import FALSE_ALARM, Verdict, limit
+from parity.verdict import FALSE_ALARM, Verdict
 from reference.config import State
 
 STORE = Path(".parity")
@@ -41,7 +44,8 @@ def agrees(subject: Bound, case: Case, *quantities: str, mode: str = "lock-step"
     Skips where the subject exposes none of them; rejects a case in which nothing can be decided.
     """
     result = check(subject, case, modes=(mode,))
-    if not result.modes[0].steps and (result.verdict is Verdict.INCONCLUSIVE or refused_to_make(result.reason)):
+    (found,) = result.modes
+    if not found.steps and (result.verdict is Verdict.INCONCLUSIVE or _unsupported(found)):
         pass_over(result.reason)
     if result.verdict is Verdict.ERROR:
         tally.note(result)
@@ -56,9 +60,9 @@ def agrees(subject: Bound, case: Case, *quantities: str, mode: str = "lock-step"
         _refuse(about, subject, mode)
 
 
-def refused_to_make(reason: str) -> bool:
-    """Whether a factory said with NotImplementedError that it has no such model."""
-    return "raised NotImplementedError" in reason and "in making it" in reason
+def _unsupported(mode: ModeResult) -> bool:
+    """Whether a factory said that it has no such model."""
+    return any(isinstance(cause, Failed) and cause.unsupported for cause in mode.causes)
 
 
 def pass_over(reason: str) -> NoReturn:
@@ -70,7 +74,7 @@ def pass_over(reason: str) -> NoReturn:
 
 def _refuse(result: Result, subject: Bound, mode: str) -> NoReturn:
     options = {**subject.options, "modes": (mode,)}
-    raise parity_error(result, result.verdict, result.reason, signature(result), STORE, options)
+    raise parity_error(result, signature(result), STORE, options)
 
 
 def only(result: Result, quantities: Sequence[str]) -> Result:
@@ -83,12 +87,12 @@ def only(result: Result, quantities: Sequence[str]) -> Result:
     about = ModeResult(mode.mode, mode.steps, rows, outside[0] if outside else None)
     about.conclude(result.judge)
     if outside and mode.first_divergence:
-        about.reason += f" Earlier: {mode.first_divergence}."
-    return replace(result, modes=[about], verdict=about.verdict, reason=about.reason)
+        about.causes.append(EarlierOutside(mode.first_divergence))
+    return replace(result, modes=[about])
 
 
-Answer = dict[tuple[str, str], Tensors]
-"""By quantity and tensor: what the subject said, the noise floor, and what the reference says (expected)."""
+Answer = dict[TensorKey, Pairs]
+"""By key, each tensor alone: what the subject said, the noise floor, and what the reference says (expected)."""
 
 
 class Questions:
@@ -96,17 +100,18 @@ class Questions:
 
     def __init__(self, subject: Bound, case: Case) -> None:
         self.named, self.case = subject, case
-        self.run = Run(case, False, "replay")
-        self.run.judge = Judge(FORMATS["float64"], limit(FALSE_ALARM, self.run.elements(1), REPLICAS), FALSE_ALARM)
         self.subject: Any = subject(case.config, case.hyper)
-        self.run.use(self.subject)
-        self.reference: Answer = {}
+        judge = Judge.of_elements(offered_elements(case), FALSE_ALARM, FORMATS[subject_dtype(self.subject)])
+        self.run = Run(case, self.subject, judge)
+        self.latest: Exchange | None = None
 
-    def load(self, state: State | None = None) -> State:
-        """Set the subject, and all that it is held against, to a state (None: the case's), which comes back rounded."""
-        state = self.run.in_format(state or self.case.state)
-        self.run.load(state)
-        return state
+    def load(self) -> None:
+        """Set the subject to the case's state."""
+        self.run.load(self.run.rounded(self.case.state))
+
+    def expected(self, batch: list[list[int]]) -> Expectation:
+        """What the reference says to one step from the case's state; NoExpectation where it has no answer."""
+        return self.run.oracle.expect(self.run.oracle.start(self.run.rounded(self.case.state)), batch)
 
     def step(self, batch: list[list[int]], state: State | None = None) -> Answer:
         """What the subject says to one step from a state (None: the case's).
@@ -114,36 +119,36 @@ class Questions:
         A ReLU within the noise floor of its kink may fall to either side in each answer: its whole effect counts as
         noise. NoExpectation where the reference has no answer.
         """
-        run, state = self.run, self.load(state)
-        before = run.floor.point
-        expected = run.expected(state.step, batch)
-        sigma, kinks = run.floor.train_step(batch, run.judge.limit)
-        actual = run.answer(state.step, batch)
-        answer = {t.key[1:]: t for t in run.paired(state.step, batch, actual, expected, sigma)}
-        self.reference = {t.key[1:]: t for t in run.paired(state.step, batch, expected, expected, sigma)}
-        for kink in kinks:
-            turned = run.floor.exact(before, batch, {kink})
-            if turned is None:
-                continue
-            for t in run.paired(state.step, batch, turned, expected, sigma):
-                if t.key[1:] in answer:
-                    known = answer[t.key[1:]]
-                    answer[t.key[1:]] = replace(known, sigma=np.hypot(known.sigma, t.error))
-        return {key: self.with_own_floor(t, answer) for key, t in answer.items()}
+        self.latest = exchange = self.run.ask(state or self.case.state, batch, explain=False)
+        expectation, pairs = exchange.expectation, exchange.pairs
+        sigma = pairs.sigma
+        for gate in expectation.near:
+            turned = self.run.oracle.exact_step(expectation.before, batch, {gate})
+            if turned is not None:
+                other = self.run.paired(expectation, exchange.answer, turned, expectation.sigma)
+                sigma = np.hypot(sigma, other.with_sides(actual=pairs.expected).error)
+        return {key: self.with_own_floor(t, pairs) for key, t in pairs.with_sides(sigma=sigma).by_key().items()}
 
-    def with_own_floor(self, t: Tensors, answer: Answer) -> Tensors:
+    def reference_logits(self) -> Answer:
+        """The reference's own logits of the latest question, as an answer."""
+        assert self.latest is not None
+        expectation = self.latest.expectation
+        return of(self.run.compared(expectation, expectation.step).by_key(), "logits")
+
+    def with_own_floor(self, t: Pairs, answer: Pairs) -> Pairs:
         """The tensor; where it is not the reference's, with a noise floor for another function.
 
         A floor for every element is known of the reference alone. Another function, whose values may be large where
         the reference's are 0, is granted that of the quantity as a whole, in proportion to its own values. That it
         is another function is for other laws to say.
         """
-        if not self.run.judge.outside(t).any():
+        if not self.run.judge.count_outside(t):
             return t
-        same = [other for other in answer.values() if other.quantity == t.quantity]
-        ratios = [np.max(other.sigma) / np.max(np.abs(other.expected)) for other in same if other.expected.any()]
+        same = [other for other in answer.of_quantities(t.keys[0].quantity) if other.expected.any()]
+        ratios = [np.max(other.sigma) / np.max(np.abs(other.expected)) for other in same]
         size = np.max(np.abs(t.actual), initial=0.0, where=np.isfinite(t.actual))
-        return replace(t, sigma=np.hypot(t.sigma, size * max(ratios, default=self.run.judge.form.u)))
+        own = size * max(ratios, default=self.run.judge.form.u)
+        return t.with_sides(sigma=np.hypot(t.sigma, own))
 
     def same(self, law: str, actual: Answer, expected: Answer) -> None:
         """Fail unless rounding explains how two answers differ; skip where there is nothing to compare.
@@ -152,26 +157,24 @@ class Questions:
         one answer exposes something that the other does not.
         """
         if actual.keys() - expected.keys():
-            changed = ", ".join(sorted({quantity for quantity, _ in actual.keys() - expected.keys()}))
+            changed = ", ".join(sorted({key.quantity for key in actual.keys() - expected.keys()}))
             raise SubjectError(f"The subject exposes {changed} in one answer and not in another.")
-        self.judge(
-            law,
-            [
-                replace(t, expected=other.actual, sigma=np.hypot(t.sigma, other.sigma))
-                for t, other in ((t, expected[key]) for key, t in actual.items())
-            ],
-        )
+        parts = [
+            t.with_sides(expected=expected[key].actual, sigma=np.hypot(t.sigma, expected[key].sigma))
+            for key, t in actual.items()
+        ]
+        self.judge(law, parts)
 
-    def judge(self, law: str, pairs: Sequence[Tensors]) -> None:
+    def judge(self, law: str, parts: Sequence[Pairs]) -> None:
         """Fail unless rounding explains how these tensors differ."""
-        if not pairs:
+        if not parts:
             pytest.skip("The subject does not expose what this law is about.")
-        elements = sum(t.expected.size for t in pairs)
-        judge = Judge(self.run.judge.form, limit(FALSE_ALARM, elements, REPLICAS), FALSE_ALARM)
+        pairs = joined(parts[0].step, parts)
+        judge = Judge.of_elements(pairs.expected.size, FALSE_ALARM, self.run.judge.form)
         mode = ModeResult("lock-step")
         mode.add(pairs, judge)
         mode.conclude(judge)
-        result = Result(self.case, self.named.name, judge, [mode], [], mode.verdict, mode.reason)
+        result = Result(self.case, self.named.name, judge, [mode], [])
         if mode.verdict is Verdict.INCONCLUSIVE:
             pass_over(mode.reason)
         if not mode.verdict.passes:
@@ -185,11 +188,10 @@ class Questions:
             pytest.skip(f"The subject has no method {name}.")
         return method
 
-    def broken(self, law: str, reason: str) -> NoReturn:
+    def broken(self, law: str, finding: str) -> NoReturn:
         """Fail for a reason that is no difference of tensors."""
-        mode = ModeResult("lock-step", verdict=Verdict.DIVERGED, reason=reason)
-        result = Result(self.case, self.named.name, self.run.judge, [mode], [], mode.verdict, reason)
-        _break(law, result, self.named)
+        mode = ModeResult("lock-step", verdict=Verdict.DIVERGED, causes=[LawBroken(finding)])
+        _break(law, Result(self.case, self.named.name, self.run.judge, [mode], []), self.named)
 
 
 @contextmanager
@@ -199,12 +201,12 @@ def asking(subject: Bound, case: Case) -> Iterator[Questions]:
         yield Questions(subject, case)
     except NoExpectation as error:
         pass_over(str(error))
+    except UnsupportedModel as error:
+        pass_over(str(error))
     except SubjectError as error:
-        if refused_to_make(str(error)):
-            pass_over(str(error))
-        mode = ModeResult("lock-step", verdict=Verdict.ERROR, reason=str(error))
+        mode = ModeResult("lock-step", verdict=Verdict.ERROR, causes=[Failed(str(error))])
         judge = Judge(FORMATS["float64"], 0.0, FALSE_ALARM)
-        _break("", Result(case, subject.name, judge, [mode], [], mode.verdict, mode.reason), subject)
+        _break("", Result(case, subject.name, judge, [mode], []), subject)
 
 
 def _break(law: str, result: Result, subject: Bound) -> NoReturn:
@@ -220,22 +222,20 @@ def _break(law: str, result: Result, subject: Bound) -> NoReturn:
 
 def of(answer: Answer, *quantities: str) -> Answer:
     """The part of an answer that is about these quantities."""
-    return {key: t for key, t in answer.items() if key[0] in quantities}
+    return {key: t for key, t in answer.items() if key.quantity in quantities}
 
 
-def logits(answer: Answer, document: int, rows: int | None = None) -> Answer:
-    """The logits of the first positions of one document, as those of document 0."""
-    t = answer.get(("logits", f"document {document}"))
+def logits(answer: Answer, document: int, rows: int | None = None, place: int = 0) -> Answer:
+    """The logits of the first positions of one document, as those of a document in another place."""
+    t = answer.get(TensorKey("logits", "logits", document))
     if t is None:
         return {}
-    return {("logits", "document 0"): replace(t, tensor="document 0", **cut(t, rows))}
-
-
-def cut(t: Tensors, rows: int | None) -> Mapping[str, Any]:
-    """The first rows of a tensor."""
-    return {"actual": t.actual[:rows], "expected": t.expected[:rows], "sigma": t.sigma[:rows]}
+    key, (_, columns) = TensorKey("logits", "logits", place), t.shape
+    size = t.expected.size if rows is None else min(t.expected.size, rows * columns)
+    sides = ([side[:size]] for side in (t.actual, t.expected, t.sigma))
+    return {key: Pairs.of(t.step, [(key, (size // columns, columns))], *sides)}
 
 
 def with_actual(answer: Answer, actual: Floats) -> Answer:
     """An answer of a single tensor, with other values in it."""
-    return {key: replace(t, actual=actual) for key, t in answer.items()}
+    return {key: t.with_sides(actual=actual.ravel()) for key, t in answer.items()}

@@ -1,16 +1,14 @@
 """One update by Adam, from fresh moments and in mid-training."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 from hypothesis import given
 
 from parity.case import Case
-from parity.judging.own_updates import ORDER
-from parity.oracle.replay import flat
+from parity.quantities import STATE
 from parity.suite.bound import Bound
 from parity.suite.laws import SMALL, agrees, asking, of
+from parity.tensors import TensorViews
 from parity.testing.strategies import cases
 
 
@@ -23,15 +21,15 @@ def test_update(parity_subject: Bound, quantity: str, case: Case) -> None:
     """
     with asking(parity_subject, case) as questions:
         answer = questions.step(next(case.batches()))
-        grads = {tensor: t.actual for (kind, tensor), t in answer.items() if kind == "grad"}
+        grads = [t.actual for t in of(answer, "grad").values()]
         if grads:
-            state = questions.run.in_format(case.state)
-            previous = np.array([flat(case.config, part) for part in (state.params, state.m, state.v)])
-            after, spread = questions.run.floor.own_update(state.step, previous, flat(case.config, grads))
-            part = ORDER.index(quantity)
+            before = questions.expected(next(case.batches())).before
+            own, sigma = questions.run.oracle.own_update(before.number, before.exact, np.concatenate(grads))
+            part = STATE.index(quantity)
+            after, spread = (TensorViews(case.config, vectors[part]) for vectors in (own, sigma))
             pairs = [
-                replace(t, expected=after[part][t.tensor], sigma=spread[part][t.tensor])
-                for t in of(answer, quantity).values()
+                t.with_sides(expected=after[key.name].ravel(), sigma=spread[key.name].ravel())
+                for key, t in of(answer, quantity).items()
             ]
             questions.judge("Adam on the subject's own gradients", pairs)
             return

@@ -31,7 +31,7 @@ def test_order_of_documents(parity_subject: Bound, case: Case, data: st.DataObje
         before, after = questions.step(batch), questions.step([batch[number] for number in other])
         moved: Answer = {}
         for place, number in enumerate(other):
-            moved |= as_document(logits(after, place), number)
+            moved |= logits(after, place, place=number)
         questions.same("In another order", {**moved, **of(after, "loss", "grad")}, before)
 
 
@@ -54,16 +54,10 @@ def test_mean_of_documents(parity_subject: Bound, case: Case) -> None:
         alone = [questions.step([tokens]) for tokens in batch]
         expected: Answer = {}
         for number, answer in enumerate(alone):
-            expected |= as_document(logits(answer, 0), number)
+            expected |= logits(answer, 0, place=number)
         for key, t in of(together, "loss", "grad").items():
             parts = [answer[key] for answer in alone]
             mean = sum(part.actual for part in parts) / len(batch)
             sigma = np.sqrt(sum(part.sigma**2 for part in parts)) / len(batch)
-            expected[key] = replace(t, actual=np.asarray(mean), sigma=sigma)
+            expected[key] = t.with_sides(actual=np.asarray(mean), sigma=sigma)
         questions.same("In a batch", together, expected)
-
-
-def as_document(answer: Answer, number: int) -> Answer:
-    """The logits of document 0 as those of another."""
-    name = f"document {number}"
-    return {(quantity, name): replace(t, tensor=name) for (quantity, _), t in answer.items()}

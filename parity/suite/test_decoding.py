@@ -6,9 +6,10 @@ from hypothesis import strategies as st
 from parity.answers import as_array
 from parity.case import Case
 from parity.errors import SubjectError
+from parity.judging.judge import positions
 from parity.subjects.calls import guarded
 from parity.suite.bound import Bound
-from parity.suite.laws import SMALL, Answer, Questions, asking, logits, of, with_actual
+from parity.suite.laws import SMALL, Answer, Questions, asking, logits, with_actual
 from parity.testing.strategies import cases, documents
 
 
@@ -20,7 +21,7 @@ def test_cached_decoding_equals_full_forward(parity_subject: Bound, case: Case, 
         questions.method("decode")
         for tokens in (next(case.batches())[0], after):
             answer = questions.step([tokens])
-            full = logits(answer, 0) or of(questions.reference, "logits")
+            full = logits(answer, 0) or questions.reference_logits()
             questions.load()
             questions.same("Decoded with a cache", decoded(questions, tokens, full), full)
 
@@ -28,8 +29,8 @@ def test_cached_decoding_equals_full_forward(parity_subject: Bound, case: Case, 
 def decoded(questions: Questions, tokens: list[int], like: Answer) -> Answer:
     """The logits that decode gives, one row for each token that counts."""
     (t,) = like.values()
-    inputs = tokens[: questions.run.positions(tokens)]
+    inputs = tokens[: positions(questions.case, tokens)]
     rows = as_array(guarded("decode", questions.method("decode"), inputs), "The rows that decode gave")
-    if rows.shape != t.actual.shape:
-        raise SubjectError(f"decode gave logits of shape {rows.shape} for {len(inputs)} tokens, not {t.actual.shape}.")
+    if rows.shape != t.shape:
+        raise SubjectError(f"decode gave logits of shape {rows.shape} for {len(inputs)} tokens, not {t.shape}.")
     return with_actual(like, rows)

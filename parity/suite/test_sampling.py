@@ -44,10 +44,7 @@ def model(seed: int = 0) -> Case:
 
 def expected_logits(questions: Questions) -> dict[Document, Floats]:
     """The reference's logits of every document, a row for each position."""
-    case = questions.case
-    run = questions.run
-    run.load(run.in_format(case.state))
-    step = run.expected(0, next(case.batches()))
+    step = questions.expected(next(questions.case.batches())).step
     return dict(zip(DOCUMENTS, map(np.asarray, step.logits)))
 
 
@@ -103,7 +100,7 @@ def test_temperature_0_takes_the_likeliest(parity_subject: Bound) -> None:
     """At temperature 0 every token is the likeliest one; where rounding decides which that is, either will do."""
     with asking(parity_subject, model()) as questions:
         logits = expected_logits(questions)
-        sigma, _ = questions.run.floor.train_step(next(questions.case.batches()), questions.run.judge.limit)
+        sigma = questions.expected(next(questions.case.batches())).sigma
         spread = dict(zip(DOCUMENTS, map(np.asarray, sigma.logits)))
         for document in sampled(questions, 0.0, 3, seed=1):
             for place, token in enumerate([*document, BOS][: CONFIG.block_size]):

@@ -15,7 +15,6 @@ from parity.judging.checking import check
 from parity.judging.result import Result
 from parity.subjects.subject import TWIN, Named, Subject
 from parity.testing.tally import tally
-from parity.verdict import Verdict
 
 _stored: dict[str, Path] = {}
 """By test, subject and signature, the case stored last: Hypothesis fails a test until its case is small."""
@@ -40,12 +39,13 @@ def error_class(signature: tuple[str, ...]) -> type[ParityError]:
 
 def signature(result: Result) -> tuple[str, ...]:
     """What stays of a failure where its case gets smaller: no numbers, and no layers."""
-    mode = next(mode for mode in result.modes if mode.verdict is result.verdict)
+    mode = result.decisive
     first, site = mode.first_divergence, mode.first_site
     if first is None:
-        return result.verdict.value, mode.mode, re.sub(r"0x[0-9a-f]+|[-+]?\d[\d.e+-]*", "#", mode.reason)
-    places = [first.quantity, re.sub(r"\d+", "#", first.tensor.partition(" at ")[0])]
-    places += [re.sub(r"\d+", "#", site.tensor.partition(" at ")[0])] if site else []
+        kinds = [type(cause).__name__ for cause in mode.causes]
+        return result.verdict.value, mode.mode, *kinds, re.sub(r"0x[0-9a-f]+|[-+]?\d[\d.e+-]*", "#", mode.reason)
+    places = [first.quantity, re.sub(r"\d+", "#", first.key.name)]
+    places += [re.sub(r"\d+", "#", site.key.name)] if site else []
     return result.verdict.value, mode.mode, *places
 
 
@@ -68,15 +68,13 @@ def assert_parity(
         return result
     # A factory that the fixture parity_subject gives has options of its own.
     all_options = {**getattr(subject, "options", {}), **options}
-    raise parity_error(result, result.verdict, result.reason, signature(result), store, all_options)
+    raise parity_error(result, signature(result), store, all_options)
 
 
-def parity_error(
-    result: Result, verdict: Verdict, reason: str, kind: tuple[str, ...], store: Path, options: dict[str, Any]
-) -> ParityError:
+def parity_error(result: Result, kind: tuple[str, ...], store: Path, options: dict[str, Any]) -> ParityError:
     """The error for a result that a test refuses, with its case stored."""
     repetition = _repetition(result, kind, store, options)
-    error = error_class(kind)(f"{verdict.value}: {' '.join(reason.split())} {repetition}")
+    error = error_class(kind)(f"{result.verdict.value}: {' '.join(result.reason.split())} {repetition}")
     error.result = result
     return error
 

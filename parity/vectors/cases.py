@@ -17,8 +17,7 @@ from parity.errors import UsageError
 from parity.files import write_whole
 from parity.judging.checking import check
 from parity.number_formats import FORMATS, Format
-from parity.oracle.expected import make_oracle
-from parity.oracle.floor import Floor
+from parity.oracle.oracle import Expectation, Oracle
 from parity.oracle.python_reference import Reference
 from parity.quantities import FIELDS
 from parity.trees import listed, mapped
@@ -196,31 +195,28 @@ def _without_mistakes(plan: Plan, dtype: str, cases: list[str]) -> Vector:
         case = plan.drawn(seed)
         steps = _calm_steps(case, FORMATS[dtype], limit)
         if steps is not None:
-            expected = [mapped(float, listed(step)) for step, _ in steps]
-            allowed = [mapped(partial(_allowed, limit), listed(sigma)) for _, sigma in steps]
+            expected = [mapped(float, listed(found.step)) for found in steps]
+            allowed = [mapped(partial(_allowed, limit), listed(found.sigma)) for found in steps]
             return Vector(plan.name, plan.exercises, dtype, cases, false_alarm, limit, case, expected, allowed, [])
     raise UsageError(f"No weights were found for the case {plan.name} in {dtype} in which rounding decides nothing.")
 
 
-def _calm_steps(case: Case, form: Format, limit: float) -> list[tuple[Step, Step]] | None:
+def _calm_steps(case: Case, form: Format, limit: float) -> list[Expectation] | None:
     """What the reference gives and the noise floor, step by step, free-running.
 
     None where a ReLU's input lies within the noise floor of zero, so that rounding may turn it, or a gradient does, so
     that Adam makes an update of either sign of it: `parity check` knows how to judge that, a table of numbers does not.
     """
-    oracle, floor = make_oracle("replay", case.config, case.hyper), Floor(case.config, case.hyper, form)
-    oracle.load(case.state)
-    floor.load(case.state)
-    steps = []
+    oracle = Oracle(case.config, case.hyper, form, limit)
+    point, steps = oracle.start(case.state), []
     for batch in case.batches():
-        expected = oracle.train_step(batch)
-        sigma, kinks = floor.train_step(batch, limit)
-        steps.append((expected, sigma))
+        steps.append(oracle.expect(point, batch))
+        point, expected, sigma = steps[-1].after, steps[-1].step, steps[-1].sigma
         sure = (
             np.all((np.abs(grad) > limit * sigma.grads[name]) | (sigma.grads[name] == 0))
             for name, grad in expected.grads.items()
         )
-        if kinks or not all(sure):
+        if steps[-1].near or not all(sure):
             return None
     return steps
 
@@ -242,7 +238,7 @@ def _mistaken(vector: Vector, mutant: Mutant) -> Mistake | None:
     outside = vector.outside([values for values, _ in steps], vector.expected, vector.allowed)
     if not outside:
         return None
-    field = next(field for field, quantity in FIELDS.items() if quantity == outside[0].quantity)
+    field = next(field for field, quantity in FIELDS.items() if quantity == outside[0].keys[0].quantity)
     kept = []
     for number, (values, sigma) in enumerate(steps, case.state.step):
         names = {"loss", field} if number == outside[0].step else {"loss"}

@@ -15,7 +15,8 @@ import numpy as np
 
 from parity.case import Case
 from parity.errors import SubjectError, UsageError
-from parity.judging.pairs import Tensors, paired
+from parity.judging.pairing import paired
+from parity.judging.pairs import Pairs
 from parity.quantities import FIELDS
 from reference.config import Config, Hyper, State, Step
 
@@ -58,7 +59,7 @@ class Vector:
         block = self.case.config.block_size
         return [[min(block, len(tokens) - 1) for tokens in batch] for batch in self.case.batches()]
 
-    def outside(self, answers: Sequence[Step], values: Sequence[Step], allowed: Sequence[Step]) -> list[Tensors] | None:
+    def outside(self, answers: Sequence[Step], values: Sequence[Step], allowed: Sequence[Step]) -> list[Pairs] | None:
         """The tensors with an element that is farther off than allowed; None where there is nothing to compare."""
         steps = enumerate(zip(answers, values, allowed, self.lengths, strict=True), self.case.state.step)
         tensors = [t for number, step in steps for t in paired(number, *step)]

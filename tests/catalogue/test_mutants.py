@@ -10,7 +10,7 @@ from parity import Case, Config, Hyper, Verdict, check
 from parity.catalogue.mutant_noise import NoisyMutant
 from parity.catalogue.mutants import ALL, MUTANTS, SOURCE, Mutant
 from parity.number_formats import FORMATS
-from parity.oracle.floor import Floor
+from parity.oracle.oracle import Oracle
 from parity.verdict import FALSE_ALARM, limit
 from reference.config import State, Step
 from reference.microgpt import init_params, init_state
@@ -97,12 +97,14 @@ def steps_of(noisy) -> tuple[np.ndarray, np.ndarray]:
 def test_noise_floor_of_no_mistake_is_that_of_the_reference(dtype):
     form, start = FORMATS[dtype], case().state
     params = {name: form.rounded(matrix).tolist() for name, matrix in start.params.items()}
-    floor = Floor(case().config, case().hyper, form)
+    oracle = Oracle(case().config, case().hyper, form, limit=10.0)
     noisy = NoisyMutant(UNCHANGED, case().config, case().hyper, form)
-    for side in (floor, noisy):
-        side.load(State(params, start.m, start.v, 0))
+    start = State(params, start.m, start.v, 0)
+    point = oracle.start(start)
+    noisy.load(start)
     for batch in case().batches():
-        expected = flat(floor.train_step(batch, limit=10.0)[0])
+        expectation = oracle.expect(point, batch)
+        point, expected = expectation.after, flat(expectation.sigma)
         actual = flat(noisy.train_step(batch)[1])
         assert ((actual == 0) == (expected == 0)).all()
         ratio = actual[expected > 0] / expected[expected > 0]

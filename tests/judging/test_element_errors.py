@@ -2,7 +2,6 @@
 
 import math
 import struct
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,13 +13,15 @@ from hypothesis.extra import numpy as hnp
 from parity import Case, Config, Hyper, check
 from parity.answers import as_array, together
 from parity.judging.element_errors import WRONG_ANSWERS
-from parity.judging.pairs import Pairs, Tensors, distance, over_floor, same_bits
-from parity.judging.power import answers
-from parity.judging.result import Judge, ModeResult
+from parity.judging.judge import Judge
+from parity.judging.pairs import Pairs, joined, same_bits
+from parity.judging.quantity_result import wrong_answers
+from parity.judging.result import ModeResult
 from parity.number_formats import FORMATS
-from parity.oracle.floor import Floor
 from parity.oracle.noisy_kernels import random_bits
+from parity.oracle.oracle import Oracle
 from parity.oracle.replay import program
+from parity.quantities import TensorKey
 from torch_twin.microgpt import make
 
 LIMIT = 8.0
@@ -29,6 +30,28 @@ finite = st.floats(allow_nan=False, allow_infinity=False) | st.sampled_from((0.0
 numbers = finite | st.sampled_from((1.0 + 2.0**-52, math.inf, math.nan))
 sigmas = st.floats(0, math.inf) | st.sampled_from((0.0, 2.0**-53, math.inf, math.nan))
 shapes = st.sampled_from(((), (1,), (2, 3), (4, 1)))
+
+
+def tensor(quantity: str, name: str, actual, expected, sigma, wide_sigma=None, step: int = 0) -> Pairs:
+    """A single tensor on both sides."""
+    key, expected = TensorKey(quantity, name), np.asarray(expected, dtype=float)
+    sides = ([np.asarray(side, dtype=float).ravel()] for side in (actual, expected, sigma))
+    pairs = Pairs.of(step, [(key, expected.shape)], *sides)
+    return pairs if wide_sigma is None else pairs.with_sides(wide_sigma=np.ravel(wide_sigma))
+
+
+def distance(actual, expected):
+    """The error as plain NumPy has it."""
+    with np.errstate(invalid="ignore", over="ignore"):
+        return np.where(actual == expected, 0.0, np.abs(actual - expected))
+
+
+def over_floor(error, sigma):
+    """z as plain NumPy has it."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        z = np.where(np.isfinite(sigma), error / sigma, np.nan)
+    z = np.where(np.isnan(error) | ((sigma == 0) & (error != 0)), np.inf, z)
+    return np.where(error == 0, 0.0, z)
 
 
 @st.composite
@@ -41,8 +64,8 @@ def steps(draw):
             expected = draw(hnp.arrays(np.float64, shape, elements=finite))
             actual = expected if draw(st.booleans()) else draw(hnp.arrays(np.float64, shape, elements=numbers))
             sigma = draw(hnp.arrays(np.float64, shape, elements=sigmas))
-            loose = draw(st.none() | hnp.arrays(np.float64, shape, elements=sigmas))
-            tensors.append(Tensors(3, quantity, f"{quantity} {number}", actual, expected, sigma, loose))
+            wide = draw(st.none() | hnp.arrays(np.float64, shape, elements=sigmas))
+            tensors.append(tensor(quantity, f"{quantity} {number}", actual, expected, sigma, wide, step=3))
     return tensors
 
 
@@ -72,34 +95,37 @@ def test_measures_are_those_of_plain_numpy(name, tensors):
     assert_measures(Judge(FORMATS[name], LIMIT, 1e-9), tensors)
 
 
-ONE_APART = [Tensors(0, "grad", "wte", np.array([1.0, 2.0]), np.array([1.0, 3.0]), np.array([0.0, 0.0]))]
+ONE_APART = [tensor("grad", "wte", [1.0, 2.0], [1.0, 3.0], [0.0, 0.0])]
 
 
 @pytest.mark.parametrize(
     ("place", "wrong"),
     [
-        ("tests.judging.test_element_errors.ulps", lambda form, actual, expected: 0.0),
-        ("parity.judging.pairs.over_floor", lambda error, sigma: np.where(sigma > 0, error, 0.0)),
-        ("parity.judging.pairs.distance", lambda actual, expected: (actual - expected) ** 2 / 2),
+        ("ulps", lambda form, actual, expected: 0.0),
+        ("over_floor", lambda error, sigma: np.where(sigma > 0, error, 0.0)),
+        ("distance", lambda actual, expected: (actual - expected) ** 2 / 2),
     ],
 )
 def test_measures_that_differ_are_seen(monkeypatch, place, wrong):
-    assert_measures(Judge(FORMATS["float64"], LIMIT, 1e-9), [replace(t) for t in ONE_APART])
-    monkeypatch.setattr(place, wrong)
+    assert_measures(Judge(FORMATS["float64"], LIMIT, 1e-9), ONE_APART)
+    monkeypatch.setattr(f"{__name__}.{place}", wrong)
     with pytest.raises(AssertionError):
-        assert_measures(Judge(FORMATS["float64"], LIMIT, 1e-9), [replace(t) for t in ONE_APART])
+        assert_measures(Judge(FORMATS["float64"], LIMIT, 1e-9), ONE_APART)
 
 
-def assert_measures(judge: Judge, tensors: list[Tensors]) -> None:
-    pairs = Pairs.of(tensors)
+def assert_measures(judge: Judge, tensors: list[Pairs]) -> None:
+    pairs = joined(3, tensors)
     found = judge.measures(pairs)
-    assert judge.count_outside(tensors) == sum(found.outside)
+    assert judge.count_outside(pairs) == sum(found.outside)
     for group, quantity in enumerate(pairs.layout.groups):
-        members = [t for t in tensors if t.quantity == quantity]
-        actual, expected, sigma, z, error = (
-            np.concatenate([getattr(t, part).ravel() for t in members])
-            for part in ("actual", "expected", "sigma", "z", "error")
+        members = [t for t in tensors if t.keys[0].quantity == quantity]
+        actual, expected, sigma = (
+            np.concatenate([getattr(t, part) for t in members]) for part in ("actual", "expected", "sigma")
         )
+        error = distance(actual, expected)
+        z = over_floor(error, sigma)
+        assert np.array_equal(np.concatenate([t.error for t in members]), error, equal_nan=True)
+        assert np.array_equal(np.concatenate([t.z for t in members]), z, equal_nan=True)
         start = pairs.layout.starts[pairs.layout.first_tensors[group]]
         assert found.elements[group] == len(actual)
         assert found.zero_in_both[group] == np.count_nonzero((actual == 0) & (expected == 0))
@@ -118,8 +144,8 @@ def assert_measures(judge: Judge, tensors: list[Tensors]) -> None:
         assert_power(t, judge, found, number)
 
 
-def assert_power(t: Tensors, judge: Judge, found, number: int) -> None:
-    expected, sigma = t.expected.ravel(), (t.sigma if t.loose is None else t.loose).ravel()
+def assert_power(t: Pairs, judge: Judge, found, number: int) -> None:
+    expected, sigma = t.expected, t.wide_sigma
     with np.errstate(all="ignore"):
         visible = (LIMIT * sigma / np.abs(expected))[(expected != 0) & np.isfinite(sigma)]
         median = np.median(visible) if len(visible) else math.nan
@@ -130,32 +156,37 @@ def assert_power(t: Tensors, judge: Judge, found, number: int) -> None:
     for which, (name, answer) in enumerate(zip(WRONG_ANSWERS, given_answers, strict=True)):
         bit = 1 << which
         right = which >= 2 and expected.any() and np.array_equal(answer, expected)
-        accepted = judge.accepts(answer, expected, sigma)
+        accepted = judge.accepts(t.with_sides(actual=answer, sigma=sigma))
         assert bool(found.accepted[number] & bit) == (accepted and not right), name
         assert bool(found.refused[number] & bit) == (not accepted and not right), name
 
 
 @given(tensors=steps())
 def test_an_element_looks_the_same_from_its_tensor_and_from_the_step(tensors):
-    pairs = Pairs.of(tensors)
+    pairs = joined(3, tensors)
     form = FORMATS["float32"]
     for number, t in enumerate(tensors):
         for i in range(t.expected.size):
-            assert str(pairs.at(int(pairs.layout.starts[number]) + i, form)) == str(t.at(i, form))
             difference = t.at(i, form)
-            error = distance(t.actual, t.expected).ravel()[i]
+            assert str(pairs.at(int(pairs.layout.starts[number]) + i, form)) == str(difference)
+            error = distance(t.actual, t.expected)[i]
             assert np.array_equal(difference.error, error, equal_nan=True)
-            assert np.array_equal(difference.z, over_floor(error, t.sigma.ravel()[i]), equal_nan=True)
+            assert np.array_equal(difference.z, over_floor(error, t.sigma[i]), equal_nan=True)
 
 
-def test_tensors_of_a_step_are_made_when_they_are_looked_at():
-    t = Tensors(0, "grad", "wte", np.array([[1.0, 2.0]]), np.array([[1.0, 3.0]]), np.array([[0.5, 0.5]]))
-    pairs = Pairs(0, Pairs.of([t]).layout, t.actual.ravel(), t.expected.ravel(), t.sigma.ravel())
-    assert (pairs[0].key, pairs[-1].actual.tolist()) == (t.key, [[1.0, 2.0]])
-    assert [again.z.tolist() for again in pairs[:]] == [[[0.0, 2.0]]]
-    assert pairs[0] is next(iter(pairs))
-    with pytest.raises(IndexError):
-        pairs[1]
+@given(tensors=steps())
+def test_pairs_come_apart_into_their_tensors(tensors):
+    pairs = joined(3, tensors)
+    assert [t.keys for t in pairs] == [t.keys for t in tensors]
+    for t, again in zip(tensors, pairs, strict=True):
+        assert (t.shape, t.actual.tobytes(), t.wide_sigma.tobytes()) == (
+            again.shape,
+            again.actual.tobytes(),
+            again.wide_sigma.tobytes(),
+        )
+    first = pairs.keys[0].quantity
+    assert pairs.of_quantities(first).actual.tobytes() == pairs.actual[pairs.place(first)].tobytes()
+    assert pairs.actual[pairs.place("v")].size == len(pairs.of_quantities("v").keys) == 0
 
 
 SHAPES = [(2, 3), (1,), (), (3, 2)]
@@ -180,19 +211,17 @@ def test_what_is_not_torch_or_of_other_shapes_is_left_to_be_read_one_by_one():
 
 
 def test_one_other_bit_is_another_answer():
-    t = Tensors(0, "grad", "wte", np.array([0.0, 2.0]), np.array([1.0, 3.0]), np.array([0.5, 0.5]))
-    other = Tensors(0, "grad", "wte", np.array([-0.0, 2.0]), t.expected, t.sigma)
-    renamed = Tensors(0, "grad", "wpe", t.actual, t.expected, t.sigma)
-    assert same_bits([t], [t])
-    assert not same_bits([t], [other])
-    assert not same_bits([t], [renamed])
+    sides = [1.0, 3.0], [0.5, 0.5]
+    t = tensor("grad", "wte", [0.0, 2.0], *sides)
+    assert same_bits(t, t)
+    assert not same_bits(t, tensor("grad", "wte", [-0.0, 2.0], *sides))
+    assert not same_bits(t, tensor("grad", "wpe", [0.0, 2.0], *sides))
 
 
 def test_largest_difference_of_several_steps_is_kept():
     judge, result = Judge(FORMATS["float64"], LIMIT, 1e-9), ModeResult("lock-step")
     for step, actual in enumerate((1.5, math.nan, 3.0)):
-        sides = (np.array([x]) for x in (actual, 1.0, 1.0))
-        result.add([Tensors(step, "grad", "wte", *sides)], judge)
+        result.add(tensor("grad", "wte", [actual], [1.0], [1.0], step=step), judge)
     row = result.quantities["grad"]
     assert (row.compared, row.outside, row.undecided) == (3, 1, 0)
     assert (row.largest_z.step, row.largest_error.step, row.largest_ulps.step) == (1, 1, 1)
@@ -200,8 +229,8 @@ def test_largest_difference_of_several_steps_is_kept():
 
 
 def test_wrong_answers_are_named_by_their_bits():
-    assert answers(0) == []
-    assert answers(0b1001) == ["shuffled", "zeros"]
+    assert wrong_answers(0) == []
+    assert wrong_answers(0b1001) == ["shuffled", "zeros"]
 
 
 def test_random_source_is_xorshift32():
@@ -227,22 +256,20 @@ def test_what_is_loaded_decides_the_noise():
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 def test_known_step_is_the_one_that_was_asked_for(dtype):
     batch = next(CASE.batches())
-    floor = Floor(CASE.config, CASE.hyper, FORMATS[dtype])
+    oracle = Oracle(CASE.config, CASE.hyper, FORMATS[dtype], LIMIT)
 
-    def asked(state, tokens, limit=LIMIT):
-        floor.load(state)
-        sigma, kinks = floor.train_step(tokens, limit)
-        second, _ = floor.train_step(tokens, limit)
-        return sigma.grads.vector.tobytes(), second.grads.vector.tobytes(), sorted(kinks), floor.point.number
+    def asked(state, tokens):
+        first = oracle.expect(oracle.start(state), tokens)
+        second = oracle.expect(first.after, tokens)
+        return first, (first.sigma.grads.vector.tobytes(), second.sigma.grads.vector.tobytes(), sorted(first.near))
 
-    first = asked(CASE.state, batch)
-    assert floor.known is not None
-    assert asked(CASE.state, batch) == first
+    first, found = asked(CASE.state, batch)
+    again, same = asked(CASE.state, batch)
+    assert (again is first, same) == (True, found)
     other = Case.from_names(steps=2, config={"n_embd": 4, "n_head": 2, "block_size": 4}, seed=1).state
-    assert asked(other, batch)[0] != first[0]
-    assert asked(CASE.state, [[26, 3, 26]])[0] != first[0]
-    assert asked(CASE.state, batch, limit=1e300)[2] != first[2]
-    assert asked(CASE.state, batch) == first
+    assert asked(other, batch)[1][0] != found[0]
+    assert asked(CASE.state, [[26, 3, 26]])[1][0] != found[0]
+    assert asked(CASE.state, batch) == (first, found)
 
 
 def test_models_that_differ_in_no_operation_share_a_program():

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from parity import Case, Config, Hyper, Verdict, check
-from parity.judging.pairs import paired
+from parity.judging.pairing import paired
 from parity.number_formats import FORMATS
-from parity.oracle.floor import Floor
 from parity.oracle.noisy_replay import REPLICAS, Noise
+from parity.oracle.oracle import Oracle
 from parity.oracle.replay import Replay, program
 from parity.oracle.spread import deviation
 from parity.verdict import limit
@@ -86,9 +86,8 @@ def test_noise_is_reproducible_and_grows_with_unit_roundoff(case):
     batch = next(case.batches())
     floors = []
     for name in ("float32", "float32", "bfloat16"):
-        floor = Floor(case.config, case.hyper, FORMATS[name])
-        floor.load(case.state)
-        floors.append(floor.train_step(batch, 10.0)[0])
+        oracle = Oracle(case.config, case.hyper, FORMATS[name], limit=10.0)
+        floors.append(oracle.expect(oracle.start(case.state), batch).sigma)
     once, again, coarse = (step.grads["lm_head"] for step in floors)
     assert once.tobytes() == again.tobytes()
     ratio = np.median(coarse[once > 0] / once[once > 0])
@@ -231,13 +230,13 @@ class GateSubject:
 
     def __init__(self, case, *turned):
         self.case, self.turned = case, turned
-        self.floor = Floor(case.config, case.hyper, FORMATS["float32"])
+        self.oracle = Oracle(case.config, case.hyper, FORMATS["float32"], limit=10.0)
 
     def load(self, state):
-        self.floor.load(state)
+        self.point = self.oracle.start(state)
 
     def train_step(self, batch):
-        return self.floor.exact(self.floor.point, batch, [(0, slot) for slot in self.turned])
+        return self.oracle.exact_step(self.point, batch, [(0, slot) for slot in self.turned])
 
 
 def kinked_case() -> tuple[Case, int, int]:
@@ -267,8 +266,8 @@ def test_a_relu_at_its_kink_may_go_either_way():
     for gates in ((), (kink,)):
         result = check(GateSubject(case, *gates), case, modes=("lock-step",))
         assert result.verdict.passes
-        assert result.modes[0].kinks == 1
-        assert result.modes[0].kinks_turned == len(gates)
+        assert result.modes[0].near_gates == 1
+        assert result.modes[0].turned_gates == len(gates)
 
 
 def test_a_relu_away_from_its_kink_may_not():
@@ -308,17 +307,12 @@ def test_lr_schedule_and_corrections_are_recorded_from_the_reference():
 
 
 def test_noise_reaches_every_site(case):
-    floor = Floor(case.config, case.hyper, FORMATS["float32"])
-    floor.expose_sites = True
-    floor.load(case.state)
+    oracle = Oracle(case.config, case.hyper, FORMATS["float32"], limit=10.0)
     batch = next(case.batches())
-    sigma, _ = floor.train_step(batch, 10.0)
-    exact = Replay(case.config, case.hyper)
-    exact.expose_sites = True
-    exact.load(case.state)
-    step = exact.train_step(batch)
+    expectation = oracle.expect(oracle.start(case.state), batch, sites=True)
+    step, sigma = expectation.step, expectation.sigma
     pairs = list(paired(0, step, step, sigma, [min(case.config.block_size, len(batch[0]) - 1)]))
-    sites = [t for t in pairs if t.quantity == "site" and not t.tensor.startswith("embedding")]
+    sites = [t for t in pairs if t.keys[0].quantity == "site" and t.keys[0].name != "embedding"]
     assert sites
     assert all((t.sigma > 0).any() for t in sites if (t.expected != 0).any())
     assert program(case.config, 1).sites.keys() <= step.sites.keys() | {"loss"}

@@ -1,6 +1,7 @@
 """The certified enclosure: narrow, right, and able to say which side is wrong."""
 
 import random
+from dataclasses import replace
 from fractions import Fraction
 
 import flint
@@ -10,8 +11,7 @@ import pytest
 from parity import Case, Config, Hyper, Verdict, check
 from parity.errors import NoExpectation
 from parity.number_formats import FORMATS
-from parity.oracle.expected import ReplayOracle
-from parity.oracle.floor import Floor
+from parity.oracle.oracle import Oracle
 from parity.oracle.truth import Ball, Truth
 from reference.microgpt import Value, init_params, init_state
 from torch_twin.microgpt import Twin, make
@@ -23,10 +23,9 @@ def case() -> Case:
 
 
 def enclosure_of(case: Case):
-    floor = Floor(case.config, case.hyper, FORMATS["float64"])
-    floor.load(case.state)
+    oracle = Oracle(case.config, case.hyper, FORMATS["float64"], limit=10.0)
     batch = next(case.batches())
-    sigma, _ = floor.train_step(batch, 10.0)
+    sigma = oracle.expect(oracle.start(case.state), batch).sigma
     return Truth(case.config, case.hyper).enclosure(case.state, batch, sigma), sigma
 
 
@@ -67,14 +66,15 @@ def test_wrong_subject_is_named():
 
 def test_wrong_reference_is_named(case, monkeypatch):
     """A reference that is a little wrong: the truth, computed on balls, does not follow it."""
-    right = ReplayOracle.train_step
+    right = Oracle.expect
 
-    def wrong(self, batch):
-        step = right(self, batch)
-        step.grads["wpe"] = step.grads["wpe"] * (1 + 1e-9)
-        return step
+    def wrong(self, *question, **options):
+        expectation = right(self, *question, **options)
+        grads = dict(expectation.step.grads)
+        grads["wpe"] = grads["wpe"] * (1 + 1e-9)
+        return replace(expectation, step=replace(expectation.step, grads=grads))
 
-    monkeypatch.setattr(ReplayOracle, "train_step", wrong)
+    monkeypatch.setattr(Oracle, "expect", wrong)
     result = check(make, case, truth=True)
     assert result.verdict is Verdict.PARITY
     assert result.modes[0].truth.sentence(result.judge.limit).startswith("The reference is wrong here")
@@ -87,10 +87,9 @@ def underflowing_case() -> Case:
     params["lm_head"] = [[x * 4e4 for x in row] for row in params["lm_head"]]
     for document in ([2, 0, 2], [2, 1, 2], [2, 0, 1, 2], [2, 1, 0, 2]):
         case = Case(config, Hyper(), init_state(params), [document], steps=1)
-        oracle = ReplayOracle(config, case.hyper)
-        oracle.load(case.state)
+        oracle = Oracle(config, case.hyper, FORMATS["float64"], limit=10.0)
         try:
-            oracle.train_step([document])
+            oracle.expect(oracle.start(case.state), [document])
         except NoExpectation:
             return case
     raise AssertionError("none of the documents underflows")

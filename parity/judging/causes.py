@@ -1,0 +1,127 @@
+"""Why a verdict is what it is, as data; `parity.judging.sentences` says it in words."""
+
+from dataclasses import dataclass
+
+from parity.judging.pairs import Difference
+
+
+@dataclass(frozen=True)
+class NothingCompared:
+    """The subject exposes nothing that could be compared."""
+
+
+@dataclass(frozen=True)
+class NoFloor:
+    """Elements differ where no finite noise floor says by how much they may."""
+
+    elements: int
+
+
+@dataclass(frozen=True)
+class AllVacuous:
+    """A wrong answer would have passed in every quantity."""
+
+
+@dataclass(frozen=True)
+class SameBits:
+    """Nothing differs."""
+
+
+@dataclass(frozen=True)
+class RoundingExplains:
+    """Whatever differs, rounding explains it."""
+
+    largest_z: float
+    limit: float
+
+
+@dataclass(frozen=True)
+class Outside:
+    """An element that rounding does not explain: the first one in the order of a step."""
+
+    first: Difference
+    limit: float
+
+
+@dataclass(frozen=True)
+class LosesPrecision:
+    """The error shrinks with the unit roundoff of the format, or the format cannot hold what is computed on the way."""
+
+    first: Difference
+    limit: float
+    form: str
+    other_form: str
+    other_z: float
+    overflows: bool
+
+
+@dataclass(frozen=True)
+class AnswersChange:
+    """Asked about a step a second time, the subject answers something else."""
+
+    step: int
+
+
+@dataclass(frozen=True)
+class NarrowAnswers:
+    """All answers are numbers of a narrower format."""
+
+    form: str
+
+
+@dataclass(frozen=True)
+class NeverUpdated:
+    """The answers are those of the weights that were loaded, at every step."""
+
+
+@dataclass(frozen=True)
+class StateNotCarried:
+    """Free-running diverges where lock-step agrees."""
+
+
+@dataclass(frozen=True)
+class EarlierOutside:
+    """Another quantity was outside before the one in question."""
+
+    first: Difference
+
+
+@dataclass(frozen=True)
+class Failed:
+    """The subject failed, or answered with what cannot be compared. unsupported: it has no such model."""
+
+    message: str
+    unsupported: bool = False
+
+
+@dataclass(frozen=True)
+class NoAnswer:
+    """The reference, or the truth, has no answer to compare with."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class LawBroken:
+    """What was found of something that is no difference of tensors."""
+
+    finding: str
+
+
+Cause = (
+    NothingCompared
+    | NoFloor
+    | AllVacuous
+    | SameBits
+    | RoundingExplains
+    | Outside
+    | LosesPrecision
+    | AnswersChange
+    | NarrowAnswers
+    | NeverUpdated
+    | StateNotCarried
+    | EarlierOutside
+    | Failed
+    | NoAnswer
+    | LawBroken
+)

@@ -1,0 +1,204 @@
+"""One subject beside one oracle on one case: a question is put, and what comes of it is an exchange."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from parity.case import Case
+from parity.errors import NoExpectation, SubjectError
+from parity.judging.judge import Judge, positions
+from parity.judging.own_updates import with_own_updates
+from parity.judging.pairing import paired
+from parity.judging.pairs import Difference, Pairs
+from parity.judging.relu_gates import with_own_gates
+from parity.number_formats import Floats
+from parity.oracle.oracle import Expectation, Oracle, Point
+from parity.quantities import FIELDS, SITES, STATE
+from parity.subjects.calls import guarded
+from parity.subjects.subject import Subject, train_step
+from parity.tensors import listed_state, named_state, vectors
+from reference.config import State, Step
+
+if TYPE_CHECKING:
+    from parity.judging.true_exchange import TruthJudge
+
+
+@dataclass(frozen=True, eq=False)
+class Exchange:
+    """A question, what was expected, and what the subject answered."""
+
+    expectation: Expectation
+    answer: Step
+    pairs: Pairs
+    """Both sides, with what explains a difference already in the expectation."""
+    before: Floats | None
+    """Parameters, m and v of the subject before the step, (3, elements); None where it does not expose them."""
+    near_gates: int = 0
+    """ReLUs whose input lay within the noise floor of zero."""
+    turned_gates: int = 0
+    """Those of them that the subject, legitimately, decided otherwise than the reference."""
+    own_updates: int = 0
+    """Elements whose update was judged by itself, from the subject's own gradient."""
+    truth: Mapping[str, Pairs] = field(default_factory=dict)
+    """By column, how far subject and reference are from the truth and from each other, if that was asked for."""
+    reference_failure: str = ""
+    """Why the reference had no answer, where the truth had one."""
+
+    @property
+    def number(self) -> int:
+        """Of the step."""
+        return self.expectation.before.number
+
+    @property
+    def batch(self) -> list[list[int]]:
+        """The documents."""
+        return self.expectation.batch
+
+    @property
+    def after(self) -> Point:
+        """Where it leads."""
+        return self.expectation.after
+
+
+class Run:
+    """One subject, one oracle and one judge on one case.
+
+    `ask` sets both sides to a state first, `go_on` has both go on from an exchange. Both raise SubjectError where the
+    subject fails or answers with something that cannot be compared, and NoExpectation where there is no right answer.
+    oracle: where expected comes from, "replay" or "python". sites: compare the named intermediates, too. truth: what
+    judges by a certified enclosure instead.
+    """
+
+    def __init__(
+        self,
+        case: Case,
+        subject: Subject,
+        judge: Judge,
+        *,
+        oracle: str = "replay",
+        sites: bool = False,
+        truth: "TruthJudge | None" = None,
+    ) -> None:
+        self.case, self.subject, self.judge, self.sites, self.truth = case, subject, judge, sites, truth
+        self.oracle = Oracle(case.config, case.hyper, judge.form, judge.limit, oracle)
+        self._exposed: frozenset[tuple[str, str]] | None = None
+        self._expose_sites(sites)
+
+    def ask(self, state: State, batch: list[list[int]], *, explain: bool = True) -> Exchange:
+        """Set both sides to a state, rounded to numbers that both can represent, and ask for a step.
+
+        explain: look for what makes a difference legitimate.
+        """
+        state = self.rounded(state)
+        self.load(state)
+        point = self.oracle.start(state)
+        return self._exchange(point, batch, point.exact, explain)
+
+    def go_on(self, last: Exchange, batch: list[list[int]], *, explain: bool = True) -> Exchange:
+        """Ask for the step after an exchange, from where each side stands."""
+        exposed = all(getattr(last.answer, part, None) is not None for part in ("params", "m", "v"))
+        before = np.array([last.pairs.actual[last.pairs.place(part)] for part in STATE]) if exposed else None
+        return self._exchange(last.after, batch, before, explain)
+
+    def answer_again(self, exchange: Exchange) -> Pairs:
+        """What the subject answers now to a question that was put with `ask`, beside what was expected of it then."""
+        self.load(exchange.expectation.before.state(self.case.config))
+        return self.compared(exchange.expectation, self.answer(exchange.number, exchange.batch))
+
+    def first_site_outside(self, exchange: Exchange) -> Difference | None:
+        """Of a question that was put with `ask`, put again with the sites: the first element of one that is outside.
+
+        None where the subject has no sites to show, or none that can be compared, which is no news in a wrong answer.
+        """
+        if not hasattr(self.subject, "expose_sites"):
+            return None
+        before = exchange.expectation.before
+        self._expose_sites(True)
+        try:
+            self.load(before.state(self.case.config))
+            expectation = self.oracle.expect(before, exchange.batch, sites=True)
+            again = self.judged(expectation, self.answer(exchange.number, exchange.batch), before.exact)
+            return self.judge.first_outside(again.pairs.of_quantities(*SITES))
+        except (NoExpectation, SubjectError):
+            return None
+        finally:
+            self._expose_sites(self.sites)
+
+    def rounded(self, state: State) -> State:
+        """A state in numbers that both sides can represent; NoExpectation where it has no such numbers."""
+        tensors = self.judge.form.rounded(vectors(self.case.config, state))
+        if not np.isfinite(tensors).all():
+            raise NoExpectation(f"The weights of step {state.step} are too large for {self.judge.form.name}.")
+        return named_state(self.case.config, tensors, state.step)
+
+    def judged(
+        self, expectation: Expectation, answer: Step, before: Floats | None, *, explain: bool = True
+    ) -> Exchange:
+        """An answer beside an expectation, which takes the subject's own gates and updates where that explains it."""
+        pairs, near, updates = self.compared(expectation, answer), len(expectation.near), 0
+        if explain and self.judge.count_outside(pairs):
+
+            def compare(expected: Step, sigma: Step) -> Pairs:
+                return self.paired(expectation, answer, expected, sigma)
+
+            expectation, pairs = with_own_gates(self.oracle, self.judge, expectation, pairs, compare)
+            expectation, pairs, updates = with_own_updates(self.oracle, self.judge, expectation, pairs, before)
+        return Exchange(expectation, answer, pairs, before, near, len(expectation.turned), updates)
+
+    def compared(self, expectation: Expectation, answer: Step) -> Pairs:
+        """An answer beside an expectation; SubjectError where it cannot be read."""
+        return self.paired(expectation, answer, expectation.step, expectation.sigma)
+
+    def paired(self, question: Expectation, answer: Step, expected: Step, sigma: Step) -> Pairs:
+        """An answer to a question beside another expected step; SubjectError where it cannot be read."""
+        number, lengths = question.before.number, [positions(self.case, tokens) for tokens in question.batch]
+        try:
+            return paired(number, answer, expected, sigma, lengths)
+        except (TypeError, ValueError, AttributeError) as error:
+            raise SubjectError(f"The subject's answer at step {number} cannot be read as a Step: {error}.") from error
+
+    def load(self, state: State) -> None:
+        """Set the subject to a state, in lists of its own, so that it cannot change what is expected."""
+        guarded(f"load before step {state.step}", self.subject.load, listed_state(self.case.config, state))
+
+    def answer(self, number: int, batch: list[list[int]]) -> Step:
+        """The subject's step."""
+        return train_step(self.subject, batch, f"step {number}")
+
+    def unchecked(self) -> list[str]:
+        """The quantities that the subject does not expose."""
+        exposed = {quantity for quantity, _ in self._exposed or ()}
+        return [quantity for quantity in quantities_asked(self.sites) if quantity not in exposed]
+
+    def _exchange(self, point: Point, batch: list[list[int]], before: Floats | None, explain: bool) -> Exchange:
+        if self.truth is None:
+            expectation = self.oracle.expect(point, batch, sites=self.sites)
+            exchange = self.judged(expectation, self.answer(point.number, batch), before, explain=explain)
+        else:
+            exchange = self.truth.exchange(self, point, batch, explain=explain)
+        self._note_exposed(exchange)
+        return exchange
+
+    def _expose_sites(self, expose: bool) -> None:
+        if hasattr(self.subject, "expose_sites"):
+            self.subject.expose_sites = expose
+
+    def _note_exposed(self, exchange: Exchange) -> None:
+        """Keep what was exposed; SubjectError where something is no longer, which would go unchecked unnoticed."""
+        exposed, known = exchange.pairs.exposed, self._exposed
+        if known is not None and exposed != known:
+            changed = ", ".join(sorted({quantity for quantity, _ in exposed ^ known}))
+            raise SubjectError(
+                f"The subject exposes {changed} at some steps and not at others (step {exchange.number})."
+            )
+        kept = [quantity for quantity, _ in sorted(exposed) if quantity in STATE]
+        if kept and getattr(self.subject, "forward_only", False) is True:
+            raise SubjectError(f"The subject exposes {kept[0]} after an update, and says that it is forward_only.")
+        self._exposed = exposed
+
+
+def quantities_asked(sites: bool) -> list[str]:
+    """The quantities that a subject is asked for, with or without its sites."""
+    return [quantity for quantity in FIELDS.values() if sites or quantity not in SITES]

@@ -1,0 +1,76 @@
+"""What an element is judged by: a number format, and the largest z that rounding explains."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.case import Case
+from parity.judging.element_errors import Measures, count_outside, measure
+from parity.judging.pairs import Difference, Pairs
+from parity.number_formats import FORMATS, Format
+from parity.oracle.noisy_replay import REPLICAS
+from parity.oracle.oracle import site_elements
+from parity.verdict import limit
+
+
+@dataclass(frozen=True)
+class Judge:
+    """The format that a subject computes in, and the largest z that rounding explains at a false-alarm rate."""
+
+    form: Format
+    limit: float
+    false_alarm: float
+
+    @classmethod
+    def of_elements(cls, elements: int, false_alarm: float, form: Format = FORMATS["float64"]) -> "Judge":
+        """The judge of so many elements, over all of which the false-alarm rate is shared out."""
+        return cls(form, limit(false_alarm, elements, REPLICAS), false_alarm)
+
+    def outside(self, pairs: Pairs) -> NDArray[np.bool_]:
+        """Where rounding does not explain the difference."""
+        return pairs.z > self.limit
+
+    def count_outside(self, pairs: Pairs) -> int:
+        """How many elements rounding does not explain."""
+        return int(count_outside(pairs.actual, pairs.expected, pairs.sigma, self.limit))
+
+    def first_outside(self, pairs: Pairs) -> Difference | None:
+        """The first element that rounding does not explain, in the order of the tensors."""
+        outside = self.outside(pairs)
+        return pairs.at(int(np.argmax(outside)), self.form) if outside.any() else None
+
+    def accepts(self, pairs: Pairs) -> bool:
+        """Whether rounding explains all differences; one that nobody can judge it does not."""
+        return bool(np.all(pairs.z <= self.limit))
+
+    def measures(self, pairs: Pairs) -> Measures:
+        """All that `measure` finds of the tensors of a step."""
+        place = pairs.layout
+        counts, *others = measure(
+            pairs.actual,
+            pairs.expected,
+            pairs.sigma,
+            pairs.wide_sigma,
+            place.starts,
+            np.array(place.first_tensors),
+            place.shuffled,
+            self.limit,
+            self.form.digits,
+            self.form.lowest,
+        )
+        return Measures(*counts.tolist(), *(other.tolist() for other in others))
+
+
+def positions(case: Case, tokens: Sequence[int]) -> int:
+    """How many positions of a document count."""
+    return min(case.config.block_size, len(tokens) - 1)
+
+
+def offered_elements(case: Case, modes: int = 1, sites: bool = False) -> int:
+    """How many elements a case offers for comparison."""
+    lengths = [positions(case, tokens) for batch in case.batches() for tokens in batch]
+    one = 1 + 4 * case.config.num_params()
+    documents = sum(n * case.config.vocab_size + (site_elements(case.config, n) if sites else 0) for n in lengths)
+    return modes * (case.steps * one + documents)

@@ -1,0 +1,55 @@
+"""One mode of a check: question after question, in lock-step or free-running."""
+
+from collections.abc import Callable
+
+from parity.judging.exchange import Exchange, Run
+from parity.judging.result import ModeResult, TruthResult
+
+Progress = Callable[[str, int], None]
+"""Is told the mode and the steps done so far."""
+
+
+class Trial:
+    """A run in one mode, its result, and the exchanges that a diagnosis comes back to."""
+
+    def __init__(self, run: Run, mode: str) -> None:
+        self.run, self.result = run, ModeResult(mode)
+        self.first: Exchange | None = None
+        """The first one of all."""
+        self.diverged: Exchange | None = None
+        """The first one that is outside."""
+        self.latest: Exchange | None = None
+
+    def go(self, steps: int | None = None, progress: Progress = lambda mode, steps: None) -> None:
+        """Go through the case, or so many steps of it, and conclude; what raises leaves what was found before."""
+        run, result = self.run, self.result
+        for batch in list(run.case.batches())[:steps]:
+            exchange = self._next(batch)
+            outside = result.first_divergence is not None
+            self.first, self.latest = self.first or exchange, exchange
+            self._add(exchange)
+            if result.first_divergence and not outside:
+                self.diverged = exchange
+                result.first_z = exchange.pairs.by_key()[result.first_divergence.key].largest_z
+                if result.mode == "lock-step":
+                    result.first_site = run.first_site_outside(exchange)
+            progress(result.mode, result.steps)
+        result.conclude(run.judge)
+
+    def _next(self, batch: list[list[int]]) -> Exchange:
+        explain = self.result.first_divergence is None  # once diverged, a step more or less is no news
+        if self.latest is None:
+            return self.run.ask(self.run.case.state, batch, explain=explain)
+        if self.result.mode == "lock-step":
+            return self.run.ask(self.latest.after.state(self.run.case.config), batch, explain=explain)
+        return self.run.go_on(self.latest, batch, explain=explain)
+
+    def _add(self, exchange: Exchange) -> None:
+        result = self.result
+        result.near_gates += exchange.near_gates
+        result.turned_gates += exchange.turned_gates
+        result.own_updates += exchange.own_updates
+        if exchange.truth:
+            result.truth = result.truth or TruthResult()
+            result.truth.add(exchange.truth, exchange.reference_failure)
+        result.add(exchange.pairs, self.run.judge)

@@ -14,7 +14,7 @@ from reference.config import PRESETS, Config, Hyper, State
 from reference.data import load_documents
 from reference.microgpt import Tokenizer, init_params, init_state
 
-FORMAT = "microgpt-parity case 1"
+CASE_FORMAT = "microgpt-parity case 1"
 
 
 @dataclass(frozen=True)
@@ -138,15 +138,15 @@ class Case:
 
     def to_json(self) -> str:
         """The case as JSON; floats are shortest decimals that read back as the same bits."""
-        return json.dumps({"format": FORMAT, **asdict(self)}, allow_nan=False, separators=(",", ":"))
+        return json.dumps({"format": CASE_FORMAT, **asdict(self)}, allow_nan=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "Case":
         """The case that `to_json` wrote; UsageError where it is not one."""
         try:
             fields = json.loads(text)
-            if not isinstance(fields, dict) or fields.pop("format", None) != FORMAT:
-                raise UsageError(f"This is not a stored case: its format is not {FORMAT!r}.")
+            if not isinstance(fields, dict) or fields.pop("format", None) != CASE_FORMAT:
+                raise UsageError(f"This is not a stored case: its format is not {CASE_FORMAT!r}.")
             fields["config"] = Config(**fields["config"])
             fields["hyper"] = Hyper(**fields["hyper"])
             fields["state"] = State(**fields["state"])

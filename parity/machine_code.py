@@ -17,7 +17,10 @@ def compiled(function: Any, **options: Any) -> Any:
 
 
 def inlined(function: Any) -> Any:
-    """As `compiled`, and part of whatever calls it: of the noisy interpreters, a call would take a good half."""
+    """As `compiled`, and part of whatever calls it: of the noisy interpreters, a call would take a good half.
+
+    What is kept on disk of a caller in another file does not notice that this one has changed: delete __pycache__ then.
+    """
     return compiled(function, forceinline=True)
 
 

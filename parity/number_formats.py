@@ -11,16 +11,15 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Format:
-    """A binary floating-point format with gradual underflow.
-
-    digits: significant bits. lowest, highest: exponents e of the smallest normal and the largest number, written
-    as m·2^e with m in [1/2, 1).
-    """
+    """A binary floating-point format with gradual underflow."""
 
     name: str
     digits: int
+    """Significant bits."""
     lowest: int
+    """The exponent e of the smallest normal number, written as m·2^e with m in [1/2, 1)."""
     highest: int
+    """The same of the largest number."""
 
     @property
     def u(self) -> float:
@@ -72,4 +71,4 @@ FORMATS = {
         Format("float16", 11, -13, 16),
     )
 }
-"""By name, from the widest to the narrowest range of use."""
+"""By name, in the order in which they are offered."""

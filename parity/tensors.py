@@ -9,7 +9,7 @@ import numpy as np
 from parity.number_formats import Floats
 from reference.config import Config, State
 
-Shape = tuple[int, ...]
+_Shape = tuple[int, ...]
 
 
 class TensorViews(dict[str, Any]):
@@ -89,7 +89,7 @@ def listed_state(config: Config, state: State) -> State:
 
 
 @lru_cache(maxsize=256)
-def places(config: Config) -> tuple[tuple[str, int, int, Shape], ...]:
+def places(config: Config) -> tuple[tuple[str, int, int, _Shape], ...]:
     """Name, start, end and shape of every tensor in the vector."""
     ends = np.cumsum([rows * columns for rows, columns in config.shapes().values()]).tolist()
     return tuple(

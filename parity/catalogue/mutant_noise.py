@@ -31,7 +31,7 @@ class _Moves:
         return samples * self.factors.pop()
 
 
-class Noisy:
+class _Noisy:
     """A number of a run that is done many times at once, as data of a Value: the exact one first, then the replicas.
 
     Whatever is decided by a comparison is decided by the exact run: all replicas take the same gates.
@@ -42,51 +42,51 @@ class Noisy:
     def __init__(self, samples: Floats, moves: _Moves) -> None:
         self.samples, self.moves = samples, moves
 
-    def _with(self, function: Callable[[Any, Any], Floats], other: Any) -> "Noisy":
-        if not isinstance(other, Noisy):
-            return Noisy(self.moves(function(self.samples, other)), self.moves)
+    def _with(self, function: Callable[[Any, Any], Floats], other: Any) -> "_Noisy":
+        if not isinstance(other, _Noisy):
+            return _Noisy(self.moves(function(self.samples, other)), self.moves)
         moves = self.moves if self.moves.u >= other.moves.u else other.moves
-        return Noisy(moves(function(self.samples, other.samples)), moves)
+        return _Noisy(moves(function(self.samples, other.samples)), moves)
 
-    def __add__(self, other: Any) -> "Noisy":
+    def __add__(self, other: Any) -> "_Noisy":
         # Of what is exact by the rules, that which shows without a look at all samples: much of a mutant's run.
-        return self if other.__class__ is not Noisy and other == 0 else self._with(np.add, other)
+        return self if other.__class__ is not _Noisy and other == 0 else self._with(np.add, other)
 
-    def __mul__(self, other: Any) -> "Noisy":
-        return self if other.__class__ is not Noisy and other == 1 else self._with(np.multiply, other)
+    def __mul__(self, other: Any) -> "_Noisy":
+        return self if other.__class__ is not _Noisy and other == 1 else self._with(np.multiply, other)
 
-    def __sub__(self, other: Any) -> "Noisy":
-        nothing = other.__class__ is Noisy and not other.samples.any()
+    def __sub__(self, other: Any) -> "_Noisy":
+        nothing = other.__class__ is _Noisy and not other.samples.any()
         return self if nothing else self._with(np.subtract, other)
 
-    def __rsub__(self, other: Any) -> "Noisy":
+    def __rsub__(self, other: Any) -> "_Noisy":
         return self._with(lambda own, other: other - own, other)
 
-    def __truediv__(self, other: Any) -> "Noisy":
+    def __truediv__(self, other: Any) -> "_Noisy":
         return self._with(np.divide, other)
 
-    def __rtruediv__(self, other: Any) -> "Noisy":
+    def __rtruediv__(self, other: Any) -> "_Noisy":
         return self._with(lambda own, other: other / own, other)
 
-    def __pow__(self, exponent: float) -> "Noisy":
+    def __pow__(self, exponent: float) -> "_Noisy":
         return self._with(np.float_power, exponent)
 
-    def __neg__(self) -> "Noisy":
-        return Noisy(-self.samples, self.moves)
+    def __neg__(self) -> "_Noisy":
+        return _Noisy(-self.samples, self.moves)
 
     __radd__ = __add__
     __rmul__ = __mul__
 
-    def exp(self) -> "Noisy":
+    def exp(self) -> "_Noisy":
         """The exponential."""
-        return Noisy(self.moves(np.exp(self.samples)), self.moves)
+        return _Noisy(self.moves(np.exp(self.samples)), self.moves)
 
-    def log(self) -> "Noisy":
+    def log(self) -> "_Noisy":
         """The natural logarithm."""
-        return Noisy(self.moves(np.log(self.samples)), self.moves)
+        return _Noisy(self.moves(np.log(self.samples)), self.moves)
 
     def __gt__(self, other: Any) -> bool:
-        return bool(self.samples[0] > (other.samples[0] if isinstance(other, Noisy) else other))
+        return bool(self.samples[0] > (other.samples[0] if isinstance(other, _Noisy) else other))
 
 
 class NoisyMutant:
@@ -109,14 +109,14 @@ class NoisyMutant:
         if rounding.hypers_round:
             for name in ("learning_rate", "beta1", "beta2", "eps_adam"):
                 number = getattr(self.hyper, name)
-                samples = number.samples if isinstance(number, Noisy) else np.full(1 + replicas, number)
-                setattr(self.hyper, name, Noisy(shared(samples), shared))
+                samples = number.samples if isinstance(number, _Noisy) else np.full(1 + replicas, number)
+                setattr(self.hyper, name, _Noisy(shared(samples), shared))
 
     def load(self, state: State) -> None:
         """Start from this state."""
 
-        def number(x: float) -> Noisy:
-            return Noisy(np.full(1 + self.moves.replicas, x), self.moves)
+        def number(x: float) -> _Noisy:
+            return _Noisy(np.full(1 + self.moves.replicas, x), self.moves)
 
         params, m, v = (mapped(number, listed(part)) for part in (state.params, state.m, state.v))
         self.state = State(params, m, v, state.step)
@@ -137,7 +137,7 @@ class NoisyMutant:
         def of_row(row: Any) -> Any:
             if not isinstance(row, list):
                 return of_row([row])[0]
-            samples = [x.samples if isinstance(x, Noisy) else np.full(size, x) for x in row]
+            samples = [x.samples if isinstance(x, _Noisy) else np.full(size, x) for x in row]
             return function(np.array(samples)).tolist()
 
         return mapped(of_row, step, leaf=is_row)
@@ -147,4 +147,4 @@ def _average(beta: float, moves: _Moves) -> Any:
     """The weight of a moving average; a plain number where it is exact."""
     samples = average_weight(beta, 1 + moves.replicas, moves)
     samples[0] = beta
-    return Noisy(samples, moves) if beta else beta
+    return _Noisy(samples, moves) if beta else beta

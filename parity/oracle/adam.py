@@ -1,6 +1,6 @@
 """Adam recorded from the reference, one element for all: `reference.microgpt.adam` is elementwise.
 
-`Element` stands for a scalar that differs from one parameter to the next, and records what is done to it; `Shared`
+`_Element` stands for a scalar that differs from one parameter to the next, and records what is done to it; `_Shared`
 stands for one that all parameters share (the rate, the corrections), and is computed at once, exactly and for every
 noisy replica.
 """
@@ -19,9 +19,13 @@ from reference import microgpt
 from reference.config import Hyper, State
 
 PLUS, MINUS, TIMES, DIVIDE, POWER = range(5)
+"""The operations of a recorded update."""
 
-P, G, M, V = range(4)
-"""The registers that hold a parameter, its gradient and its moments before the update."""
+PARAMETER, GRADIENT, FIRST_MOMENT, SECOND_MOMENT = range(4)
+"""The registers that hold an element and its gradient and moments before the update."""
+
+FIRST_RESULT = 4
+"""The register that the first operation writes to; each one after it writes to the next."""
 
 
 @dataclass
@@ -35,9 +39,9 @@ class Replicas:
     hypers_round: bool
     """As `parity.oracle.rounding.Rounding` has it."""
     known: dict[int, Floats] = field(default_factory=dict)
-    """By the id of a `Shared`, what it is: one number for each replica, however often it is used."""
+    """By the id of a `_Shared`, what it is: one number for each replica, however often it is used."""
 
-    def values(self, shared: "Shared") -> Floats:
+    def values(self, shared: "_Shared") -> Floats:
         """The scalar of every replica, (R,)."""
         if id(shared) not in self.known:
             self.known[id(shared)] = shared.noisy(self)
@@ -58,18 +62,20 @@ class Replicas:
 
 
 @dataclass(frozen=True, eq=False)
-class Shared:
-    """A scalar of the update: its exact value, and how noisy replicas come by theirs."""
+class _Shared:
+    """A scalar of the update that all parameters share."""
 
     exact: float
+    """Its exact value."""
     noisy: Callable[[Replicas], Floats]
+    """How noisy replicas come by theirs, (R,)."""
 
     def _combined(self, function: Callable[[Any, Any], Any], other: Any, swapped: bool = False) -> Any:
-        if isinstance(other, Element):
+        if isinstance(other, _Element):
             return NotImplemented
-        other = other if isinstance(other, Shared) else constant(other)
+        other = other if isinstance(other, _Shared) else _constant(other)
         left, right = (other, self) if swapped else (self, other)
-        return Shared(
+        return _Shared(
             function(left.exact, right.exact),
             lambda of: of.perturb(function(of.values(left), of.values(right))),
         )
@@ -84,23 +90,24 @@ class Shared:
         return self._combined(lambda a, b: a**b, other)
 
 
-def constant(value: float) -> Shared:
+def _constant(value: float) -> _Shared:
     """A number that is the same for all replicas."""
-    return Shared(float(value), lambda of: of.constant(float(value)))
+    return _Shared(float(value), lambda of: of.constant(float(value)))
 
 
 @dataclass(frozen=True)
 class Update:
-    """The recorded operations on one element, in order, and what they need.
-
-    code: (operation, result, left, right) per row; registers from 4 on hold results, negative ones the shared
-    scalars. exact: their values, (shared,). results: the registers of the new parameter, m and v.
-    """
+    """The recorded operations on one element, in order, and what they need."""
 
     code: NDArray[np.int64]
-    shared: tuple[Shared, ...]
+    """(operations, 4): operation, and the registers of its result and of its left and right operand. Shared scalars
+    have negative registers, from -1 down."""
+    shared: tuple[_Shared, ...]
+    """The shared scalars, in the order of their registers."""
     exact: Floats
+    """Their exact values, (shared,)."""
     results: NDArray[np.int64]
+    """The registers of the new parameter, m and v."""
 
     def noisy(self, replicas: Replicas) -> Floats:
         """The shared scalars of noisy replicas, (shared, R)."""
@@ -110,43 +117,43 @@ class Update:
 @dataclass
 class _Recorder:
     code: list[tuple[int, int, int, int]] = field(default_factory=list)
-    shared: list[Shared] = field(default_factory=list)
+    shared: list[_Shared] = field(default_factory=list)
 
     def operand(self, value: Any) -> int:
-        if isinstance(value, Element):
+        if isinstance(value, _Element):
             return value.register
-        self.shared.append(value if isinstance(value, Shared) else constant(value))
+        self.shared.append(value if isinstance(value, _Shared) else _constant(value))
         return -len(self.shared)
 
-    def add(self, operation: int, left: Any, right: Any) -> "Element":
-        result = 4 + len(self.code)
+    def add(self, operation: int, left: Any, right: Any) -> "_Element":
+        result = FIRST_RESULT + len(self.code)
         self.code.append((operation, result, self.operand(left), self.operand(right)))
-        return Element(self, result)
+        return _Element(self, result)
 
 
 @dataclass(frozen=True)
-class Element:
+class _Element:
     """One element of a tensor: the register that holds it."""
 
     recorder: _Recorder
     register: int
 
-    def __add__(self, other: Any) -> "Element":
+    def __add__(self, other: Any) -> "_Element":
         return self.recorder.add(PLUS, self, other)
 
-    def __sub__(self, other: Any) -> "Element":
+    def __sub__(self, other: Any) -> "_Element":
         return self.recorder.add(MINUS, self, other)
 
-    def __mul__(self, other: Any) -> "Element":
+    def __mul__(self, other: Any) -> "_Element":
         return self.recorder.add(TIMES, self, other)
 
-    def __rmul__(self, other: Any) -> "Element":
+    def __rmul__(self, other: Any) -> "_Element":
         return self.recorder.add(TIMES, other, self)
 
-    def __truediv__(self, other: Any) -> "Element":
+    def __truediv__(self, other: Any) -> "_Element":
         return self.recorder.add(DIVIDE, self, other)
 
-    def __pow__(self, other: Any) -> "Element":
+    def __pow__(self, other: Any) -> "_Element":
         return self.recorder.add(POWER, self, other)
 
 
@@ -154,10 +161,10 @@ class Element:
 class _SymbolicHyper:
     """What `adam` reads of Hyper, with its real numbers as shared scalars."""
 
-    learning_rate: Shared
-    beta1: Shared
-    beta2: Shared
-    eps_adam: Shared
+    learning_rate: _Shared
+    beta1: _Shared
+    beta2: _Shared
+    eps_adam: _Shared
     num_steps: int
     lr_schedule: str
 
@@ -166,7 +173,7 @@ class _SymbolicHyper:
 def record_update(hyper: Hyper, step: int) -> Update:
     """The update at a step."""
     recorder = _Recorder()
-    p, g, m, v = (Element(recorder, register) for register in (P, G, M, V))
+    p, g, m, v = (_Element(recorder, register) for register in (PARAMETER, GRADIENT, FIRST_MOMENT, SECOND_MOMENT))
     symbolic: Any = _SymbolicHyper(
         learning_rate=_given(hyper.learning_rate),
         beta1=_average(hyper.beta1),
@@ -185,9 +192,9 @@ def record_update(hyper: Hyper, step: int) -> Update:
     )
 
 
-def _given(value: float) -> Shared:
-    return Shared(value, lambda of: of.hyper(value))
+def _given(value: float) -> _Shared:
+    return _Shared(value, lambda of: of.hyper(value))
 
 
-def _average(beta: float) -> Shared:
-    return Shared(beta, lambda of: of.average(beta))
+def _average(beta: float) -> _Shared:
+    return _Shared(beta, lambda of: of.average(beta))

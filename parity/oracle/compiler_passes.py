@@ -218,7 +218,7 @@ def ordered(sequence: Any, pairs: Any, kinds: Any) -> Any:
 
 
 @compiled
-def stride(places: Any) -> Any:
+def _stride(places: Any) -> Any:
     """The constant distance of places, and whether it is constant."""
     if len(places) < 2:
         return 0, True
@@ -229,7 +229,7 @@ def stride(places: Any) -> Any:
 
 
 @compiled
-def same_shape(places: Any, others: Any) -> Any:
+def _same_shape(places: Any, others: Any) -> Any:
     """Whether places lie as others do, seen from the first of each."""
     same = len(places) == len(others)
     for j in range(len(places) if same else 0):
@@ -249,8 +249,8 @@ def assembled(order: Any, ops: Any, positions: Any, results: Any, bounds: Any, l
     before = -1
     for i in order:
         left, right = lefts[bounds[i, 0] : bounds[i + 1, 0]], rights[bounds[i, 1] : bounds[i + 1, 1]]
-        s_left, regular_left = stride(left)
-        s_right, regular_right = stride(right)
+        s_left, regular_left = _stride(left)
+        s_right, regular_right = _stride(right)
         gather = not (regular_left and regular_right)
         places = (results[i], left[0], right[0] if len(right) else 0)
         if before >= 0 and ops[i] != MUL_TARGET and ops[i] == ops[before] and positions[i] == positions[before]:
@@ -259,7 +259,7 @@ def assembled(order: Any, ops: Any, positions: Any, results: Any, bounds: Any, l
             right_before = rights[bounds[before, 1] : bounds[before + 1, 1]]
             same = len(left) == len(left_before) and gather == row[GATHER]
             if gather:
-                same = same and same_shape(left, left_before) and same_shape(right, right_before)
+                same = same and _same_shape(left, left_before) and _same_shape(right, right_before)
             else:
                 same = same and row[S_LEFT] == s_left and row[S_RIGHT] == s_right
             moves = (

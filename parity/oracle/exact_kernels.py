@@ -10,12 +10,28 @@ from typing import Any
 import numpy as np
 
 from parity.machine_code import compiled, inlined
-from parity.oracle.adam import DIVIDE, MINUS, PLUS, TIMES, G, M, P, V
+from parity.oracle.adam import (
+    DIVIDE,
+    FIRST_MOMENT,
+    FIRST_RESULT,
+    GRADIENT,
+    MINUS,
+    PARAMETER,
+    PLUS,
+    SECOND_MOMENT,
+    TIMES,
+)
 from parity.oracle.graph import ADD, ADD_CONST, ADD_DETACHED, EXP, LOG, MUL, MUL_CONST, NEG_MAX, POW, RELU
 from parity.oracle.instructions import DOT, DOT_TARGET, MUL_TARGET, SUM
 
 NATURAL, CLOSED, OPEN = range(3)
 """What a gate, one for each slot, does to a ReLU: leave it to the sign of its input, or not."""
+
+
+@inlined
+def is_open(x: float, gate: int) -> Any:
+    """Whether a ReLU lets its input through."""
+    return x > 0 if gate == NATURAL else gate == OPEN
 
 
 @compiled
@@ -86,8 +102,7 @@ def forward(values: Any, code: Any, table: Any, consts: Any, gates: Any, targets
                     fine &= not x <= 0
                     values[dst] = math.log(x)
                 elif op == RELU:
-                    opened = x > 0 if gates[dst] == NATURAL else gates[dst] == OPEN
-                    values[dst] = x if opened else 0.0
+                    values[dst] = x if is_open(x, gates[dst]) else 0.0
             dst += d_dst
     return fine
 
@@ -149,9 +164,7 @@ def backward(values: Any, grads: Any, code: Any, table: Any, consts: Any, gates:
             elif op == LOG:
                 grads[a] += 1 / values[a] * g
             elif op == RELU:
-                gate = gates[dst + r * d_dst]
-                opened = values[a] > 0 if gate == NATURAL else gate == OPEN
-                grads[a] += (1.0 if opened else 0.0) * g
+                grads[a] += (1.0 if is_open(values[a], gates[dst + r * d_dst]) else 0.0) * g
 
 
 @inlined
@@ -162,24 +175,24 @@ def put(target: Any, source: Any) -> None:
 
 
 @compiled
-def update(code: Any, shared: Any, results: Any, before: Any, grads: Any, after: Any) -> bool:
+def apply_update(code: Any, shared: Any, results: Any, before: Any, grads: Any, after: Any) -> bool:
     """Adam on every element: before and after, (3, elements), are p, m and v, grads is (elements,).
 
     False where Python would have raised.
     """
     fine = True
     block = 256
-    first_shared = 4 + len(code)
+    first_shared = FIRST_RESULT + len(code)
     registers = np.empty((first_shared + len(shared), block))
     for i in range(len(shared)):
         registers[first_shared + i] = shared[i]
     for start in range(0, before.shape[1], block):
         size = min(block, before.shape[1] - start)
         end = start + size
-        put(registers[P], before[0, start:end])
-        put(registers[G], grads[start:end])
-        put(registers[M], before[1, start:end])
-        put(registers[V], before[2, start:end])
+        put(registers[PARAMETER], before[0, start:end])
+        put(registers[GRADIENT], grads[start:end])
+        put(registers[FIRST_MOMENT], before[1, start:end])
+        put(registers[SECOND_MOMENT], before[2, start:end])
         for i in range(len(code)):
             operation, result, left, right = code[i]
             a = registers[left if left >= 0 else first_shared - left - 1]

@@ -13,8 +13,19 @@ from typing import Any
 import numpy as np
 
 from parity.machine_code import compiled, inlined
-from parity.oracle.adam import DIVIDE, MINUS, PLUS, POWER, TIMES, G, M, P, V
-from parity.oracle.exact_kernels import NATURAL, OPEN, put
+from parity.oracle.adam import (
+    DIVIDE,
+    FIRST_MOMENT,
+    FIRST_RESULT,
+    GRADIENT,
+    MINUS,
+    PARAMETER,
+    PLUS,
+    POWER,
+    SECOND_MOMENT,
+    TIMES,
+)
+from parity.oracle.exact_kernels import is_open, put
 from parity.oracle.graph import ADD, ADD_CONST, ADD_DETACHED, EXP, MUL, MUL_CONST, NEG_MAX, POW, RELU
 from parity.oracle.instructions import DOT, DOT_TARGET, MUL_TARGET, SUM
 from parity.oracle.rounding import factor_may_round, may_round, moved
@@ -77,7 +88,7 @@ def add_to(total: Any, part: Any, state: Any, u: float, tiny: float) -> None:
 
 
 @inlined
-def add_product_to(total: Any, a: Any, b: Any, state: Any, u: float, tiny: float) -> None:
+def _add_product_to(total: Any, a: Any, b: Any, state: Any, u: float, tiny: float) -> None:
     """Noisy total += a · b over the replicas, the product and the sum rounded one after the other."""
     for k in range(len(state)):
         bits = random_bits(state[k])
@@ -106,6 +117,12 @@ def add_rows_to(total: Any, part: Any, state: Any, u: float, tiny: float) -> Non
         add_to(total[i], part[i], state, u, tiny)
 
 
+@inlined
+def _place(table: Any, first: int, j: int, r: int, distance: int, stride: int, gather: int) -> Any:
+    """The slot of element j of an operand, the r-th time that its instruction is done; see `instructions`."""
+    return table[first + j] + r * distance if gather else first + r * distance + j * stride
+
+
 @compiled
 def noisy_forward(
     values: Any,
@@ -132,17 +149,17 @@ def noisy_forward(
             if op in (DOT, SUM):
                 total[:] = 0.0
                 for j in range(size):
-                    x = table[left + j] + r * d_left if gather else a + j * s_left
+                    x = _place(table, left, j, r, d_left, s_left, gather)
                     if op == SUM:
                         add_to(total, values[x], state, u, tiny)
                     else:
-                        y = table[right + j] + r * d_right if gather else b + j * s_right
-                        add_product_to(total, values[x], values[y], state, u, tiny)
+                        y = _place(table, right, j, r, d_right, s_right, gather)
+                        _add_product_to(total, values[x], values[y], state, u, tiny)
                 put(result, total)
             elif op == NEG_MAX:
                 total[:] = -math.inf
                 for j in range(size):
-                    x = table[left + j] + r * d_left if gather else a + j * s_left
+                    x = _place(table, left, j, r, d_left, s_left, gather)
                     for k in range(len(state)):
                         total[k] = max(total[k], values[x, k])
                 for k in range(len(state)):
@@ -159,11 +176,10 @@ def noisy_forward(
                 scale(result, values[a], consts[dst], state, u, tiny)
             elif op == RELU:
                 for k in range(len(state)):
-                    opened = values[a, k] > 0 if gates[dst] == NATURAL else gates[dst] == OPEN
-                    result[k] = values[a, k] if opened else 0.0
+                    result[k] = values[a, k] if is_open(values[a, k], gates[dst]) else 0.0
             else:
                 if op == POW:
-                    power(result, values[a], consts[dst])
+                    _power(result, values[a], consts[dst])
                 else:
                     for k in range(len(state)):
                         result[k] = math.exp(values[a, k]) if op == EXP else math.log(values[a, k])
@@ -197,13 +213,13 @@ def noisy_backward(
             a, b = left + r * d_left, right + r * d_right
             if op in (DOT, DOT_TARGET, MUL):
                 for j in range(size):
-                    x = table[left + j] + r * d_left if gather else a + j * s_left
-                    y = table[right + j] + r * d_right if gather else b + j * s_right
-                    add_product_to(grads[x], values[y], g, state, u, tiny)
-                    add_product_to(grads[y], values[x], g, state, u, tiny)
+                    x = _place(table, left, j, r, d_left, s_left, gather)
+                    y = _place(table, right, j, r, d_right, s_right, gather)
+                    _add_product_to(grads[x], values[y], g, state, u, tiny)
+                    _add_product_to(grads[y], values[x], g, state, u, tiny)
             elif op == SUM:
                 for j in range(size):
-                    x = table[left + j] + r * d_left if gather else a + j * s_left
+                    x = _place(table, left, j, r, d_left, s_left, gather)
                     add_to(grads[x], g, state, u, tiny)
             elif op == ADD:
                 add_to(grads[a], g, state, u, tiny)
@@ -215,23 +231,22 @@ def noisy_backward(
                 add_to(grads[a], term, state, u, tiny)
             elif op == RELU:
                 for k in range(len(state)):
-                    opened = values[a, k] > 0 if gates[dst] == NATURAL else gates[dst] == OPEN
-                    term[k] = g[k] if opened else 0.0
+                    term[k] = g[k] if is_open(values[a, k], gates[dst]) else 0.0
                 add_to(grads[a], term, state, u, tiny)
             elif op == EXP:
-                add_product_to(grads[a], values[dst], g, state, u, tiny)
+                _add_product_to(grads[a], values[dst], g, state, u, tiny)
             else:
-                power(term, values[a], consts[dst] - 1 if op == POW else -1.0)
+                _power(term, values[a], consts[dst] - 1 if op == POW else -1.0)
                 if op == POW:
                     for k in range(len(state)):
                         term[k] *= consts[dst]
                 perturb(term, state, u, tiny)
-                add_product_to(grads[a], term, g, state, u, tiny)
+                _add_product_to(grads[a], term, g, state, u, tiny)
             dst += d_dst
 
 
 @inlined
-def power(result: Any, base: Any, exponent: float) -> None:
+def _power(result: Any, base: Any, exponent: float) -> None:
     """result = base ** exponent. Noise follows, so that the last bit need not be that of libm, which takes its time."""
     if exponent == -1.0:
         for k in range(len(result)):
@@ -271,14 +286,14 @@ def noisy_update(
     u: float,
     tiny: float,
 ) -> None:
-    """`parity.oracle.exact_kernels.update` with noise.
+    """`parity.oracle.exact_kernels.apply_update` with noise.
 
     shared: (shared, R). before, after: (3, elements, R). grads: (elements, R). state: as many generators as R times the
     number of elements that are done at a time.
     """
     elements, replicas = before.shape[1:]
     block = len(state) // replicas
-    first_shared = 4 + len(code)
+    first_shared = FIRST_RESULT + len(code)
     registers = np.empty((first_shared + len(shared), len(state)))
     for i in range(len(shared)):
         for e in range(block):
@@ -288,10 +303,10 @@ def noisy_update(
         lanes = state[: size * replicas]
         for e in range(size):
             first = e * replicas
-            put(registers[P, first:], before[0, start + e])
-            put(registers[G, first:], grads[start + e])
-            put(registers[M, first:], before[1, start + e])
-            put(registers[V, first:], before[2, start + e])
+            put(registers[PARAMETER, first:], before[0, start + e])
+            put(registers[GRADIENT, first:], grads[start + e])
+            put(registers[FIRST_MOMENT, first:], before[1, start + e])
+            put(registers[SECOND_MOMENT, first:], before[2, start + e])
         for i in range(len(code)):
             operation, result, left, right = code[i]
             a = registers[left if left >= 0 else first_shared - left - 1, : len(lanes)]
@@ -310,7 +325,7 @@ def noisy_update(
                     r[k] = a[k] / b[k]
                 perturb(r, lanes, u, tiny)
             elif operation == POWER:
-                power(r, a, b[0])
+                _power(r, a, b[0])
                 perturb(r, lanes, u, tiny)
         for i in range(3):
             for e in range(size):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from parity.number_formats import Floats, Format
 from parity.oracle import noisy_kernels
 from parity.oracle.adam import Replicas, record_update
-from parity.oracle.replay import Document, Gates, Outcome, force
+from parity.oracle.replay import DocumentReplay, Gates, Outcome, force
 from parity.oracle.rounding import Rounding
 from parity.tensors import vectors
 from reference.config import Config, Hyper, State
@@ -16,7 +16,7 @@ from reference.config import Config, Hyper, State
 REPLICAS = 64
 """Noisy replays from which a standard deviation is taken."""
 
-UPDATED_AT_A_TIME = 8
+_UPDATED_AT_A_TIME = 8
 """Elements to which Adam's noisy operations are done at a time, each with random generators of its own."""
 
 
@@ -31,7 +31,7 @@ class Noise:
     def __init__(self, config: Config, hyper: Hyper, form: Format, seed: int = 0, replicas: int = REPLICAS) -> None:
         self.config, self.hyper, self.replicas = config, hyper, replicas
         self.rounding = Rounding.of(form)
-        self.seeds = _generators(seed, replicas * (1 + UPDATED_AT_A_TIME))
+        self.seeds = _generators(seed, replicas * (1 + _UPDATED_AT_A_TIME))
         self.bits = self.seeds.copy()
         self.expose_sites = False
 
@@ -50,7 +50,7 @@ class Noise:
     def outcome(self, batch: list[list[int]], gates: Gates | None = None) -> Outcome:
         """One step, without moving on."""
         params, noise = self.tensors[0], (self.bits[: self.replicas], self.rounding.u, self.rounding.tiny)
-        documents = [Document(self.config, tokens, (self.replicas,)) for tokens in batch]
+        documents = [DocumentReplay(self.config, tokens, (self.replicas,)) for tokens in batch]
         force(documents, gates)
         loss = np.zeros(self.replicas)
         for document in documents:

@@ -13,12 +13,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.oracle import compiler_passes as ordering
+from parity.number_formats import Floats
+from parity.oracle import compiler_passes as passes
 from parity.oracle.graph import LEAF, RELU, Graph
 from parity.oracle.instructions import DOT_TARGET, GATHER, LEFT, MUL_TARGET, OP, POSITION, RIGHT
 from reference.config import Config
 
-Integers = NDArray[np.int64]
+_Integers = NDArray[np.int64]
 
 
 @dataclass
@@ -26,40 +27,52 @@ class Program:
     """A compiled graph.
 
     Slots hold values, and in another array gradients: first the parameters, tensor after tensor in the order of
-    `Config.shapes` except that wte and wpe have one row for each position, then everything that is computed. forward
-    and backward: one instruction a row. table: see GATHER. consts: the constant of the operation behind each slot.
-    loss, logits: slots. site_shapes, site_slots: see `sites`. relus: the slots of each ReLU and of its input. exps:
-    the first exponential and their distance, for each position's softmax.
-    pows: 1 / total of each position's softmax. target_muls: the product that is each position's probability of its
-    target. wte_order: positions, in the order in which the gradients of their open rows are added to those of wte.
-    nodes: how many scalar operations were recorded.
+    `Config.shapes` except that wte and wpe have one row for each position, then everything that is computed.
     """
 
     config: Config
     n: int
+    """How many positions the document has."""
     slots: int
-    forward: Integers
-    backward: Integers
-    table: Integers
-    consts: NDArray[np.float64]
+    """How many slots there are."""
+    forward: _Integers
+    """(instructions, COLUMNS), as `parity.oracle.instructions` says; fills the slots of values."""
+    backward: _Integers
+    """The same for the slots of gradients."""
+    table: _Integers
+    """The slots of operands that follow no rule (see GATHER), of forward and backward, and a 0, so that it is never empty."""
+    consts: Floats
+    """The constant of the operation behind each slot, (slots,); 0 where it has none."""
     loss: int
-    logits: Integers
+    """Its slot."""
+    logits: _Integers
+    """Their slots, (n, vocab_size)."""
     site_shapes: dict[str, list[tuple[int, ...]]]
-    site_slots: dict[str, Integers]
-    relus: Integers
-    exps: Integers
-    pows: Integers
-    target_muls: Integers
+    """The shape of every named intermediate but probs, position by position."""
+    site_slots: dict[str, _Integers]
+    """Their slots in one vector; see `sites`."""
+    relus: _Integers
+    """The slots of each ReLU and of its input, (ReLUs, 2)."""
+    exps: _Integers
+    """Of each position's softmax over the vocabulary the slot of the first exponential, and the distance from each to
+    the next, (n, 2)."""
+    pows: _Integers
+    """The slot of 1 / total of each position's softmax over the vocabulary, (n,)."""
+    target_muls: _Integers
+    """The slot of each position's probability of its target, (n,): of all products with 1 / total the only one that is
+    computed."""
     wte_order: list[int]
+    """Positions, in the order in which the gradients of their open rows are added to those of wte."""
     nodes: int
+    """How many scalar operations were recorded."""
 
     @cached_property
-    def sites(self) -> dict[str, list[Integers]]:
+    def sites(self) -> dict[str, list[_Integers]]:
         """The slots of every named intermediate, position by position."""
         return {site: _parts(self.site_slots[site], shapes) for site, shapes in self.site_shapes.items()}
 
 
-def _parts(slots: Integers, shapes: list[tuple[int, ...]]) -> list[Integers]:
+def _parts(slots: _Integers, shapes: list[tuple[int, ...]]) -> list[_Integers]:
     ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])
     return [slots[start:end].reshape(shape) for (start, end), shape in zip(pairwise(ends), shapes, strict=True)]
 
@@ -76,29 +89,29 @@ def compile_graph(graph: Graph) -> Program:
         kept[site_nodes] = True
     groups = np.array([node for group in tape.groups for node in group], dtype=np.int64)
     starts = np.cumsum([0, *map(len, tape.groups)])
-    ops, ends, bounds, lefts, rights, owner = ordering.fused(op, left, right, const, edges, groups, starts, kept)
+    ops, ends, bounds, lefts, rights, owner = passes.fused(op, left, right, const, edges, groups, starts, kept)
 
     probs = np.array(graph.site_nodes["probs"], dtype=np.int64).reshape(graph.n, -1)
     positions = np.full(len(ops), -1)
     ops[owner[probs[:, 0]]], positions[owner[probs[:, 0]]] = MUL_TARGET, np.arange(graph.n)
     leaves = int(np.count_nonzero(op == LEAF))
-    pairs = ordering.forward_dependencies(bounds, lefts, rights, owner)
-    forward = ordering.ordered(np.arange(len(ops)), pairs, _kinds(ops, bounds))
+    pairs = passes.forward_dependencies(bounds, lefts, rights, owner)
+    forward = passes.ordered(np.arange(len(ops)), pairs, _kinds(ops, bounds))
     slot = np.full(nodes, -1)
     slot[:leaves] = np.arange(leaves)
     slot[ends[forward]] = leaves + np.arange(len(ops))
     places = slot[ends], bounds, slot[lefts], slot[rights]
-    forward_code, table = ordering.assembled(forward, ops, positions, *places)
+    forward_code, table = passes.assembled(forward, ops, positions, *places)
 
     logits = np.array(graph.logits, dtype=np.int64)
     for position, row in enumerate(logits):
         of_row = owner[row][ends[owner[row]] == row]
         ops[of_row], positions[of_row] = DOT_TARGET, position
     children = np.where(operands == 0, left[edges], right[edges])
-    sequence, pairs, pieces = ordering.backward_dependencies(edges, children, owner, len(ops))
+    sequence, pairs, pieces = passes.backward_dependencies(edges, children, owner, len(ops))
     assert len(np.unique(pieces)) == len(pieces), "a sum would add to a gradient in two pieces"
-    backward = ordering.ordered(sequence, pairs, _kinds(ops, bounds, positions))
-    backward_code, backward_table = ordering.assembled(backward, ops, positions, *places)
+    backward = passes.ordered(sequence, pairs, _kinds(ops, bounds, positions))
+    backward_code, backward_table = passes.assembled(backward, ops, positions, *places)
     gathers = backward_code[:, GATHER] == 1
     backward_code[gathers, LEFT] += len(table)
     backward_code[gathers, RIGHT] += len(table)
@@ -134,11 +147,11 @@ def compile_graph(graph: Graph) -> Program:
     )
 
 
-def _kinds(ops: Integers, bounds: Integers, positions: Integers | None = None) -> Integers:
+def _kinds(ops: _Integers, bounds: _Integers, positions: _Integers | None = None) -> _Integers:
     """Numbers for what must be equal for operations to be parts of one instruction."""
     sizes = np.diff(bounds[:, 0])
     kinds = ops * (sizes.max() + 1) + sizes
     if positions is not None:
         kinds = kinds * (positions.max() + 2) + positions + 1
-    numbers: Integers = np.unique(kinds, return_inverse=True)[1]
+    numbers: _Integers = np.unique(kinds, return_inverse=True)[1]
     return numbers

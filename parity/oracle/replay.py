@@ -17,7 +17,6 @@ from parity.oracle.adam import record_update
 from parity.oracle.graph import record
 from parity.oracle.program import Program, compile_graph
 from parity.tensors import TensorViews, named_state, vectors
-from parity.tensors import flat as flat
 from reference.config import Config, Hyper, State, Step
 
 Gates = Sequence[NDArray[np.int8]]
@@ -44,7 +43,7 @@ def _leaves(config: Config, n: int) -> tuple[tuple[slice, slice], ...]:
     return (slice(own, 2 * own), slice(whole, whole + own)), (slice(2 * own, leaves), slice(rest, None))
 
 
-class Document:
+class DocumentReplay:
     """One document on its program: values and gradients of all slots, (slots,) or with replicas (slots, R)."""
 
     def __init__(self, config: Config, tokens: Sequence[int], shape: tuple[int, ...] = ()) -> None:
@@ -117,17 +116,20 @@ class Document:
 
 @dataclass
 class Outcome:
-    """What one step computed on flat arrays, exactly (no replicas) or with noise (replicas last).
-
-    before, after: parameters, m and v, (3, elements).
-    """
+    """What one step computed on flat arrays: exactly, or with noise; every shape then ends with the replicas, R."""
 
     before: Floats
-    documents: list[Document]
+    """Parameters, m and v, (3, elements)."""
+    documents: list[DocumentReplay]
+    """All values and gradients of each document."""
     loss: Floats
+    """The mean of the documents' losses, ()."""
     grads: Floats
+    """(elements,)"""
     after: Floats
+    """Parameters, m and v after the update, (3, elements)."""
     probs: list[Floats]
+    """The probabilities of each position of each document, (vocab_size,); empty where no sites were asked for."""
 
     def as_step(self, config: Config, sites: bool) -> Step:
         """The step by name; sites and their gradients where asked for."""
@@ -186,7 +188,7 @@ class Replay:
     def outcome(self, batch: list[list[int]], gates: Gates | None = None) -> Outcome | None:
         """One step, without moving on."""
         params = self.tensors[0]
-        documents = [Document(self.config, tokens) for tokens in batch]
+        documents = [DocumentReplay(self.config, tokens) for tokens in batch]
         force(documents, gates)
         for document in documents:
             document.put(params)
@@ -219,11 +221,11 @@ class Replay:
         """The update alone, of parameters, m and v, (3, elements), by gradients, (elements,); None as in outcome."""
         update = record_update(self.hyper, number)
         after = np.empty_like(before)
-        fine = kernels.update(update.code, update.exact, update.results, before, grads, after)
+        fine = kernels.apply_update(update.code, update.exact, update.results, before, grads, after)
         return after if fine else None
 
 
-def force(documents: Sequence[Document], gates: Gates | None) -> None:
+def force(documents: Sequence[DocumentReplay], gates: Gates | None) -> None:
     """Set the gates of all documents."""
     if gates is not None:
         for document, forced in zip(documents, gates, strict=True):

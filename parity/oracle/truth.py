@@ -21,17 +21,17 @@ from parity.trees import is_row, mapped
 from reference import microgpt
 from reference.config import Config, Hyper, State, Step
 
-PRECISIONS = (128, 256, 512, 1024, 2048)
+_PRECISIONS = (128, 256, 512, 1024, 2048)
 """Bits of the midpoints, tried in this order."""
 
-NARROW = 2.0**-10
+_NARROW = 2.0**-10
 """An enclosure is narrow enough when its radius is at most this part of the noise floor."""
 
 NOISY_RUNS = 16
 """Runs with noise from which a noise floor is taken where floats cannot give one."""
 
 
-class AmbiguousKink(ArithmeticError):
+class _AmbiguousKink(ArithmeticError):
     """A ReLU's input is known to be near zero, but not on which side, at this precision."""
 
 
@@ -86,7 +86,7 @@ class Ball:
             # Only softmax compares two: any of the logits will do as its shift.
             return bool(self.arb.mid() > other.arb.mid())
         if self.arb.contains(other) and self.arb.rad() > 0:
-            raise AmbiguousKink(f"a number within {self.arb.rad()} of {other}")
+            raise _AmbiguousKink(f"a number within {self.arb.rad()} of {other}")
         return bool(self.arb > other)
 
 
@@ -111,7 +111,7 @@ def _root(x: Any) -> Any:
     return flint.arb(top / 2, top / 2)
 
 
-class NoisyBall(Ball):
+class _NoisyBall(Ball):
     """A ball without radius that is moved by up to u, relative to it, at every operation."""
 
     __slots__ = ("rng", "u")
@@ -121,15 +121,17 @@ class NoisyBall(Ball):
         self.u, self.rng = u, rng
 
     def _new(self, value: Any) -> "Ball":
-        return NoisyBall(value.mid() * (1 + self.u * self.rng.uniform(-1, 1)), self.u, self.rng)
+        return _NoisyBall(value.mid() * (1 + self.u * self.rng.uniform(-1, 1)), self.u, self.rng)
 
 
 @dataclass
 class Enclosure:
-    """The exact value of every element lies within radius of high + low, where |low| is at most an ulp of high."""
+    """The exact value of every element lies within radius of high + low."""
 
     high: Step
+    """The nearest floats."""
     low: Step
+    """What is missing from them, at most an ulp of each."""
     radius: Step
 
 
@@ -144,21 +146,21 @@ class Truth:
 
         Raises NoExpectation where a ReLU stays ambiguous at the highest precision: its input is exactly zero.
         """
-        for precision in PRECISIONS:
+        for precision in _PRECISIONS:
             with flint.ctx.workprec(precision):
                 try:
                     step = self._run(state, batch, Ball)
-                except AmbiguousKink:
+                except _AmbiguousKink:
                     continue
                 enclosure = Enclosure(
-                    _matrices(float_middle, step),
-                    _matrices(lambda x: float_middle(x - float_middle(x)), step),
+                    _matrices(_float_middle, step),
+                    _matrices(lambda x: _float_middle(x - _float_middle(x)), step),
                     _matrices(lambda x: float(x.rad()), step),
                 )
             if sigma is None or _narrow(enclosure, sigma):
                 return enclosure
         raise NoExpectation(
-            f"The truth is ambiguous at step {state.step}: with {PRECISIONS[-1]} bits a ReLU's input still cannot be "
+            f"The truth is ambiguous at step {state.step}: with {_PRECISIONS[-1]} bits a ReLU's input still cannot be "
             "told from zero, or an enclosure is wider than the noise floor."
         )
 
@@ -169,11 +171,11 @@ class Truth:
         """
         rng, u = random.Random(0), Rounding.beside_truth(form).u
 
-        def noisy(x: Any) -> NoisyBall:
-            return NoisyBall(x, u, rng)
+        def noisy(x: Any) -> _NoisyBall:
+            return _NoisyBall(x, u, rng)
 
-        with flint.ctx.workprec(PRECISIONS[0]):
-            runs = [_matrices(float_middle, self._run(state, batch, noisy)) for _ in range(NOISY_RUNS)]
+        with flint.ctx.workprec(_PRECISIONS[0]):
+            runs = [_matrices(_float_middle, self._run(state, batch, noisy)) for _ in range(NOISY_RUNS)]
         sigma: Step = mapped(lambda *samples: weight * np.std(samples, axis=0, ddof=1), *runs)
         return sigma
 
@@ -186,7 +188,7 @@ class Truth:
         return step
 
 
-def float_middle(x: Any) -> float:
+def _float_middle(x: Any) -> float:
     """The float nearest to the middle of a ball."""
     return float(x.mid())
 
@@ -210,7 +212,7 @@ def _narrow(enclosure: Enclosure, sigma: Step) -> bool:
 
     def look(radius: Floats, floor: Any) -> None:
         telling = np.isfinite(floor) & (floor > 0)
-        narrow.append(bool(np.all(radius[telling] <= NARROW * np.asarray(floor)[telling])))
+        narrow.append(bool(np.all(radius[telling] <= _NARROW * np.asarray(floor)[telling])))
 
     mapped(look, enclosure.radius, sigma)
     return all(narrow)

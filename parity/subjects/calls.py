@@ -13,18 +13,22 @@ from typing import Any
 
 from parity.errors import SubjectError, UsageError
 
-LIBRARY = Path(os.__file__).parent.name
-HARNESS = (Path(__file__), Path(__file__).with_name("subject.py"))
+_STANDARD_LIBRARY = Path(os.__file__).parent.name
+"""The folder of Python's own modules, such as python3.12."""
+_HARNESS = (Path(__file__), Path(__file__).with_name("subject.py"))
+"""The files through which every call of a subject goes, and which are never the place where it failed."""
 
 _seconds: ContextVar[float | None] = ContextVar("seconds", default=None)
 
 
 @contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Give every guarded call these seconds.
+    """Give every guarded call these seconds; None: as long as it takes.
 
-    By a signal, so only in the main thread, where signals of that kind exist; and what hangs outside of Python hangs
-    on. A process of its own has no such exceptions.
+    The time is kept by a signal, SIGALRM, whose handler raises in the midst of the call. Hence it is not kept in a
+    thread other than the main one, nor on Windows, which has no such signal; and code that is not Python's, such as a
+    loop in C, ends only by itself, since handlers run between two instructions of Python. A subject in a process of
+    its own is stopped in all of these cases: see `parity.subjects.process.Limits`.
     """
     token = _seconds.set(seconds)
     try:
@@ -34,11 +38,16 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 
 class _TimeoutError(BaseException):
-    """Not an Exception, which a subject may well catch."""
+    """The time is up. Not an Exception, since a subject that says `except Exception` would go on."""
 
 
 @contextmanager
 def _alarm(seconds: float | None) -> Iterator[None]:
+    """Raise _TimeoutError here after so many seconds, unless that is impossible or another alarm is set already.
+
+    There is one such clock for the whole process. Who has set it, a test runner or the guarded call around this one,
+    keeps it.
+    """
     possible = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
     if seconds is None or not possible or signal.getitimer(signal.ITIMER_REAL)[0]:
         yield
@@ -48,7 +57,8 @@ def _alarm(seconds: float | None) -> Iterator[None]:
         raise _TimeoutError
 
     before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)  # again and again: a subject may catch even this
+    # Every 0.1 s from then on, since a subject with a bare `except` or a `finally` may swallow the first one.
+    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
     try:
         yield
     finally:
@@ -73,15 +83,23 @@ def guarded(doing: str, function: Callable[..., Any], *arguments: Any, **options
 
 
 def _place(error: BaseException) -> str:
-    """The last line of the subject's own that an error came through, rather than of a library that it called."""
+    """Where an error came from, as " (port.py, line 7)": the last line of the subject's own rather than of a library.
+
+    Of a library, if nothing else is on its way; empty where not even that is.
+    """
     frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    frames = [(file, line) for file, line in frames if file not in HARNESS]
-    own = [(file, line) for file, line in frames if not {"site-packages", LIBRARY} & set(file.parts)] or frames
+    frames = [(file, line) for file, line in frames if file not in _HARNESS]
+    own = [
+        (file, line) for file, line in frames if not {"site-packages", _STANDARD_LIBRARY} & set(file.parts)
+    ] or frames
     return f" ({own[-1][0].name}, line {own[-1][1]})" if own else ""
 
 
 def wait() -> None:
-    """Until an accelerator has done what it was given: that belongs to the call."""
+    """Wait until CUDA has done what it was given, so that the clock around a call counts it.
+
+    torch is not imported for it: who has not imported it has given CUDA nothing to do.
+    """
     torch = sys.modules.get("torch")
     if torch is not None and torch.cuda.is_initialized():
         torch.cuda.synchronize()

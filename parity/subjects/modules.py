@@ -30,7 +30,7 @@ from parity.subjects.name_map import stacked as stacked
 from reference.config import Config, Hyper, State, Step
 
 Batch = list[list[int]]
-MOMENTS = ("exp_avg", "exp_avg_sq")
+_MOMENT_KEYS = ("exp_avg", "exp_avg_sq")
 """What torch's Adam calls m and v."""
 
 
@@ -78,7 +78,7 @@ class ModuleSubject:
         """Take these weights, m, v and step number."""
         self.number = state.step
         self.layout.write(self.parameters, state.params)
-        for key, matrices in zip(MOMENTS, (state.m, state.v)):
+        for key, matrices in zip(_MOMENT_KEYS, (state.m, state.v)):
             self.layout.write(self._moments(key), matrices)
         for parameter in self.parameters.values():
             kept = self.optimizer.state[parameter]
@@ -162,10 +162,10 @@ def _optimizer(
     for parameter in parameters.values():
         parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
-    lacking = [name for name, p in parameters.items() if not optimizer.state[p].keys() >= {*MOMENTS, "step"}]
+    lacking = [name for name, p in parameters.items() if not optimizer.state[p].keys() >= {*_MOMENT_KEYS, "step"}]
     if lacking:
         raise UsageError(
-            f"The optimizer {type(optimizer).__name__} does not keep {', '.join(MOMENTS)} and step, as "
+            f"The optimizer {type(optimizer).__name__} does not keep {', '.join(_MOMENT_KEYS)} and step, as "
             f"torch.optim.Adam does, for {', '.join(lacking)}."
         )
     return optimizer

@@ -53,7 +53,7 @@ BETA1 = st.just(0.85) | st.floats(0, 0.95)
 BETA2 = st.just(0.99) | st.floats(0.5, 0.999)
 EPS_ADAM = st.sampled_from((1e-8, 1e-6, 1e-3, 1e-10))
 SCHEDULES = st.sampled_from(("linear", "cosine"))
-MOMENTS = st.just(0.0) | st.floats(1e-3, 1.0)
+_MOMENT_SCALES = st.just(0.0) | st.floats(1e-3, 1.0)
 
 
 @st.composite
@@ -178,7 +178,7 @@ def states(
     """A state before the first update, or one in mid-training with a step number and moments, which may be zero."""
     state = init_state(draw(weights(config, max_scale=max_scale, edges=edges)))
     state.step = draw(st.integers(0, max_step), label="step")
-    scale = draw(MOMENTS, label="scale of the moments") if state.step else 0.0
+    scale = draw(_MOMENT_SCALES, label="scale of the moments") if state.step else 0.0
     if scale:
         state.m = _gaussian(config, draw(SEEDS, label="seed of m"), scale, one_digit=True)
         spread = _gaussian(config, draw(SEEDS, label="seed of v"), scale, one_digit=True)

@@ -32,19 +32,20 @@ SEEDS = 200
 
 @dataclass(frozen=True)
 class Plan:
-    """A case before its weights are drawn: documents without BOS, and the step that it starts from.
-
-    mistakes: names of the mutants whose answers it holds; None for all that show in it.
-    """
+    """A case before its weights are drawn."""
 
     name: str
     exercises: str
+    """What it is there for, as the end of a sentence."""
     config: Config
     hyper: Hyper
     documents: tuple[tuple[int, ...], ...]
+    """Without BOS."""
     mistakes: tuple[str, ...] | None
+    """Names of the mutants whose answers it holds; None for all that show in it."""
     batch_size: int = 1
     start: int = 0
+    """The step that it starts from."""
 
     def drawn(self, seed: int) -> Case:
         """The case with weights (and moments, in mid-training) that are short numbers, exact in every format."""
@@ -221,12 +222,12 @@ def _calm_steps(case: Case, form: Format, limit: float) -> list[Expectation] | N
     return steps
 
 
-ROUNDED_UP = Context(prec=3, rounding=ROUND_CEILING)
+_ROUNDED_UP = Context(prec=3, rounding=ROUND_CEILING)
 
 
 def _allowed(limit: float, sigma: float) -> float:
     """limit · σ in few digits."""
-    return float(ROUNDED_UP.create_decimal_from_float(limit * sigma))
+    return float(_ROUNDED_UP.create_decimal_from_float(limit * sigma))
 
 
 def _mistaken(vector: Vector, mutant: Mutant) -> Mistake | None:

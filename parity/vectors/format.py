@@ -20,7 +20,7 @@ from parity.judging.pairs import Pairs
 from parity.quantities import FIELDS
 from reference.config import Config, Hyper, State, Step
 
-FORMAT = "microgpt-parity vector 1"
+VECTOR_FORMAT = "microgpt-parity vector 1"
 DTYPES = ("float64", "float32")
 """Number formats that vectors can be written for: in narrower ones rounding alone turns ReLUs in every case."""
 
@@ -82,7 +82,7 @@ class Vector:
         """The vector as JSON, a line for each of its parts."""
         case, state = self.case, self.case.state
         parts = {
-            "format": FORMAT,
+            "format": VECTOR_FORMAT,
             "name": self.name,
             "exercises": self.exercises,
             "cases": self.cases,
@@ -165,10 +165,10 @@ def load_vectors(folder: Path) -> list[Vector]:
     found: dict[str, Vector] = {}
     for path in sorted(folder.glob("*.json")):
         form = format_of(path)
-        if form not in (None, FORMAT):
+        if form not in (None, VECTOR_FORMAT):
             raise UsageError(
-                f"{path} has the format {form!r}, and this version of parity reads {FORMAT!r}; write the vectors anew "
-                "with `parity vectors`."
+                f"{path} has the format {form!r}, and this version of parity reads {VECTOR_FORMAT!r}; write the "
+                "vectors anew with `parity vectors`."
             )
         if form is not None:
             try:

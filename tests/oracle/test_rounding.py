@@ -83,6 +83,6 @@ def test_weight_of_an_average_has_the_rounding_error_of_its_complement(beta):
 
 
 def test_weight_of_an_average_stays_a_weight():
-    assert average_weight(0.0, 3, lambda values: values * 2).tolist() == [0, 0, 0]
+    assert average_weight(0.0, 3, lambda values: values / 2).tolist() == [0, 0, 0]
     assert average_weight(0.1, 3, lambda values: values * 2).tolist() == [0, 0, 0]
     assert average_weight(1.0, 3, lambda values: values - 1).tolist() == [1, 1, 1]

@@ -18,7 +18,7 @@ from parity.errors import UsageError
 from parity.number_formats import FORMATS
 from parity.subjects.messages import step_message
 from parity.vectors.cases import PLANS, Plan, _calm_steps, make_vectors, write_vectors
-from parity.vectors.format import DTYPES, FORMAT, Vector, load_vectors
+from parity.vectors.format import DTYPES, VECTOR_FORMAT, Vector, load_vectors
 from parity.vectors.verify import verify
 from reference.config import Step
 from tests.faults import FAULTS, planted
@@ -273,7 +273,11 @@ def copied(folder: Path, to: Path) -> Path:
 @pytest.mark.parametrize(
     ("old", "new", "said"),
     [
-        (FORMAT, "microgpt-parity vector 9", "has the format 'microgpt-parity vector 9', and this version of parity"),
+        (
+            VECTOR_FORMAT,
+            "microgpt-parity vector 9",
+            "has the format 'microgpt-parity vector 9', and this version of parity",
+        ),
         ('"batches"', '"bunches"', "is damaged"),
         ('"n_embd": 4', '"n_embd": 5', "is damaged"),
         ('"mistakes": [', '"mistakes": [3, ', "is damaged"),
@@ -409,7 +413,7 @@ def test_same_bytes_at_every_run(tmp_path):
 def test_folder_of_vectors_is_replaced_as_a_whole(tmp_path):
     (path, readme) = write_vectors(tmp_path)
     before = path.read_bytes()
-    (tmp_path / "gone.json").write_bytes(before.replace(FORMAT.encode(), b"microgpt-parity vector 0"))
+    (tmp_path / "gone.json").write_bytes(before.replace(VECTOR_FORMAT.encode(), b"microgpt-parity vector 0"))
     path.write_bytes(before[:200])
     readme.write_text(readme.read_text() + "\nA note.\n")
     done: list[int] = []

@@ -40,7 +40,7 @@ class Program:
     backward: _Integers
     """The same for the slots of gradients."""
     table: _Integers
-    """The slots of operands that follow no rule (see GATHER), forward and backward; with a 0, so that it is never empty."""
+    """The slots of operands that follow no rule (see GATHER), forward and backward; and a 0, lest it be empty."""
     consts: Floats
     """The constant of the operation behind each slot, (slots,); 0 where it has none."""
     loss: int

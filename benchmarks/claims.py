@@ -26,7 +26,7 @@ from parity.oracle.replay import Replay
 from parity.subjects.timing import frozen_garbage
 from reference.config import State
 from reference.microgpt import sample, train_step
-from tests.test_imports import imports
+from tests.import_statements import imports
 from torch_twin.microgpt import Twin
 from torch_twin.microgpt import sample as twin_sample
 

@@ -5,8 +5,8 @@ import pytest
 from parity import Config, Hyper
 from parity.errors import SubjectError, UnsupportedModel
 from parity.subjects.messages import PROTOCOL
+from parity.subjects.process import Limits
 from parity.subjects.subject import find_factory, make_subject
-from tests.subjects.test_command import LIMITS
 
 FACTORY = """
 from torch_twin.microgpt import Twin
@@ -31,7 +31,7 @@ def factory(request, tmp_path):
     def of(making: str):
         path = tmp_path / "subject.py"
         path.write_text(FACTORY.format(making=making))
-        return find_factory(f"{path}:make", isolate=request.param, limits=LIMITS)
+        return find_factory(f"{path}:make", isolate=request.param, limits=Limits(seconds=30.0))
 
     return of
 

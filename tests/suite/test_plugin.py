@@ -5,19 +5,18 @@ import re
 import shlex
 import subprocess
 import sys
-from functools import cache
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from hypothesis import settings
 
-from parity import Case, check
+from parity import Case
 from parity.errors import UsageError
 from parity.plugin import PYTEST_OPTIONS
 from parity.suite.expectations import Expectation, read_expectations
 from parity.testing.profiles import PROFILES, load_profile, profile
-from tests.faults import planted
+from tests.suite.warming import warm_up
 
 pytest_plugins = "pytester"
 
@@ -61,18 +60,6 @@ def test_port(parity_subject, case):
 def _everything_is_imported():
     """A run within this one forgets what it imports first, and NumPy can be loaded only once."""
     warm_up()
-
-
-@cache
-def warm_up() -> None:
-    import scipy.stats  # noqa: F401
-
-    import parity.strategies
-    import parity.subjects.command
-    import parity.testing.assertions  # noqa: F401
-
-    with planted(("hyper.beta2 * state.v[name]", "state.v[name]")) as make:
-        check(make, Case.from_names(steps=1, config={"n_embd": 4, "n_head": 2}), sites=True)
 
 
 @pytest.fixture(autouse=True)

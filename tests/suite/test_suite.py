@@ -1,24 +1,18 @@
 """The suite of laws: what keeps them passes, and each of them is broken by a planted fault, alone or with its like."""
 
-import random
 import re
 import shlex
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
 from hypothesis import Phase, settings
 
 import parity.suite
 import parity.suite.plugin
-from parity import Step
-from tests.examples.numpy_port import NumpyPort
 from tests.faults import FAULTS, planted
-from tests.implementations import IMPLEMENTATIONS, Vectorised
-from tests.suite.test_plugin import warm_up
-from torch_twin.microgpt import Twin
+from tests.suite import subjects
+from tests.suite.warming import warm_up
 
 ROOT = Path(__file__).parents[2]
 
@@ -93,11 +87,8 @@ def test_independent_port_keeps_every_law(run):
 def test_laws_are_kept_in_bfloat16(run):
     """There, ReLUs fall to either side in the two answers that a law compares."""
     arguments = ["--parity-dtype", "bfloat16", "--parity-cases", "2"]
-    result = run("adam or causality or order or load", "tests.suite.test_suite:fused", *arguments)
+    result = run("adam or causality or order or load", "tests.suite.subjects:fused", *arguments)
     result.assert_outcomes(passed=6, deselected=20)
-
-
-fused = IMPLEMENTATIONS["fused attention, torch's Adam"]
 
 
 def test_subject_in_a_process_of_its_own_keeps_laws(run, monkeypatch):
@@ -106,13 +97,8 @@ def test_subject_in_a_process_of_its_own_keeps_laws(run, monkeypatch):
     run("test_logits or decoding or sampling", command).assert_outcomes(passed=7, deselected=19)
 
 
-class LossOnly(Twin):
-    def train_step(self, batch):
-        return Step(loss=super().train_step(batch).loss)
-
-
 def test_law_about_what_is_not_exposed_is_skipped(run):
-    result = run("forward or backward or adam or causality or batches", "tests.suite.test_suite:LossOnly", "-v", "-rs")
+    result = run("forward or backward or adam or causality or batches", "tests.suite.subjects:LossOnly", "-v", "-rs")
     kept = {"test_loss", "test_order_of_documents", "test_one_document_twice", "test_mean_of_documents"}
     assert ids(result, "PASSED") == kept
     result.assert_outcomes(passed=4, skipped=7, deselected=15)
@@ -121,48 +107,25 @@ def test_law_about_what_is_not_exposed_is_skipped(run):
     )
 
 
-class ForwardOnly(Twin):
-    forward_only = True
-
-    def train_step(self, batch):
-        step = super().train_step(batch)
-        return Step(loss=step.loss, logits=step.logits, grads=step.grads)
-
-
 def test_subject_that_updates_nothing_has_no_trajectory(run):
-    result = run("several_steps or one_token or state", "tests.suite.test_suite:ForwardOnly", "-rs")
+    result = run("several_steps or one_token or state", "tests.suite.subjects:ForwardOnly", "-rs")
     result.assert_outcomes(passed=5, skipped=1, deselected=20)
     result.stdout.fnmatch_lines(["*: The subject only computes forward."])
 
 
-def relu_only(config, hyper):
-    if config.activation != "relu":
-        raise NotImplementedError(f"no {config.activation}")
-    return Twin(config, hyper)
-
-
 def test_config_that_the_factory_refuses_is_passed_over(run):
-    result = run("test_logits or test_update or causality or test_case", "tests.suite.test_suite:relu_only", "-rs")
+    result = run("test_logits or test_update or causality or test_case", "tests.suite.subjects:relu_only", "-rs")
     result.assert_outcomes(passed=6, skipped=1, deselected=19)
     result.stdout.fnmatch_lines(["*NotImplementedError: no relu2*"])
 
 
-def refuses_everything(config, hyper):
-    raise NotImplementedError
-
-
 def test_refusing_everything_is_no_pass(run):
-    result = run("test_logits or causality or test_seed_decides", "tests.suite.test_suite:refuses_everything")
+    result = run("test_logits or causality or test_seed_decides", "tests.suite.subjects:refuses_everything")
     result.assert_outcomes(failed=2, skipped=1, deselected=23)
 
 
-class Raises(Twin):
-    def train_step(self, batch):
-        raise RuntimeError("out of ideas")
-
-
 def test_subject_that_raises_fails_in_one_line(run):
-    result = run("test_logits or causality or one_token", "tests.suite.test_suite:Raises", "--parity-dtype", "float32")
+    result = run("test_logits or causality or one_token", "tests.suite.subjects:Raises", "--parity-dtype", "float32")
     result.assert_outcomes(failed=4, deselected=22)
     errors = [line for line in result.outlines if line.startswith("ERROR: The subject raised RuntimeError: out of ide")]
     assert len(errors) == 4
@@ -171,192 +134,13 @@ def test_subject_that_raises_fails_in_one_line(run):
 
 
 def test_broken_law_names_the_command_that_repeats_it(run):
-    result = run("causality", "tests.suite.test_suite:non_causal", "--parity-dtype", "float32")
+    result = run("causality", "tests.suite.subjects:non_causal", "--parity-dtype", "float32")
     (line,) = [line for line in result.outlines if line.startswith("DIVERGED: With other tokens after the position: ")]
     command = (
         "pytest --pyargs parity.suite -k test_later_tokens_cannot_change_earlier_logits --parity-subject "
-        f"tests.suite.test_suite:non_causal --parity-dtype float32 --parity-cases {CASES}"
+        f"tests.suite.subjects:non_causal --parity-dtype float32 --parity-cases {CASES}"
     )
     assert line.endswith(f"Repeat with: {command}")
-
-
-class Altered(Twin):
-    """The twin, with its answers changed by alter(step, batch), and its weights as they were."""
-
-    def train_step(self, batch):
-        step = super().train_step(batch)
-        self.alter(step, batch)
-        return step
-
-
-class LogitsOff(Altered):
-    def alter(self, step, batch):
-        step.logits = [rows * (1 + 1e-9) for rows in step.logits]
-
-
-class LossOff(Altered):
-    def alter(self, step, batch):
-        step.loss *= 1 + 1e-9
-
-
-class ForgetsMoments(Twin):
-    """Every step is right, but m is lost between steps."""
-
-    def train_step(self, batch):
-        step = super().train_step(batch)
-        self.state = replace(self.state, m={name: torch.zeros_like(m) for name, m in self.state.m.items()})
-        return step
-
-
-class SmallVocabulary(Altered):
-    """Right for few tokens."""
-
-    def alter(self, step, batch):
-        if self.config.vocab_size > 16:
-            step.loss *= 1 + 1e-9
-
-
-class SmallBatches(Twin):
-    """Leaves out the documents of a batch from the 17th on."""
-
-    def train_step(self, batch):
-        step = super().train_step(batch[:16])
-        return replace(step, logits=step.logits + step.logits[-1:] * len(batch[16:]))
-
-
-class LastTokens(Twin):
-    """Of a long document, takes the last tokens instead of the first."""
-
-    def train_step(self, batch):
-        return super().train_step([tokens[-self.config.block_size - 1 :] for tokens in batch])
-
-
-class NoEmptyDocuments(Altered):
-    """Counts the loss of a document without characters as 0."""
-
-    def alter(self, step, batch):
-        if all(len(tokens) == 2 for tokens in batch):
-            step.loss = 0.0
-
-
-def look_ahead(q, k, v):
-    return (q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1) @ v
-
-
-def non_causal(config, hyper, dtype="float64"):
-    return Vectorised(config, hyper, dtype, attend=look_ahead)
-
-
-class WeighsByPlace(Twin):
-    """The last document of a batch counts twice."""
-
-    def train_step(self, batch):
-        step = super().train_step([*batch, batch[-1]] if len(batch) > 1 else batch)
-        return replace(step, logits=step.logits[: len(batch)])
-
-
-class SumOfDocuments(Altered):
-    """The gradients of a batch are added up and never divided."""
-
-    def alter(self, step, batch):
-        step.grads = {name: grad * len(batch) for name, grad in step.grads.items()}
-
-
-class MeanOfTokens(Twin):
-    """Every token of a batch counts the same, so that a long document counts more than a short one."""
-
-    def train_step(self, batch):
-        step = super().train_step(batch)
-        lengths = [min(self.config.block_size, len(tokens) - 1) for tokens in batch]
-        losses = [
-            torch.nn.functional.cross_entropy(rows, torch.tensor(tokens[1 : n + 1]), reduction="sum")
-            for rows, tokens, n in zip(step.logits, batch, lengths)
-        ]
-        return replace(step, loss=(sum(losses) / sum(lengths)).item())
-
-
-class KeepsMoments(Twin):
-    """Takes m and v of the first state that it is given, and never again."""
-
-    def load(self, state):
-        mine = getattr(self, "state", None)
-        super().load(state)
-        if mine is not None:
-            self.state = replace(self.state, m=mine.m, v=mine.v)
-
-
-class Dropout(Altered):
-    def __init__(self, config, hyper, dtype="float64"):
-        super().__init__(config, hyper, dtype)
-        self.rng = random.Random(0)
-
-    def alter(self, step, batch):
-        step.logits = [rows * (1 + 1e-3 * self.rng.random()) for rows in step.logits]
-
-
-class CachesByIdentity(Twin):
-    """Converts a list of weights once."""
-
-    cached = None
-
-    def load(self, state):
-        if self.cached is not state.params["wte"]:
-            self.cached = state.params["wte"]
-            super().load(state)
-
-
-class StaleCache(NumpyPort):
-    """The cache outlives the document."""
-
-    tape = None
-
-    def decode(self, tokens):
-        rows = []
-        for token in tokens:
-            seen = 0 if self.tape is None else self.tape.attentions[0].k.shape[1]
-            past = self.tape if seen < self.config.block_size else None
-            logits, self.tape = self._next(token, past)
-            rows.append(logits)
-        return rows
-
-
-class TransposedDecode(NumpyPort):
-    def decode(self, tokens):
-        return super().decode(tokens).T
-
-
-class IgnoresTemperature(NumpyPort):
-    def sample(self, temperature, count, seed):
-        return super().sample(1.0 if temperature else 0.0, count, seed)
-
-
-class SamplesAtTemperature0(NumpyPort):
-    def sample(self, temperature, count, seed):
-        return super().sample(temperature or 1.0, count, seed)
-
-
-class IgnoresSeed(NumpyPort):
-    def sample(self, temperature, count, seed):
-        return super().sample(temperature, count, 3)
-
-
-class NoSeed(NumpyPort):
-    seeds = 0
-
-    def sample(self, temperature, count, seed):
-        self.seeds += 1
-        return super().sample(temperature, count, self.seeds)
-
-
-class KeepsBos(NumpyPort):
-    def sample(self, temperature, count, seed):
-        bos = self.config.vocab_size - 1
-        return [[bos, *document] for document in super().sample(temperature, count, seed)]
-
-
-class TooFew(NumpyPort):
-    def sample(self, temperature, count, seed):
-        return super().sample(temperature, count // 2, seed)
 
 
 MATH = "forward or backward or adam"
@@ -392,7 +176,7 @@ BROKEN = {
     "IgnoresSeed": ("temperature or seed", "test_seed_decides"),
     "NoSeed": ("temperature or seed", "test_seed_decides"),
 }
-"""A subject of this module, or a fault of tests.faults; the laws that are put to it, and those that it breaks."""
+"""A subject of tests.suite.subjects, or a fault of tests.faults; the laws put to it, and those that it breaks."""
 
 
 @pytest.mark.parametrize("subject", BROKEN)
@@ -403,11 +187,11 @@ def test_fault_breaks_its_laws_and_no_other(run, monkeypatch, subject):
         # A stale cache shows only where the first document leaves room in the block, and a mean over tokens only where
         # the documents have unlike lengths and losses.
         more = ["--parity-cases", "30"] if subject in ("StaleCache", "MeanOfTokens") else []
-        result = run(selection, f"tests.suite.test_suite:{subject}", "-v", *more)
+        result = run(selection, f"tests.suite.subjects:{subject}", "-v", *more)
     else:
         with planted(*edits) as make:
-            monkeypatch.setattr("tests.suite.test_suite.with_planted_fault", make, raising=False)
-            result = run(selection, "tests.suite.test_suite:with_planted_fault", "-v")
+            monkeypatch.setattr(subjects, "with_planted_fault", make, raising=False)
+            result = run(selection, "tests.suite.subjects:with_planted_fault", "-v")
     assert ids(result, "FAILED") == set(broken.split())
     assert not ids(result, "ERROR")
 

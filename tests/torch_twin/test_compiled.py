@@ -14,7 +14,7 @@ from parity import Hyper, Verdict, check
 from parity.ladder import RUNGS as LADDER
 from parity.ladder import Rung, missing
 from parity.testing import assert_parity
-from tests.torch_twin.test_rungs import CASES, SMALL, agree_on_drawn_cases, small
+from tests.torch_twin.small_cases import CASES, SMALL, agree_on_drawn_cases, name, small
 from torch_twin import cuda_graph
 from torch_twin.batched_step import BatchedStep
 from torch_twin.bfloat16 import BFloat16
@@ -47,10 +47,6 @@ def _eager():
     """Run what is compiled as plain torch."""
     with torch.compiler.set_stance("force_eager"):
         yield
-
-
-def name(rung: str) -> str:
-    return f"torch_twin.{rung}:make"
 
 
 def one_layer():

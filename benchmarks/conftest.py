@@ -12,6 +12,7 @@ import pytest
 import torch
 
 from parity.ladder import machine
+from parity.subjects.timing import Stopwatch
 from torch_twin.whole_step import threads
 
 TORCH_THREADS = 1
@@ -62,6 +63,22 @@ def _eager(request):
         yield
 
 
+@pytest.fixture(scope="session")
+def few(request) -> Callable[[int, int], int]:
+    """few(least, number): the number, or the least that shows that it runs, where nothing is to be timed."""
+    disabled = request.config.getoption("benchmark_disable")
+    return lambda least, number: least if disabled else number
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_pass(few):
+    """No more passes than that make a round where nothing is to be timed."""
+    with pytest.MonkeyPatch.context() as patch:
+        passes = Stopwatch.repeats
+        patch.setattr(Stopwatch, "repeats", lambda watch, inputs: few(1, 0) or passes(watch, inputs))
+        yield
+
+
 def described(benchmark, request) -> str:
     """The test's group, and its parameter, if it has one."""
     return ", ".join([benchmark.group, *([request.node.callspec.id] if hasattr(request.node, "callspec") else [])])
@@ -81,7 +98,7 @@ def measure(benchmark, request) -> Measure:
 
 
 @pytest.fixture
-def measure_in_turn(benchmark, request) -> Callable[..., dict[str, float]]:
+def measure_in_turn(benchmark, request, few) -> Callable[..., dict[str, float]]:
     """measure_in_turn({side: Timed}): a round is some calls of each, so a slow minute slows all; returns the medians.
 
     What takes microseconds is called often enough that a round finds its data in the cache, as a training run does.
@@ -94,7 +111,7 @@ def measure_in_turn(benchmark, request) -> Callable[..., dict[str, float]]:
             for side, timed in targets.items():
                 seconds[side].append(timed.seconds())
 
-        if rounds > 1:
+        if few(1, rounds) > 1:
             one_round()  # warm
             for times in seconds.values():
                 times.clear()

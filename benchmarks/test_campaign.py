@@ -30,10 +30,10 @@ CASES = 200
 ROUNDS = 5
 
 
-def draw() -> list[Case]:
+def draw(number: int = CASES) -> list[Case]:
     drawn: list[Case] = []
     options = settings(
-        max_examples=CASES,
+        max_examples=number,
         derandomize=True,
         database=None,
         deadline=None,
@@ -83,8 +83,8 @@ class Played:
 
 
 @pytest.fixture(scope="module")
-def drawn() -> list[Case]:
-    return draw()
+def drawn(few) -> list[Case]:
+    return draw(few(20, CASES))
 
 
 @pytest.fixture(scope="module")

@@ -20,6 +20,7 @@ from .rungs import reference_training, rung_named, subject_of, training
 
 SUBJECT = rung_named("positions")
 CHECKED = 100
+TYPICAL = 20
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +39,15 @@ def checking(case: Case, steps: int, mode: str) -> Timed:
 
 @pytest.mark.benchmark(group="checking beside training")
 @pytest.mark.parametrize("mode", ["lock-step", "free-running"])
-def test_check(measure_in_turn, case, mode):
-    batches = [[tokens] for tokens in typical(case.documents[:CHECKED], 20)]
+def test_check(measure_in_turn, case, mode, few):
+    checked = few(3, CHECKED)
+    batches = [[tokens] for tokens in typical(case.documents[:checked], few(3, TYPICAL))]
     sides = {name: training(subject_of(rung_named(name), case), case, batches) for name in ("positions", "float32")}
     measure_in_turn(
         {
             "reference": reference_training(case, batches),
             **sides,
-            f"check of positions, {mode}": checking(case, CHECKED, mode),
+            f"check of positions, {mode}": checking(case, checked, mode),
         },
         rounds=5,
     )

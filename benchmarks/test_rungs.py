@@ -59,17 +59,17 @@ def measured(benchmark, measure_in_turn, note_share, rung, case, batches, slow_b
 
 @every_rung
 @pytest.mark.benchmark(group="step of one document")
-def test_step(benchmark, measure_in_turn, note_share, rung, case):
-    batches = [[tokens] for tokens in typical(case.documents, FEW)]
+def test_step(benchmark, measure_in_turn, note_share, rung, case, few):
+    batches = [[tokens] for tokens in typical(case.documents, few(2, FEW))]
     measured(benchmark, measure_in_turn, note_share, rung, case, batches, batches, 1)
 
 
 @every_rung
 @pytest.mark.benchmark(group="document in a batch")
-def test_batch(benchmark, measure_in_turn, note_share, rung, case):
-    size = FEW if rung.name in ONE_BY_ONE else MANY
-    batch, few = batch_of(case.documents, size), typical(case.documents, FEW)
-    measured(benchmark, measure_in_turn, note_share, rung, case, [batch], [few], CORES)
+def test_batch(benchmark, measure_in_turn, note_share, rung, case, few):
+    size = few(2, FEW) if rung.name in ONE_BY_ONE else few(64, MANY)
+    batch, slow_batch = batch_of(case.documents, size), typical(case.documents, few(2, FEW))
+    measured(benchmark, measure_in_turn, note_share, rung, case, [batch], [slow_batch], CORES)
 
 
 def test_flops_are_those_of_matrix_products():

@@ -101,8 +101,8 @@ def test_batch_size(benchmark, measure_in_turn, size):
 
 @pytest.mark.benchmark(group="document by threads")
 @pytest.mark.parametrize("threads", sorted({1, CORES}))
-def test_threads(benchmark, measure_in_turn, threads):
-    batches_of(1024, threads, benchmark, measure_in_turn, (EAGER, BATCHED))
+def test_threads(benchmark, measure_in_turn, threads, few):
+    batches_of(few(64, 1024), threads, benchmark, measure_in_turn, (EAGER, BATCHED))
 
 
 def batches_of(size: int, threads: int, benchmark, measure_in_turn, rungs=(EAGER, WHOLE, BATCHED)) -> None:

@@ -14,6 +14,7 @@ import pytest
 from parity import Case, Verdict
 from parity.cli import main
 from parity.testing import assert_parity
+from tests.warming import warm_up
 
 ROOT = Path(__file__).parents[2]
 SMALL = ["--steps", "2", "--n-embd", "4", "--n-head", "2", "--block-size", "3"]
@@ -52,6 +53,12 @@ def raising(config, hyper): raise RuntimeError("no such device")
 def without_dtype(config, hyper): return make(config, hyper)
 number = 3
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _oracle_is_compiled():
+    """Standard error stays empty then."""
+    warm_up()
 
 
 @pytest.fixture

@@ -16,7 +16,7 @@ from parity.errors import UsageError
 from parity.plugin import PYTEST_OPTIONS
 from parity.suite.expectations import Expectation, read_expectations
 from parity.testing.profiles import PROFILES, load_profile, profile
-from tests.suite.warming import warm_up
+from tests.warming import warm_up
 
 pytest_plugins = "pytester"
 

@@ -12,7 +12,7 @@ import parity.suite
 import parity.suite.plugin
 from tests.faults import FAULTS, planted
 from tests.suite import subjects
-from tests.suite.warming import warm_up
+from tests.warming import warm_up
 
 ROOT = Path(__file__).parents[2]
 

@@ -1,4 +1,4 @@
-"""What a run of pytest within a test must find done, so that it neither imports nor compiles anything itself."""
+"""What some tests must find done: everything imported, and the oracle compiled."""
 
 from functools import cache
 
@@ -8,6 +8,10 @@ from tests.faults import planted
 
 @cache
 def warm_up() -> None:
+    """Import what a run of pytest within a test would forget again, and compile what every check may need.
+
+    Else a first check says on standard error how long compiling took, as it does where nothing is on disk yet.
+    """
     import scipy.stats  # noqa: F401
 
     import parity.strategies

@@ -9,6 +9,22 @@ from parity.testing.profiles import load_profile
 
 load_profile()  # that of PARITY_PROFILE; ci where CI is set, dev otherwise
 
+FIRST = (
+    "tests/vectors/",
+    "tests/reference/",
+    "tests/torch_twin/test_compiled.py",
+    "tests/suite/",
+    "tests/ladder/",
+    "tests/subjects/test_command.py",
+    "tests/gate/",
+    "tests/test_benchmarks.py",
+    "tests/torch_twin/test_data_parallel.py",
+)
+"""Where whole files are dealt out, the long ones, so that none is left at the end for one process alone.
+
+The reference's come second: they need no oracle, which another process compiles meanwhile.
+"""
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
@@ -17,6 +33,18 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     worker = hasattr(config, "workerinput")  # one of the processes that this starts, which must start none
     if whole and not worker and config.getoption("numprocesses", 0) is None:
         config.option.numprocesses, config.option.maxprocesses, config.option.dist = "logical", 4, "loadscope"
+        config.option.loadscopereorder = False  # by number of tests: FIRST knows better
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Put FIRST first where the whole suite is run."""
+    if not config.getoption("loadscopereorder", True):
+        items.sort(key=lambda item: rank(item.nodeid))
+
+
+def rank(nodeid: str) -> int:
+    """The place among FIRST; all others come after them, in the order in which they were found."""
+    return next((place for place, beginning in enumerate(FIRST) if nodeid.startswith(beginning)), len(FIRST))
 
 
 @pytest.fixture(scope="session")

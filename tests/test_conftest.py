@@ -1,11 +1,13 @@
 """The suite's own conftest: all cores for the whole suite, and no workers of workers."""
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from tests.conftest import pytest_cmdline_main
+from tests.conftest import FIRST, pytest_cmdline_main, pytest_collection_modifyitems
 
+ROOT = Path(__file__).parents[1]
 SOURCES = pytest.Config.ArgsSource
 
 
@@ -20,6 +22,23 @@ def processes(**attributes) -> object:
 def test_whole_suite_takes_all_cores_and_a_part_of_it_one_process():
     assert processes(args_source=SOURCES.TESTPATHS) == "logical"
     assert processes(args_source=SOURCES.ARGS) is None
+
+
+def in_order(reorder: bool, *nodeids: str) -> list[str]:
+    """What the hook makes of the order of tests."""
+    items = [SimpleNamespace(nodeid=nodeid) for nodeid in nodeids]
+    pytest_collection_modifyitems(SimpleNamespace(getoption=lambda name, default: reorder), items)
+    return [item.nodeid for item in items]
+
+
+def test_long_files_come_first_in_the_whole_suite_alone():
+    found = ("tests/test_case.py::test_b", "tests/test_case.py::test_a", f"{FIRST[1]}test_x.py::test", FIRST[0])
+    assert in_order(False, *found) == [FIRST[0], f"{FIRST[1]}test_x.py::test", *found[:2]]
+    assert in_order(True, *found) == list(found)
+
+
+def test_what_comes_first_is_there():
+    assert [place for place in FIRST if not (ROOT / place).exists()] == []
 
 
 def test_workers_start_no_workers():

@@ -3,6 +3,7 @@
 import json
 import random
 import re
+import shutil
 import subprocess
 import sys
 import threading
@@ -19,21 +20,22 @@ from parity.subjects.command import Command, CommandSubject
 from parity.subjects.messages import HELP, PROTOCOL, decoded, encoded, step_of
 from parity.subjects.process import Limits
 from reference.microgpt import init_params, init_state
+from tests.examples import numpy_port
 
 LIMITS = Limits(seconds=30.0)
 
 SUBJECT = """
 import json, os, signal, sys, time
-from torch_twin.microgpt import Twin
+{port}
 
-class Subject(Twin):
+class Subject(Port):
     def load(self, state):
-        self.steps = 0
+        self.steps = state.step
         super().load(state)
     def train_step(self, batch):
         self.steps += 1
         answer = super().train_step(batch)
-        if self.state.step == 2:
+        if self.steps == 2:
             {breaks}
         return answer
 
@@ -41,7 +43,10 @@ def make(config, hyper, dtype="float64"):
     print("a subject may print")
     return Subject(config, hyper, dtype)
 """
-"""A twin that breaks in its second step."""
+"""A port that breaks in its second step."""
+NUMPY = "from numpy_port import NumpyPort as Port"
+"""It starts in a tenth of the time of what imports torch."""
+TWIN = "from torch_twin.microgpt import Twin as Port"
 
 SPEAKER = """
 import json, os, signal, sys, time
@@ -75,13 +80,20 @@ def case() -> Case:
     return Case(config, Hyper(num_steps=10), state, [[3, 0, 1, 3], [3, 2, 3]], steps=3)
 
 
+def broken(folder: Path, breaks: str, port: str = NUMPY) -> Path:
+    """The file of a subject that breaks so; what it is made of lies beside it."""
+    shutil.copy(numpy_port.__file__, folder / "numpy_port.py")
+    file = folder / "port.py"
+    file.write_text(SUBJECT.replace("{port}", port).replace("{breaks}", breaks), encoding="utf-8")
+    return file
+
+
 @pytest.fixture
 def isolated(tmp_path, case):
-    """Check a twin that breaks in its second step, in a process of its own."""
+    """Check a port that breaks in its second step, in a process of its own."""
 
-    def run(breaks, limits=LIMITS, **options):
-        file = tmp_path / "port.py"
-        file.write_text(SUBJECT.replace("{breaks}", breaks))
+    def run(breaks, limits=LIMITS, port=NUMPY, **options):
+        file = broken(tmp_path, breaks, port)
         return check(f"{file}:make", case, isolate=True, limits=limits, **options)
 
     return run
@@ -100,7 +112,7 @@ def speaker(tmp_path):
 
 
 def test_isolated_subject_gives_the_same_result_as_in_process(isolated, case):
-    result = isolated("pass")
+    result = isolated("pass", port=TWIN)
     here = check("torch_twin.microgpt:make", case)
     assert result.verdict is Verdict.PARITY
     assert result.reason == here.reason
@@ -108,7 +120,7 @@ def test_isolated_subject_gives_the_same_result_as_in_process(isolated, case):
 
 
 def test_isolated_subject_exposes_sites_and_its_format(isolated):
-    result = isolated("pass", sites=True, dtype="float32")
+    result = isolated("pass", port=TWIN, sites=True, dtype="float32")
     assert result.verdict is Verdict.PARITY
     assert result.judge.form.name == "float32"
     assert not result.unchecked
@@ -116,7 +128,7 @@ def test_isolated_subject_exposes_sites_and_its_format(isolated):
 
 
 def test_isolated_divergence_is_placed_at_its_site(isolated):
-    result = isolated("pass; answer.loss += 1e-3")
+    result = isolated("pass; answer.loss += 1e-3", port=TWIN)
     assert result.verdict is Verdict.DIVERGED
     assert result.reason.startswith("step 1: loss: ")
 
@@ -165,8 +177,7 @@ def test_isolated_subject_that_leaks_memory_is_ended_at_the_limit(isolated):
 
 
 def test_subject_that_hangs_in_process_is_interrupted(case, tmp_path):
-    file = tmp_path / "port.py"
-    file.write_text(SUBJECT.replace("{breaks}", "\n            while True: pass"))
+    file = broken(tmp_path, "\n            while True: pass", TWIN)
     result = check(f"{file}:make", case, limits=Limits(seconds=1.0))
     assert result.verdict is Verdict.ERROR
     assert result.reason == "The subject did not answer within 1 s (port.py, line 14) in step 1."
@@ -245,10 +256,9 @@ def test_process_serves_one_case_after_another_and_starts_again_after_a_failure(
 
 
 def test_named_command_is_run_anew_for_every_check(case, tmp_path):
-    file = tmp_path / "port.py"
-    file.write_text(SUBJECT.replace("{breaks}", "pass"), encoding="utf-8")
+    file = broken(tmp_path, "pass")
     assert check(f"{file}:make", case, isolate=True).verdict is Verdict.PARITY
-    file.write_text(SUBJECT.replace("{breaks}", "answer.loss += 1"), encoding="utf-8")
+    broken(tmp_path, "answer.loss += 1")
     assert check(f"{file}:make", case, isolate=True).verdict is Verdict.DIVERGED
 
 

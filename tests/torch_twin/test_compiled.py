@@ -169,8 +169,8 @@ def test_every_subject_may_have_graphs_of_its_own():
 
 @pytest.mark.usefixtures("_without_cpp")
 def test_chunks_of_every_width_may_have_graphs_of_their_own():
-    case = small()
-    subject = BatchedStep(SMALL, Hyper())
+    case = small(n_layer=1)
+    subject = BatchedStep(case.config, case.hyper)
     for size in range(1, 10):
         subject.load(case.state)
         subject.train_step([case.documents[0]] * size)

@@ -37,8 +37,8 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Put FIRST first where the whole suite is run."""
-    if not config.getoption("loadscopereorder", True):
+    """Put FIRST first in a worker: it is from what workers collect that files are dealt out."""
+    if hasattr(config, "workerinput"):
         items.sort(key=lambda item: rank(item.nodeid))
 
 

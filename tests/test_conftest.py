@@ -24,17 +24,17 @@ def test_whole_suite_takes_all_cores_and_a_part_of_it_one_process():
     assert processes(args_source=SOURCES.ARGS) is None
 
 
-def in_order(reorder: bool, *nodeids: str) -> list[str]:
+def in_order(*nodeids: str, **attributes) -> list[str]:
     """What the hook makes of the order of tests."""
     items = [SimpleNamespace(nodeid=nodeid) for nodeid in nodeids]
-    pytest_collection_modifyitems(SimpleNamespace(getoption=lambda name, default: reorder), items)
+    pytest_collection_modifyitems(SimpleNamespace(**attributes), items)
     return [item.nodeid for item in items]
 
 
-def test_long_files_come_first_in_the_whole_suite_alone():
+def test_long_files_come_first_where_files_are_dealt_out():
     found = ("tests/test_case.py::test_b", "tests/test_case.py::test_a", f"{FIRST[1]}test_x.py::test", FIRST[0])
-    assert in_order(False, *found) == [FIRST[0], f"{FIRST[1]}test_x.py::test", *found[:2]]
-    assert in_order(True, *found) == list(found)
+    assert in_order(*found, workerinput={}) == [FIRST[0], f"{FIRST[1]}test_x.py::test", *found[:2]]
+    assert in_order(*found) == list(found)
 
 
 def test_what_comes_first_is_there():

@@ -13,7 +13,7 @@ import torch
 
 from parity.ladder import machine
 from parity.subjects.timing import Stopwatch
-from torch_twin.whole_step import threads
+from torch_twin.tools.threads import threads
 
 TORCH_THREADS = 1
 """Of its tensors of 16 numbers, more threads make none faster; one makes runs comparable."""

@@ -21,7 +21,7 @@ from parity.subjects.subject import make_subject
 from parity.subjects.timing import Documents, Stopwatch, frozen_garbage, reference_step
 from reference.config import Config, Hyper
 from torch_twin.positions import Positions
-from torch_twin.whole_step import threads
+from torch_twin.tools.threads import threads
 
 from .conftest import Timed
 

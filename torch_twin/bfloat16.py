@@ -1,19 +1,20 @@
-"""bfloat16 autocast: matrix products in bfloat16, weights, moments and sums in float32."""
+"""bfloat16 autocast: matrix products in bfloat16, weights, moments and sums in float32.
+
+Builds on `whole_step`. The weights stay in float32: in bfloat16, most updates would be lost in rounding.
+"""
 
 from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from reference.config import Config, Hyper
 from torch_twin.whole_step import WholeStep
 
 
 class BFloat16(WholeStep):
-    """The weights stay in float32: in bfloat16, most updates would be lost in rounding.
-
-    Asked for another format, it computes in that one throughout.
-    """
+    """Asked for another format than bfloat16, it computes in that one throughout."""
 
     default_dtype = "bfloat16"
 
@@ -23,12 +24,10 @@ class BFloat16(WholeStep):
         if self.mixed:
             self.storage = torch.float32
 
+    @override
     def loss(self, inputs: Any, params: dict[str, Tensor]) -> tuple[Tensor, Any]:
-        """The mean of the documents' losses, and the logits, row by row."""
         with torch.autocast(params["wte"].device.type, torch.bfloat16, enabled=self.mixed):
             return super().loss(inputs, params)
 
 
-def make(config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cpu") -> BFloat16:
-    """The subject `torch_twin.bfloat16:make`."""
-    return BFloat16(config, hyper, dtype, device)
+make = BFloat16

@@ -1,4 +1,8 @@
-"""torch.compile: forward and backward as two compiled graphs, for which every document is padded to the block."""
+"""torch.compile: forward and backward as two compiled graphs, for which every document is padded to the block.
+
+Builds on `padded`, whose operations are small and many: the compiler makes loops of C++ over several of them at once.
+Every document fills the block, so that a number of documents has one graph, whatever their lengths.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
+from typing_extensions import override
 
 from reference.config import Config, Hyper
 from torch_twin.padded import Padded
@@ -17,7 +22,7 @@ def allow_many_graphs() -> None:
 
 
 class Compiled(Padded):
-    """Every document fills the block, so that a number of documents has one graph, whatever their lengths."""
+    """What is compiled is the loss; torch makes the graph of backward out of it."""
 
     def __init__(self, config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cpu") -> None:
         super().__init__(config, hyper, dtype, device)
@@ -31,17 +36,16 @@ class Compiled(Padded):
         options = {"cpp_wrapper": self.device == "cpu", "pattern_matcher": False, **options}
         return torch.compile(function, fullgraph=True, dynamic=False, options=options)
 
+    @override
     def prepare(self, batch: Sequence[Sequence[int]]) -> tuple[Tensor, ...]:
         """Tokens, targets and the weights of their losses, (documents, block_size) each."""
         return tuple(pad(part, (0, self.config.block_size - part.shape[1])) for part in super().prepare(batch))
 
+    @override
     def backward(self, inputs: tuple[Tensor, ...], params: dict[str, Tensor]) -> Tensor:
-        """The loss, with its gradients left in the leaves."""
         loss, self.logits = self.graph(inputs, params)
         loss.backward()
         return loss.detach()
 
 
-def make(config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cpu") -> Compiled:
-    """The subject `torch_twin.compiled:make`."""
-    return Compiled(config, hyper, dtype, device)
+make = Compiled

@@ -1,4 +1,7 @@
-"""A GPU: the whole step in kernels that Triton makes, the state in the GPU's memory, and float32 that is not TF32."""
+"""A GPU: the whole step in kernels that Triton makes, the state in the GPU's memory, and float32 that is not TF32.
+
+Builds on `whole_step`: the same graph, for which the compiler makes kernels of the GPU in place of C++.
+"""
 
 import torch
 
@@ -16,6 +19,4 @@ class Cuda(WholeStep):
         torch.set_float32_matmul_precision("highest")
 
 
-def make(config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cuda") -> Cuda:
-    """The subject `torch_twin.cuda:make`."""
-    return Cuda(config, hyper, dtype, device)
+make = Cuda

@@ -1,10 +1,15 @@
-"""CUDA graphs: the kernels of a step are recorded once, and from then on one launch starts them all."""
+"""CUDA graphs: the kernels of a step are recorded once, and from then on one launch starts them all.
+
+Builds on `cuda`, where Python starts every kernel, which takes longer than the kernel itself. What is recorded reads
+and writes fixed places in memory, which hold the state, the batch and the results.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from reference.config import Config, Hyper, Step
 from torch_twin.cuda import Cuda
@@ -25,17 +30,14 @@ def recorded(function: Callable[[], tuple[Tensor, ...]]) -> tuple[Callable[[], N
 
 
 class CudaGraph(Cuda):
-    """The recorded kernels read and write fixed places in memory, which hold the state, the batch and the results.
-
-    So the state and whatever an update gives are overwritten by the next one.
-    """
+    """The state and whatever an update gives are overwritten by the next one."""
 
     def __init__(self, config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cuda") -> None:
         super().__init__(config, hyper, dtype, device)
         self.sizes: list[torch.Size] = []
 
+    @override
     def update(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Forward, backward and Adam; the loss."""
         if self.sizes != [part.shape for part in inputs]:
             self.record(inputs)
         for place, tensor in zip(self.places, (*self.flat, *inputs)):
@@ -59,6 +61,7 @@ class CudaGraph(Cuda):
 
         self.replay, self.results = recorded(step)
 
+    @override
     def train_step(self, batch: Sequence[Sequence[int]]) -> Step:
         """Forward, backward and Adam on these documents, and copies of all that it computed."""
         step = super().train_step(batch)
@@ -69,6 +72,4 @@ class CudaGraph(Cuda):
         return Step(step.loss, [logits.clone() for logits in step.logits], *copies)
 
 
-def make(config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cuda") -> CudaGraph:
-    """The subject `torch_twin.cuda_graph:make`."""
-    return CudaGraph(config, hyper, dtype, device)
+make = CudaGraph

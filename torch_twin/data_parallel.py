@@ -1,4 +1,8 @@
-"""Data parallel: two processes with half of the documents each, and DistributedDataParallel to average gradients."""
+"""Data parallel: two processes with half of the documents each, and DistributedDataParallel to average gradients.
+
+Builds on `fused_adam`, which every process runs on its own documents. DistributedDataParallel averages the gradients
+while backward goes on, so all take the same update; `ranks` holds the processes and what leads them.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,10 +10,11 @@ from typing import Any
 from torch import Tensor, nn
 from torch.distributed import get_rank, get_world_size
 from torch.nn.parallel import DistributedDataParallel
+from typing_extensions import override
 
-from reference.config import Config, Hyper, State
+from reference.config import State
 from torch_twin.fused_adam import FusedAdam
-from torch_twin.spmd import Led
+from torch_twin.ranks.subject import Led
 
 
 class Loss(nn.Module):
@@ -25,21 +30,28 @@ class Loss(nn.Module):
         return self.loss(inputs, dict(zip(self.names, self.weights)))
 
 
+def own(batch: Sequence[Sequence[int]]) -> Sequence[Sequence[int]]:
+    """The documents of this rank: they are dealt out like cards."""
+    return batch[get_rank() :: get_world_size()]
+
+
 class Rank(FusedAdam):
     """What each process trains: its documents out of every batch, on weights that stay equal on all ranks."""
 
+    @override
     def load(self, state: State) -> None:
-        """Take these weights, m, v and step number."""
         super().load(state)
         self.module = DistributedDataParallel(Loss(self))
 
+    @override
     def prepare(self, batch: Sequence[Sequence[int]]) -> tuple[float, Any]:
         """What this rank's mean over documents counts in the mean over ranks, and the tensors of its documents."""
-        own = batch[get_rank() :: get_world_size()]
-        share = len(own) * get_world_size() / len(batch)
+        documents = own(batch)
+        share = len(documents) * get_world_size() / len(batch)
         # All ranks must take part in every average: one without documents does so with one that counts nothing.
-        return share, super().prepare(own or batch[:1])
+        return share, super().prepare(documents or batch[:1])
 
+    @override
     def backward(self, inputs: tuple[float, Any], params: dict[str, Tensor]) -> Tensor:
         """This rank's part of the loss, with the gradients of the whole loss left in the leaves."""
         share, documents = inputs
@@ -48,9 +60,9 @@ class Rank(FusedAdam):
         loss.backward()
         return loss.detach()
 
-    def document_logits(self, lengths: Sequence[int]) -> list[Tensor]:
-        """The logits of this rank's documents."""
-        return super().document_logits(lengths[get_rank() :: get_world_size()])
+    @override
+    def document_logits(self, batch: Sequence[Sequence[int]]) -> list[Tensor]:
+        return super().document_logits(own(batch))
 
 
 class DataParallel(Led):
@@ -59,6 +71,4 @@ class DataParallel(Led):
     rung = Rank
 
 
-def make(config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cpu") -> DataParallel:
-    """The subject `torch_twin.data_parallel:make`."""
-    return DataParallel(config, hyper, dtype, device)
+make = DataParallel

@@ -1,27 +1,34 @@
-"""Cached decoding: token by token, for all documents at once, with the keys and values of the past kept."""
+"""Cached decoding: token by token, for all documents at once, with the keys and values of the past kept.
+
+Builds on `padded`, whose positions are computed all at once, which needs the whole document. This is how a trained
+model generates: a position is computed from its token and the cache, and no gradients exist.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from reference.config import Config, Hyper, Step
+from reference.config import Step
 from torch_twin.padded import Padded
 from torch_twin.positions import layer_weights, linear, rmsnorm
 
 
 class Decoding(Padded):
-    """How a trained model generates: a position is computed from its token and the cache, and no gradients exist."""
+    """The loss is that of the given documents, so that it can be compared."""
 
     forward_only = True
 
+    @override
     @torch.no_grad()
     def update(self, inputs: Any) -> Tensor:
         """The loss of what is decoded; nothing is updated."""
         loss, self.logits = self.loss(inputs, self.state.params)
         return loss
 
+    @override
     def forward(self, tokens: Tensor, params: dict[str, Tensor], *where: Tensor | None) -> Tensor:
         """The logits, (documents, n, vocab_size), of tokens (documents, n), one column after another."""
         config = self.config
@@ -37,6 +44,7 @@ class Decoding(Padded):
             logits.append(linear(x, params["lm_head"]))
         return torch.cat(logits, dim=1)
 
+    @override
     def attention(self, x: Tensor, w: dict[str, Tensor], so_far: Tensor) -> Tensor:
         """What the heads gather at one position, side by side: (documents, 1, n_embd).
 
@@ -54,12 +62,11 @@ class Decoding(Padded):
         column = torch.tensor([tokens[: self.config.block_size]], device=self.device)
         return self.forward(column, self.state.params)[0]
 
+    @override
     def train_step(self, batch: Sequence[Sequence[int]]) -> Step:
         """Loss and logits of these documents."""
         loss = self.update(self.prepare(batch))
-        return Step(loss.item(), self.document_logits([min(self.config.block_size, len(t) - 1) for t in batch]))
+        return Step(loss.item(), self.document_logits(batch))
 
 
-def make(config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cpu") -> Decoding:
-    """The subject `torch_twin.decoding:make`."""
-    return Decoding(config, hyper, dtype, device)
+make = Decoding

@@ -1,22 +1,27 @@
-"""Adam over lists: torch.optim.Adam(foreach=True), which takes each operation over all tensors in one call."""
+"""Adam over lists: torch.optim.Adam(foreach=True), which takes each operation over all tensors in one call.
+
+Builds on `fused_attention`, whose Adam is the twin's: a loop over the tensors. The optimizer holds the state's own
+tensors and changes them in place.
+"""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
-from reference.config import Config, Hyper, State, Step
+from reference.config import State, Step
 from torch_twin.fused_attention import FusedAttention
 from torch_twin.microgpt import learning_rate
 
 
 class ForeachAdam(FusedAttention):
-    """The optimizer holds the state's own tensors and changes them in place."""
+    """Weights are leaves for good, so they are cleared of their gradients before a step."""
 
     kind = "foreach"
 
+    @override
     def load(self, state: State) -> None:
-        """Take these weights, m, v and step number."""
         super().load(state)
         hyper = self.hyper
         params = {name: torch.nn.Parameter(matrix) for name, matrix in self.state.params.items()}
@@ -36,19 +41,20 @@ class ForeachAdam(FusedAttention):
                 "exp_avg_sq": self.state.v[name],
             }
 
+    @override
     def leaves(self) -> dict[str, Tensor]:
-        """The weights themselves, without the gradients of the step before."""
         self.optimizer.zero_grad()
         return self.state.params
 
+    @override
     def descend(self) -> None:
-        """Make the state after the update out of the gradients."""
         self.optimizer.param_groups[0]["lr"] = learning_rate(self.state.step, self.hyper)
         self.optimizer.step()
         self.state.step += 1
 
+    @override
     def train_step(self, batch: Sequence[Sequence[int]]) -> Step:
-        """Forward, backward and Adam on these documents, and copies of all that it computed."""
+        """Forward, backward and Adam on these documents, with copies of what the next step changes in place."""
         step = super().train_step(batch)
         step.params, step.m, step.v = (
             {name: tensor.detach().clone() for name, tensor in tensors.items()}
@@ -57,6 +63,4 @@ class ForeachAdam(FusedAttention):
         return step
 
 
-def make(config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cpu") -> ForeachAdam:
-    """The subject `torch_twin.foreach_adam:make`."""
-    return ForeachAdam(config, hyper, dtype, device)
+make = ForeachAdam

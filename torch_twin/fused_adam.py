@@ -1,6 +1,8 @@
-"""Adam in one kernel: torch.optim.Adam(fused=True), which reads and writes every element once."""
+"""Adam in one kernel: torch.optim.Adam(fused=True), which reads and writes every element once.
 
-from reference.config import Config, Hyper
+Builds on `foreach_adam`, whose lists are gone through once for each operation.
+"""
+
 from torch_twin.foreach_adam import ForeachAdam
 
 
@@ -10,6 +12,4 @@ class FusedAdam(ForeachAdam):
     kind = "fused"
 
 
-def make(config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cpu") -> FusedAdam:
-    """The subject `torch_twin.fused_adam:make`."""
-    return FusedAdam(config, hyper, dtype, device)
+make = FusedAdam

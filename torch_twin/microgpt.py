@@ -224,6 +224,4 @@ class Twin:
         return step
 
 
-def make(config: Config, hyper: Hyper, dtype: str = "float64", device: str = "cpu") -> Twin:
-    """The subject `torch_twin.microgpt:make`."""
-    return Twin(config, hyper, dtype, device)
+make = Twin

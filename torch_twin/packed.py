@@ -1,5 +1,8 @@
 """Documents packed: several share a row, each sees itself alone, and hardly anything is spent on padding.
 
+Builds on `padded`, which fills every row up to the longest document. Which documents share a row is a matter of bin
+packing; a mask keeps them apart, and each counts its positions from 0.
+
 Attention within groups of documents of equal length would waste nothing at all, but calls a dozen small kernels where
 this calls one, and was slower at every batch size measured; so was a list of all pairs of positions that attend.
 """
@@ -10,43 +13,25 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
+from typing_extensions import override
 
-from reference.config import Config, Hyper
 from torch_twin.microgpt import DTYPES
 from torch_twin.padded import Padded
+from torch_twin.tools.bin_packing import best_fit_decreasing
 
 GRAIN = 16
 """A row's length is a multiple of it, which fills the registers of today's CPUs with scores."""
 
 
-def packed(lengths: Sequence[int]) -> list[list[int]]:
-    """The documents of every row, by number.
-
-    Longest first, each goes where it leaves the least room (best fit decreasing); a row holds the longest one.
-    """
-    size = -(-max(lengths) // GRAIN) * GRAIN
-    rows: list[list[int]] = []
-    with_room: list[list[list[int]]] = [[] for _ in range(size + 1)]
-    for document in sorted(range(len(lengths)), key=lengths.__getitem__, reverse=True):
-        n = lengths[document]
-        room = next((room for room in range(n, size) if with_room[room]), size)
-        if room == size:
-            rows.append([])
-            with_room[size].append(rows[-1])
-        row = with_room[room].pop()
-        row.append(document)
-        with_room[room - n].append(row)
-    return rows
-
-
 class Packed(Padded):
     """The room that a row has left is filled with documents of one token each, whose losses weigh 0."""
 
+    @override
     def prepare(self, batch: Sequence[Sequence[int]]) -> tuple[Any, ...]:
         """Tokens, targets, weights and positions, (rows, n) each; the mask; and where every document starts."""
         documents = [(*parts, torch.arange(len(parts[0]), device=self.device)) for parts in self.documents(batch)]
         lengths = [len(tokens) for tokens, *_ in documents]
-        rows = packed(lengths)
+        rows = best_fit_decreasing(lengths, size=-(-max(lengths) // GRAIN) * GRAIN)
         *inputs, positions = (
             pad_sequence([torch.cat([parts[i] for i in row]) for row in rows], batch_first=True)
             for parts in zip(*documents)
@@ -67,19 +52,12 @@ class Packed(Padded):
         mask = torch.zeros(hidden.shape, dtype=DTYPES[self.dtype], device=positions.device)
         return mask.masked_fill(hidden, float("-inf"))[:, None]
 
+    @override
     def loss(self, inputs: Any, params: dict[str, Tensor]) -> tuple[Tensor, Any]:
-        """The mean of the documents' losses; the logits, row by row, and where every document starts in them."""
         *inputs, starts = inputs
         loss, logits = super().loss(inputs, params)
-        return loss, (logits, starts)
-
-    def document_logits(self, lengths: Sequence[int]) -> list[Tensor]:
-        """The logits of the latest update, (n, vocab_size) for every document."""
-        logits, starts = self.logits
-        rows = logits.detach().flatten(0, 1)
-        return [rows[start : start + n] for start, n in zip(starts, lengths)]
+        rows = logits.flatten(0, 1)
+        return loss, (rows[start:] for start in starts)
 
 
-def make(config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cpu") -> Packed:
-    """The subject `torch_twin.packed:make`."""
-    return Packed(config, hyper, dtype, device)
+make = Packed

@@ -1,4 +1,8 @@
-"""Documents in batches: one matrix of tokens, a row for each document, filled up with padding that counts nothing."""
+"""Documents in batches: one matrix of tokens, a row for each document, filled up with padding that counts nothing.
+
+Builds on `positions`. Padding follows the document, where the causal mask hides it from every position that counts; its
+losses weigh 0. So a batch's loss is one weighted sum, whatever the lengths of its documents.
+"""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,17 +11,15 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
+from typing_extensions import override
 
-from reference.config import Config, Hyper
 from torch_twin.positions import Positions
 
 
 class Padded(Positions):
-    """Padding follows the document, where the causal mask hides it from every position that counts; its losses weigh 0.
+    """A loss weighs 1 / (positions of its document x documents): the mean of the documents' means is a plain sum."""
 
-    So a batch's loss is one weighted sum, whatever the lengths of its documents.
-    """
-
+    @override
     def prepare(self, batch: Sequence[Sequence[int]]) -> tuple[Any, ...]:
         """Tokens, targets and the weights of their losses, (documents, longest n) each."""
         return tuple(pad_sequence(parts, batch_first=True) for parts in zip(*self.documents(batch)))
@@ -28,18 +30,12 @@ class Padded(Positions):
         options = {"dtype": self.storage, "device": self.device}
         return [(*pair, torch.full(pair[0].shape, 1 / (len(pair[0]) * len(batch)), **options)) for pair in documents]
 
+    @override
     def loss(self, inputs: Any, params: dict[str, Tensor]) -> tuple[Tensor, Any]:
-        """The mean of the documents' losses, and the logits, row by row."""
         tokens, targets, weights, *where = inputs
         logits = self.forward(tokens, params, *where)
         losses = cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction="none")
         return (losses * weights.flatten()).sum(), logits
 
-    def document_logits(self, lengths: Sequence[int]) -> list[Tensor]:
-        """The logits of the latest update, (n, vocab_size) for every document."""
-        return [rows[:n] for rows, n in zip(self.logits.detach(), lengths)]
 
-
-def make(config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cpu") -> Padded:
-    """The subject `torch_twin.padded:make`."""
-    return Padded(config, hyper, dtype, device)
+make = Padded

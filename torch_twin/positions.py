@@ -1,6 +1,10 @@
-"""All positions of a document at once: one matrix product for all of them, and a causal mask in place of the cache."""
+"""All positions of a document at once: one matrix product for all of them, and a causal mask in place of the cache.
 
-from collections.abc import Sequence
+Builds on `microgpt`, whose activation and Adam it uses. All tokens of a document are known in training, so positions do
+not wait for each other; what a position must not see yet, the mask hides.
+"""
+
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -29,10 +33,13 @@ class Positions:
     """The subject, and the base of the rungs above it: each overrides the part that its technique changes.
 
     A step has two parts. `prepare` makes tensors of the documents, which training would do once for all epochs;
-    `update` is the training step itself, which is what a ladder times.
+    `update` is the training step itself, which is what a ladder times. It leaves the gradients in `grads`, and in
+    `logits` whatever gives the logits document after document when it is gone through, which only `train_step` does.
     """
 
     default_dtype = "float64"
+    logits: Iterable[Tensor]
+    """The logits of the latest update: of every document, at least as many rows as it has positions."""
 
     def __init__(self, config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cpu") -> None:
         dtype = dtype or self.default_dtype
@@ -78,7 +85,7 @@ class Positions:
         self.state = adam(self.state, self.grads, self.hyper)
 
     def loss(self, inputs: Any, params: dict[str, Tensor]) -> tuple[Tensor, Any]:
-        """The mean of the documents' losses, and their logits."""
+        """The mean of the documents' losses, and their logits as `logits` says."""
         logits = [self.forward(tokens, params) for tokens, _ in inputs]
         losses = [
             -rows.log_softmax(dim=-1).gather(-1, targets[:, None]).mean() for rows, (_, targets) in zip(logits, inputs)
@@ -122,14 +129,12 @@ class Positions:
         """Forward, backward and Adam on these documents, and all that it computed."""
         loss = self.update(self.prepare(batch))
         after = self.state
-        logits = self.document_logits([min(self.config.block_size, len(tokens) - 1) for tokens in batch])
-        return Step(loss.item(), logits, self.grads, after.params, after.m, after.v)
+        return Step(loss.item(), self.document_logits(batch), self.grads, after.params, after.m, after.v)
 
-    def document_logits(self, lengths: Sequence[int]) -> list[Tensor]:
-        """The logits of the latest update, (n, vocab_size) for every document."""
-        return [rows.detach() for rows in self.logits]
+    def document_logits(self, batch: Sequence[Sequence[int]]) -> list[Tensor]:
+        """The logits of the latest update, (n, vocab_size) for every document of the batch that it was made on."""
+        lengths = [min(self.config.block_size, len(tokens) - 1) for tokens in batch]
+        return [rows[:n].detach() for rows, n in zip(self.logits, lengths)]
 
 
-def make(config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cpu") -> Positions:
-    """The subject `torch_twin.positions:make`."""
-    return Positions(config, hyper, dtype, device)
+make = Positions

@@ -1,36 +1,26 @@
-"""The whole step compiled: forward, backward, Adam and its schedule as one graph, which leads from state to state."""
+"""The whole step compiled: forward, backward, Adam and its schedule as one graph, which leads from state to state.
+
+Builds on `compiled`. The graph has few inputs, and Adam is one expression over all weights, for they lie end to end in
+one vector. It keeps to one thread, also with large batches.
+"""
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from reference.config import Config, Hyper, State
 from torch_twin.compiled import Compiled
+from torch_twin.tools.threads import threads
 
 Flat = tuple[Tensor, Tensor, Tensor, Tensor]
 """A state as four tensors: the number of updates done; all weights end to end; all m; all v."""
 
 
-@contextmanager
-def threads(number: int) -> Iterator[None]:
-    """Have torch use so many threads within."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(number)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class WholeStep(Compiled):
-    """The graph has few inputs, and Adam is one expression over all weights, for they lie end to end in one vector.
-
-    It keeps to one thread, also with large batches.
-    """
+    """The state is what the graph takes and gives; by name it is there for whoever asks."""
 
     def __init__(self, config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cpu") -> None:
         super().__init__(config, hyper, dtype, device)
@@ -62,8 +52,8 @@ class WholeStep(Compiled):
         parts = vector.split([rows * columns for rows, columns in shapes.values()])
         return {name: part.view(shape) for (name, shape), part in zip(shapes.items(), parts)}
 
+    @override
     def update(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Forward, backward and Adam; the loss."""
         with threads(1):  # what takes microseconds costs more to share among threads than it takes
             self.flat, self.gradient, loss, self.logits = self.graph(self.flat, inputs)
         return loss
@@ -96,6 +86,4 @@ class WholeStep(Compiled):
         return count + 1, params - update, m, v
 
 
-def make(config: Config, hyper: Hyper, dtype: str | None = None, device: str = "cpu") -> WholeStep:
-    """The subject `torch_twin.whole_step:make`."""
-    return WholeStep(config, hyper, dtype, device)
+make = WholeStep

@@ -21,7 +21,7 @@ from parity.modules import Arranged, ModuleSubject, stacked
 from parity.subjects import modules
 from reference.config import State
 from tests.subjects.torch_modules import GPT2, GPT2_NAMES, NANO, QKV, LectureGPT, NanoGPT, lecture_names
-from torch_twin.whole_step import threads
+from torch_twin.tools.threads import threads
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -18,17 +18,22 @@ from tests.torch_twin.small_cases import CASES, SMALL, agree_on_drawn_cases, nam
 from torch_twin import cuda_graph
 from torch_twin.batched_step import BatchedStep
 from torch_twin.bfloat16 import BFloat16
+from torch_twin.chunks import Chunks
 from torch_twin.compiled import Compiled
 from torch_twin.cuda_graph import CudaGraph
-from torch_twin.whole_step import WholeStep, threads
+from torch_twin.documents_last import DocumentsLast
+from torch_twin.tools.threads import threads
+from torch_twin.whole_step import WholeStep
 
 needs_compiler = pytest.mark.skipif(bool(lacking := missing(Rung("", "", compiled=True))), reason=lacking)
 
-RUNGS = ("compiled", "whole_step", "batched_step", "bfloat16")
+RUNGS = ("compiled", "whole_step", "documents_last", "chunks", "batched_step", "bfloat16")
 COMPILED = (
     ("compiled", "float64"),
     ("whole_step", "float64"),
     ("whole_step", "float32"),
+    ("documents_last", "float32"),
+    ("chunks", "float32"),
     ("batched_step", "float32"),
     ("bfloat16", "bfloat16"),
 )
@@ -109,26 +114,36 @@ def test_ladder_knows_which_rungs_are_compiled(rung):
     options = {"dtype": rung.dtype} if rung.dtype else {}
     subject = getattr(importlib.import_module(module), factory)(SMALL, Hyper(), **options)
     assert rung.compiled == (isinstance(subject, Compiled) and not rung.cuda)
-    assert rung.static == (isinstance(subject, Compiled) and not isinstance(subject, BatchedStep))
+    assert rung.static == (isinstance(subject, Compiled) and not isinstance(subject, Chunks))
 
 
 @pytest.mark.parametrize(("threads", "width"), [(1, 2), (2, 128), (3, 1)])
+@pytest.mark.parametrize("kind", [Chunks, BatchedStep])
 @pytest.mark.usefixtures("_eager")
-def test_chunks_add_up_to_the_batch(threads, width, tmp_path):
+def test_chunks_add_up_to_the_batch(kind, threads, width, tmp_path):
     torch.set_num_threads(threads)
-    subject = BatchedStep(SMALL, Hyper())
+    subject = kind(SMALL, Hyper())
     subject.width = width
     assert_parity(subject, small(), store=tmp_path)
 
 
 def test_chunks_hold_documents_of_like_length_and_hardly_any_padding():
-    subject = BatchedStep(SMALL, Hyper())
-    subject.threads, subject.width = 2, 4
+    subject = Chunks(SMALL, Hyper())
+    subject.width = 4
     documents = [[6, *range(1 + i % 5), 6] for i in range(20)]
     order, chunks = subject.prepare(documents)
     assert sorted(order) == list(range(20))
     assert [tuple(tokens.shape) for tokens, *_ in chunks] == [(6, 4), (5, 4), (4, 4), (3, 4), (2, 4)]
     assert torch.stack([weights.sum() for *_, weights in chunks]).sum().item() == pytest.approx(1)
+
+
+def test_every_thread_has_a_chunk_of_a_small_batch():
+    subject = BatchedStep(SMALL, Hyper())
+    subject.threads, subject.width = 3, 4
+    documents = [[6, *range(1 + i % 5), 6] for i in range(20)]
+    for number, widths in ((20, [4] * 5), (7, [3] * 3), (2, [1] * 2)):
+        _, chunks = subject.prepare(documents[:number])
+        assert [tokens.shape[1] for tokens, *_ in chunks] == widths
 
 
 def test_weights_of_bfloat16_keep_what_it_would_round_away():
@@ -260,7 +275,21 @@ class MomentsExchanged(WholeStep):
         return super().adam(count, params, v, m, gradient)
 
 
-class LastChunkForgotten(BatchedStep):
+class HeadsMixed(DocumentsLast):
+    """As if the features of a head were not next to each other."""
+
+    def attention(self, x, w):
+        order = torch.arange(len(x)).view(self.config.n_head, -1).T.flatten()
+        return super().attention(x, w)[order]
+
+
+class LossOfOneDocument(DocumentsLast):
+    def loss(self, inputs, params):
+        tokens, targets, weights = inputs
+        return super().loss((tokens, targets[:, :1].expand_as(targets), weights), params)
+
+
+class LastChunkForgotten(Chunks):
     width = 2
 
     def run(self, chunks):
@@ -268,7 +297,7 @@ class LastChunkForgotten(BatchedStep):
         return [*results, (torch.zeros_like(gradient), loss, logits)]
 
 
-class MeanOfEveryChunk(BatchedStep):
+class MeanOfEveryChunk(Chunks):
     width = 2
 
     def run(self, chunks):
@@ -276,7 +305,7 @@ class MeanOfEveryChunk(BatchedStep):
         return super().run(means)
 
 
-class FillingCounts(BatchedStep):
+class FillingCounts(Chunks):
     width = 2
 
     def prepare(self, batch):
@@ -285,11 +314,10 @@ class FillingCounts(BatchedStep):
         return order, [(tokens, targets, weights.clamp(min=least)) for tokens, targets, weights in chunks]
 
 
-class OrderTakenForItsInverse(BatchedStep):
-    def document_logits(self, lengths):
-        order, chunks = self.logits
-        self.logits = [order.index(i) for i in range(len(order))], chunks
-        return super().document_logits(lengths)
+class OrderTakenForItsInverse(Chunks):
+    def update(self, inputs):
+        order, chunks = inputs
+        return super().update(([order.index(i) for i in range(len(order))], chunks))
 
 
 class LossLeftScaled(BFloat16):
@@ -301,6 +329,8 @@ class LossLeftScaled(BFloat16):
 
 
 FAULTS = {
+    HeadsMixed: "step 7: logits document 0[",
+    LossOfOneDocument: "step 7: loss: ",
     LengthsForgotten: "step 7: loss: ",
     StepNumberCompiledIn: "step 8: param wte[",
     MomentsExchanged: "step 7: m wte[",

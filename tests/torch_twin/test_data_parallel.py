@@ -17,7 +17,7 @@ from parity import Case, Config, Hyper, Verdict, check
 from parity.strategies import cases
 from parity.testing import assert_parity
 from torch_twin.data_parallel import DataParallel, Loss, Rank
-from torch_twin.spmd import Batch
+from torch_twin.ranks.subject import Batch
 
 NAME = "torch_twin.data_parallel:make"
 ROOT = Path(__file__).parents[2]

@@ -15,9 +15,9 @@ from torch_twin.decoding import Decoding
 from torch_twin.foreach_adam import ForeachAdam
 from torch_twin.fused_adam import FusedAdam
 from torch_twin.fused_attention import FusedAttention
-from torch_twin.packed import GRAIN, Packed, packed
+from torch_twin.packed import GRAIN, Packed
 from torch_twin.padded import Padded
-from torch_twin.whole_step import threads
+from torch_twin.tools.threads import threads
 
 TRAINING = (
     "positions",
@@ -66,16 +66,12 @@ def test_unknown_format_is_refused_in_a_sentence(rung):
         make(SMALL, Hyper(), dtype="float8")
 
 
-def test_packed_rows_hold_every_document_once_and_have_little_room_left():
-    lengths = [1 + (7 * i * i) % 13 for i in range(200)]
-    rows = packed(lengths)
-    assert sorted(document for row in rows for document in row) == list(range(200))
-    assert max(sum(lengths[document] for document in row) for row in rows) <= GRAIN
-    assert len(rows) <= sum(lengths) / GRAIN * 1.1 + 1
-
-
 def test_packed_row_is_long_enough_for_the_longest_document():
-    assert packed([GRAIN + 1, GRAIN - 1, 1]) == [[0, 1], [2]]
+    block = 2 * GRAIN
+    subject = Packed(replace(SMALL, block_size=block), Hyper())
+    for longest, rows in ((GRAIN, [GRAIN, 1]), (GRAIN + 1, [GRAIN + 2]), (block + 5, [block, 1])):
+        weights = subject.prepare([[BOS] * (longest + 1), [BOS, BOS]])[2]
+        assert (weights > 0).sum(dim=1).tolist() == rows
 
 
 def test_accumulation_takes_four_parts_and_fewer_of_a_small_batch():
@@ -146,8 +142,9 @@ class PaddingFirst(Padded):
             for parts in zip(*documents)
         )
 
-    def document_logits(self, lengths):
-        return [rows[left:] for rows, left in zip(self.logits.detach(), self.left)]
+    def document_logits(self, batch):
+        self.logits = [rows[left:] for rows, left in zip(self.logits, self.left)]
+        return super().document_logits(batch)
 
 
 class SeesTheDocumentBefore(Packed):

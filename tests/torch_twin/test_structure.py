@@ -24,7 +24,6 @@ REFERENCE_ONLY = {
 }
 TWIN_ONLY = {
     "Twin": "the subject that the harness drives",
-    "make": "its factory",
 }
 PARAMETERS_OF_THE_REFERENCE_ONLY = {
     ("train_step", "scalar"): "a tensor has one kind of scalar",

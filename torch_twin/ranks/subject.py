@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.distributed import get_rank
 
 from reference.config import Config, Hyper, State, Step
-from torch_twin.distributed import SECONDS, ranks_for
+from torch_twin.ranks.processes import SECONDS, ranks_for
 
 
 class Batch:

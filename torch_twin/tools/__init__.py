@@ -1,0 +1,1 @@
+"""What rungs use that is no technique of training: threads, and documents packed into rows."""

@@ -16,8 +16,10 @@ from parity import check
 from parity.case import Case
 from parity.cli import main
 from parity.cli.check_report import check_report
+from parity.cli.ladder_table import markdown
 from parity.cli.terminal import console
 from parity.ladder import RUNGS
+from parity.ladder.comparison import compared
 from tests.faults import FAULTS, planted
 
 ROOT = Path(__file__).parents[1]
@@ -106,6 +108,8 @@ def test_ladder_and_claims_are_those_that_were_measured():
     assert (results / "claims.md").read_text(encoding="utf-8").splitlines()[-1] in " ".join(README.split())
     rungs = json.loads((results / "ladder.json").read_text(encoding="utf-8"))["rungs"]
     assert [rung["rung"] for rung in rungs] == [rung.name for rung in RUNGS]
+    assert compared(rungs, RUNGS) == rungs
+    assert markdown(rungs) == (results / "ladder.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

@@ -73,7 +73,10 @@ def ladder_command(arguments: argparse.Namespace) -> int:
 
     from parity.cli.ladder_table import markdown, rendered
     from parity.cli.terminal import console
-    from parity.ladder import chosen, climb, machine
+    from parity.ladder.climbing import climb
+    from parity.ladder.comparison import compared
+    from parity.ladder.rungs import RUNGS, chosen
+    from parity.ladder.this_machine import machine
     from parity.verdict import worst
 
     rungs = chosen(arguments.rungs)
@@ -92,15 +95,16 @@ def ladder_command(arguments: argparse.Namespace) -> int:
     try:
         for result in climb(rungs, case, threads=arguments.threads, started=started):
             results.append(result)
-            data = {"machine": machine(), "steps": case.steps, "rungs": [found.to_dict() for found in results]}
+            found = compared([result.to_dict() for result in results], RUNGS)
+            data = {"machine": machine(), "steps": case.steps, "rungs": found}
             if arguments.json not in (None, "-"):
                 write_whole(Path(arguments.json), json.dumps(data, indent=1, allow_nan=False) + "\n")
             if arguments.markdown:
-                write_whole(Path(arguments.markdown), markdown(results))
+                write_whole(Path(arguments.markdown), markdown(found))
     except KeyboardInterrupt:
         interrupted = True
     if results:
-        _report(data, rendered(results), "-" if arguments.json == "-" else None)
+        _report(data, rendered(found), "-" if arguments.json == "-" else None)
     if interrupted:
         raise KeyboardInterrupt
     return worst(result.verdict for result in results if not result.skipped).exit_status

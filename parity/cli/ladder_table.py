@@ -1,12 +1,16 @@
 """The ladder's results as a table for a terminal, and as Markdown."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from parity.cli.terminal import style
-from parity.ladder import RungResult
+from parity.subjects.timing import Timing
+from parity.verdict import Verdict
 
 COLUMNS = (
     ("rung", "left"),
@@ -22,48 +26,52 @@ COLUMNS = (
     ("× ref.", "right"),
     ("MiB", "right"),
 )
+SKIPPED = "skipped"
 LEGEND = (
     "z: the largest; power: the relative error in the median element that would not pass; ms/step: of one document "
-    "on one thread; µs/doc: in the best batch on all threads; ×: times as fast as the rung below and as the reference, "
-    "with which each is timed in turns; MiB: growth of the process with batches up to 256, compiling included"
+    "on one thread; µs/doc: in the best batch on all threads; ×: times as fast as the rung below, which it builds "
+    "on, and as the reference, with which each is timed in turns; MiB: growth of the process with batches up to 256, "
+    "compiling included"
 )
 
 
-def rendered(results: list[RungResult]) -> Group:
-    """A row for each rung, and below the table what each one changed."""
+def rendered(rungs: Sequence[Mapping[str, Any]]) -> Group:
+    """Of rungs as `compared` gives them, a row for each, and below the table what each one changed."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
     for column, justify in COLUMNS:
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    for result in results:
-        name, verdict, *rest = cells(result)
-        table.add_row(name, Text(verdict, style=style(result.verdict)), *rest)
-    notes: list[RenderableType] = [Text(f"{r.rung.name}: {': '.join(r.rung.words)}") for r in results]
-    refused = [Text(f"{r.rung.name}: {r.reason}", style="red") for r in results if not r.timing]
+    for rung in rungs:
+        name, verdict, *rest = cells(rung)
+        skipped = rung["verdict"] == SKIPPED
+        table.add_row(
+            name, Text(verdict, style=style(Verdict.INCONCLUSIVE if skipped else Verdict(rung["verdict"]))), *rest
+        )
+    notes: list[RenderableType] = [Text(f"{r['rung']}: {r['technique']}: {r['changed']}") for r in rungs]
+    refused = [Text(f"{r['rung']}: {r['reason']}", style="red") for r in rungs if not r["timing"]]
     return Group(table, Text(LEGEND, style="dim"), Text(), *notes, *([Text(), *refused] if refused else []))
 
 
-def markdown(results: list[RungResult]) -> str:
+def markdown(rungs: Sequence[Mapping[str, Any]]) -> str:
     """The same table for a README, with the techniques, and what each changed, in place of the rungs' names."""
     lines = [
         f"| {' | '.join(column for column, _ in COLUMNS)} |",
         f"| {' | '.join('---' if justify == 'left' else '---:' for _, justify in COLUMNS)} |",
     ]
-    for result in results:
-        technique, changed = result.rung.words
-        _, *rest = cells(result)
-        lines.append(f"| **{technique}**: {changed} | {' | '.join(rest)} |")
+    for rung in rungs:
+        _, *rest = cells(rung)
+        lines.append(f"| **{rung['technique']}**: {rung['changed']} | {' | '.join(rest)} |")
     return "\n".join(lines) + "\n"
 
 
-def cells(result: RungResult) -> list[str]:
+def cells(rung: Mapping[str, Any]) -> list[str]:
     """One row; a dash for what the verdict does not allow to say."""
-    timing = result.timing
-    z = "-" if result.largest_z is None else f"{result.largest_z:.2g}"
-    verdict = "skipped" if result.skipped else f"{result.verdict} {result.dtype}"
-    row = [result.rung.name, verdict, z, f"{result.power:.0e}" if result.power else "-"]
-    if timing is None:
+    z = "-" if rung["largest_z"] is None else f"{float(rung['largest_z']):.2g}"
+    verdict = SKIPPED if rung["verdict"] == SKIPPED else f"{rung['verdict']} {rung['dtype']}"
+    row = [rung["rung"], verdict, z, f"{float(rung['power']):.0e}" if rung["power"] else "-"]
+    if not rung["timing"]:
         return row + ["-"] * (len(COLUMNS) - len(row))
-    single, batched = ("-" if ratio is None else f"{ratio:.2f}" for ratio in result.step_ups)
+    timing = Timing.from_dict(rung["timing"])
+    single, batched = ("-" if ratio is None else f"{ratio:.2f}" for ratio in rung["speed_up_over_rung_below"])
     return [
         *row,
         f"{timing.step * 1e3:.3g}",

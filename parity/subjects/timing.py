@@ -5,10 +5,10 @@ import statistics
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import psutil
 
@@ -64,6 +64,11 @@ class Timing:
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """From what JSON has made of it, which has no numbers as keys."""
+        return cls(**{**fields, "batches": {int(size): seconds for size, seconds in fields["batches"].items()}})
 
 
 class Stopwatch:

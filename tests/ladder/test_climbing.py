@@ -9,21 +9,21 @@ from pathlib import Path
 
 import pytest
 
-import parity.cli.commands
-import parity.ladder
 from parity import Case, Verdict
 from parity.cli import main
 from parity.cli.ladder_table import COLUMNS, markdown, rendered
 from parity.cli.terminal import console
-from parity.errors import UsageError
-from parity.ladder import RUNGS, Rung, RungResult, chosen, missing
+from parity.ladder import Rung, RungResult, climbing, missing, rungs, this_machine
+from parity.ladder.comparison import compared
 from parity.subjects.timing import Timing, batch_of, timed, typical
 from tests.examples.numpy_port import make
 
-climb = partial(parity.ladder.climb, round_seconds=0.001)
+climb = partial(climbing.climb, round_seconds=0.001)
 
 RIGHT = Rung("numpy", "tests.examples.numpy_port:make")
-NARROW = Rung("narrow", "tests.examples.numpy_port:make", dtype="float32", title="Float32: half the bits.")
+NARROW = Rung(
+    "narrow", "tests.examples.numpy_port:make", dtype="float32", below="numpy", title="Float32: half the bits."
+)
 SCALAR = Rung("scalar", "parity.scalar:make")
 GPU = Rung("gpu", "tests.examples.numpy_port:make", cuda=True)
 
@@ -70,19 +70,14 @@ def wrong(tmp_path, monkeypatch) -> Rung:
     return Rung("wrong", "wrong_rung:make")
 
 
-def test_right_rungs_are_timed_and_compared_with_the_one_below(case):
+def test_right_rungs_are_timed(case):
     first, second = climb([RIGHT, NARROW], case, sizes=(1, 8), threads=1)
     assert first.verdict is second.verdict is Verdict.PARITY
     assert (first.dtype, second.dtype) == ("float64", "float32")
-    assert first.step_ups == (None, None)
-    assert second.below is first
-    assert second.to_dict()["rung_below"] == "numpy"
-    assert second.step_ups[0] == second.timing.speed_up / first.timing.speed_up
-    assert second.step_ups[1] == second.timing.batch_speed_up / first.timing.batch_speed_up
     for result in (first, second):
         assert 0 < result.timing.low <= result.timing.step <= result.timing.high
         assert result.timing.reference > 0
-        assert result.timing.batch_speed_up == result.timing.reference_batch / min(result.timing.batches.values())
+        assert result.timing.batch_speed_up == result.timing.reference_batch / result.timing.batches[result.timing.best]
         assert result.timing.batches.keys() == {1, 8}
         assert 0 < result.largest_z < 10
         assert 0 < result.power < 1
@@ -91,11 +86,10 @@ def test_right_rungs_are_timed_and_compared_with_the_one_below(case):
 
 
 def test_wrong_rung_shows_no_speed(case, wrong):
-    below, result = climb([RIGHT, wrong], case, sizes=(1,))
+    (result,) = climb([wrong], case, sizes=(1,))
     assert result.verdict is Verdict.DIVERGED
     assert result.timing is None
-    assert result.step_ups == (None, None)
-    row = markdown([below, result]).splitlines()[-1]
+    row = markdown(compared([result.to_dict()], [wrong])).splitlines()[-1]
     assert row.startswith("| **Wrong**: the loss is a little off. | DIVERGED float64 | ")
     assert row.endswith(" | -" * 8 + " |")
     assert result.reason.startswith("step 0: loss: ")
@@ -110,15 +104,6 @@ def test_what_is_timed_in_large_batches_is_checked_in_them(case, wrong):
     assert result.verdict is Verdict.DIVERGED
     assert result.reason.startswith("step 0: grad wte[0,0]: ")
     assert result.timing is None
-
-
-def test_forward_pass_is_not_compared_in_speed_with_training():
-    timings = [Timing(0.1, reference=1.0, batches={1: 0.1}, reference_batch=1.0, forward_only=only) for only in (0, 1)]
-    training, forward = (RungResult(RIGHT, Verdict.PARITY, [], timing) for timing in timings)
-    forward.below = training
-    assert forward.step_ups == (None, None)
-    training.below = training
-    assert training.step_ups == (1, 1)
 
 
 def test_batches_of_all_sizes_are_about_as_long_as_all_documents():
@@ -147,12 +132,12 @@ def test_broken_rung_does_not_end_the_ladder(case, wrong):
 
 
 def test_rung_without_its_device_is_skipped_with_a_word(case, monkeypatch):
-    monkeypatch.setattr(parity.ladder, "_has_cuda", lambda: False)
+    monkeypatch.setattr(this_machine, "_has_cuda", lambda: False)
     (result,) = climb([GPU], case)
     assert result.skipped
     assert result.to_dict()["verdict"] == "skipped"
     assert result.reason == "There is no CUDA device here."
-    assert "| skipped |" in markdown([result])
+    assert "| skipped |" in markdown(compared([result.to_dict()], [GPU]))
 
 
 def test_compiled_rung_without_a_compiler_is_skipped_with_a_word(case, monkeypatch):
@@ -169,28 +154,6 @@ def test_the_scalar_graph_itself_is_a_rung(case):
     (result,) = climb([SCALAR], case, sizes=(1,))
     assert result.verdict is Verdict.IDENTICAL
     assert result.timing.speed_up > 1
-
-
-def test_speed_up_skips_a_rung_without_one(case, wrong):
-    results = list(climb([RIGHT, wrong, NARROW, replace(SCALAR, below="numpy")], case, sizes=(1,)))
-    assert results[3].below is results[2].below is results[0]
-
-
-def test_every_rung_says_what_it_changed():
-    for rung in RUNGS:
-        technique, changed = rung.words
-        assert technique, rung.name
-        assert changed.endswith("."), rung.name
-    assert len({rung.name for rung in RUNGS}) == len(RUNGS)
-    assert {rung.below for rung in RUNGS} <= {None, *(rung.name for rung in RUNGS)}
-
-
-def test_rungs_are_chosen_by_name():
-    assert [rung.name for rung in chosen("positions, twin")] == ["twin", "positions"]
-    assert chosen(None) == list(RUNGS)
-    for names in ("nonesuch", "twin,nonesuch", ","):
-        with pytest.raises(UsageError, match=r"^There is no rung .*; there are twin, positions"):
-            chosen(names)
 
 
 def test_what_is_timed_is_whole_steps_from_one_state(case):
@@ -223,9 +186,9 @@ def test_what_is_timed_is_whole_steps_from_one_state(case):
 
 @pytest.fixture
 def short_ladder(monkeypatch, case, wrong):
-    monkeypatch.setattr(parity.ladder, "RUNGS", (RIGHT, NARROW, wrong))
-    monkeypatch.setattr(parity.ladder, "SIZES", (1,))
-    monkeypatch.setattr(parity.ladder, "climb", climb)
+    monkeypatch.setattr(rungs, "RUNGS", (RIGHT, NARROW, wrong))
+    monkeypatch.setattr(climbing, "SIZES", (1,))
+    monkeypatch.setattr(climbing, "climb", climb)
     monkeypatch.setattr(Case, "from_names", lambda *arguments, **options: case)
 
 
@@ -237,6 +200,7 @@ def test_command_prints_the_table_and_writes_what_it_prints(short_ladder, tmp_pa
     data = json.loads(Path(files[0]).read_text(encoding="utf-8"))
     assert [rung["verdict"] for rung in data["rungs"]] == ["PARITY", "PARITY", "DIVERGED"]
     assert data["rungs"][1]["changed"] == "half the bits."
+    assert [rung["rung_below"] for rung in data["rungs"]] == [None, "numpy", None]
     assert data["machine"]["cores"] >= 1
     assert len(Path(files[1]).read_text(encoding="utf-8").splitlines()) == 5
     assert main(["ladder", "--rungs", "numpy", "--steps", "2", "--json", "-"]) == 0
@@ -248,7 +212,7 @@ def test_interrupted_ladder_keeps_the_rungs_that_it_has(short_ladder, monkeypatc
         yield RungResult(RIGHT, Verdict.PARITY, [], Timing(0.001, 0.001, 0.001, 0.04, 0.04, 1, {1: 0.001}), "kept")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(parity.ladder, "climb", interrupted)
+    monkeypatch.setattr(climbing, "climb", interrupted)
     file = tmp_path / "ladder.json"
     assert main(["ladder", "--json", str(file)]) == 130
     assert "numpy" in capsys.readouterr().out
@@ -257,11 +221,12 @@ def test_interrupted_ladder_keeps_the_rungs_that_it_has(short_ladder, monkeypatc
 
 def test_table_fits_a_log(case):
     timing = Timing(0.001234, 0.001, 0.002, 0.04, 0.039, 1, {1: 0.001, 16384: 3.9e-6}, 2, 1234 << 20, best=16384)
-    below = RungResult(RIGHT, Verdict.PARITY, [], Timing(0.01, 0.01, 0.01, 0.04, 0.039, 1, {1: 0.01}))
-    result = RungResult(replace(NARROW, name="fused_attention"), Verdict.PARITY, [], timing, "fine", below=below)
+    below = RungResult(RIGHT, Verdict.PARITY, [], Timing(0.01, 0.01, 0.01, 0.04, 0.039, 1, {1: 0.01}), "fine")
+    result = RungResult(replace(NARROW, name="fused_attention"), Verdict.PARITY, [], timing, "fine")
+    found = compared([below.to_dict(), result.to_dict()], [below.rung, result.rung])
     terminal = console()
     with terminal.capture() as capture:
-        terminal.print(rendered([result]))
+        terminal.print(rendered(found))
     row = next(line for line in capture.get().splitlines() if line.startswith(" fused_attention"))
     figures = "fused_attention PARITY float32 - - 1.23 8.10 32 3.9 16,384 2564.10 10,000 1234"
     assert row.split() == figures.split()
@@ -269,7 +234,7 @@ def test_table_fits_a_log(case):
 
 
 def test_json_that_cannot_be_written_is_said_before_anything_runs(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(parity.ladder, "climb", None)
+    monkeypatch.setattr(climbing, "climb", None)
     assert main(["ladder", "--json", str(tmp_path)]) == 2
     assert "cannot be written" in capsys.readouterr().err
 

@@ -43,12 +43,9 @@ class Revision:
 
 def working_tree(folder: Path) -> tuple[Path, str]:
     """The root of the repository that a folder is in, and what its working tree is called."""
-    try:
-        root = Path(git(folder, "rev-parse", "--show-toplevel").strip())
-    except UsageError as error:
-        if "not a git repository" in str(error):
-            raise UsageError(f"{folder} is not in a git repository; a gate compares two revisions of one.") from None
-        raise
+    if not any((above / ".git").exists() for above in (folder, *folder.parents)):
+        raise UsageError(f"{folder} is not in a git repository; a gate compares two revisions of one.")
+    root = Path(git(folder, "rev-parse", "--show-toplevel").strip())
     head = git(root, "rev-parse", "--short", "--verify", "HEAD").strip()
     changed = git(root, "status", "--porcelain").strip()
     return root, f"{head} with uncommitted changes" if changed else head

@@ -229,6 +229,21 @@ def test_bad_usage_is_a_sentence(repository, case, tmp_path, monkeypatch):
         gate("port.py:make", case=case)
 
 
+def test_what_git_says_is_not_read(repository, case, tmp_path, monkeypatch):
+    """It may speak another language, and says of a broken repository what it says where there is none."""
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "git").write_text("#!/bin/sh\necho 'fatal: not a git repository' >&2\nexit 128\n", encoding="utf-8")
+    (programs / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", str(programs), prepend=os.pathsep)
+    with pytest.raises(UsageError, match=r"^git rev-parse failed: fatal: not a git repository$"):
+        gate("port.py:make", case=case)
+    (programs / "git").write_text("#!/bin/sh\necho 'Schwerwiegend: kein Repository' >&2\nexit 128\n", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="is not in a git repository"):
+        gate("port.py:make", case=case)
+
+
 def test_worktree_is_removed_whatever_happens(repository):
     def interrupted() -> None:
         with checked_out(repository, "HEAD") as revision:

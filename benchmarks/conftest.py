@@ -13,6 +13,7 @@ import torch
 
 from parity.ladder import machine
 from parity.subjects.timing import Stopwatch
+from parity.subjects.turns import in_turns
 from torch_twin.tools.threads import threads
 
 TORCH_THREADS = 1
@@ -105,17 +106,12 @@ def measure_in_turn(benchmark, request, few) -> Callable[..., dict[str, float]]:
     """
 
     def measured(targets: dict[str, Timed], rounds: int = ROUNDS) -> dict[str, float]:
-        seconds: dict[str, list[float]] = {side: [] for side in targets}
-
-        def one_round() -> None:
-            for side, timed in targets.items():
-                seconds[side].append(timed.seconds())
-
+        turns = in_turns([timed.seconds for timed in targets.values()])
         if few(1, rounds) > 1:
-            one_round()  # warm
-            for times in seconds.values():
-                times.clear()
-        benchmark.pedantic(one_round, rounds=rounds)
+            next(turns)  # warm
+        taken: list[list[float]] = []
+        benchmark.pedantic(lambda: taken.append(next(turns)), rounds=rounds)
+        seconds = dict(zip(targets, zip(*taken), strict=True))
         medians = {side: statistics.median(times) for side, times in seconds.items()}
         if benchmark.stats:
             benchmark.extra_info["median_seconds"] = medians

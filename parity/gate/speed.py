@@ -1,12 +1,16 @@
 """Steps of head and base in turns: how fast is one beside the other?"""
 
 import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
+from itertools import cycle, islice
 
 from parity.case import Case
 from parity.errors import SubjectError
 from parity.subjects.command import Command, CommandSubject
 from parity.subjects.subject import train_step
+from parity.subjects.turns import in_turns
 
 
 @dataclass
@@ -21,25 +25,25 @@ class Speed:
     base_seconds: float
 
 
+WARM_UP = 3
+"""Pairs that do not count."""
+
+
 def measured(head: Command, base: Command, case: Case, options: dict[str, str | None], rounds: int) -> Speed | None:
-    """Steps of both in turns, which first changing from pair to pair, so that what slows the machine slows both."""
+    """Steps of both in turns on the same batch, in so many pairs; None where one of them fails."""
     try:
-        return _timed([side(case.config, case.hyper, **options) for side in (head, base)], case, rounds)
+        sides = [_steps(side(case.config, case.hyper, **options), case) for side in (head, base)]
+        pairs = list(islice(in_turns([partial(next, steps) for steps in sides]), WARM_UP, WARM_UP + rounds))
     except SubjectError:  # the verdict stands without it
         return None
-
-
-def _timed(sides: list[CommandSubject], case: Case, rounds: int) -> Speed:
-    batches = list(case.batches())
-    seconds: list[list[float]] = [[], []]
-    warm_up = 3
-    for number in range(rounds + warm_up):
-        batch = batches[number % len(batches)]
-        for which in (0, 1) if number % 2 else (1, 0):
-            sides[which].load(case.state)
-            train_step(sides[which], batch, "timing")
-            if number >= warm_up:
-                seconds[which].append(sides[which].seconds)
-    ratios = [new / old for new, old in zip(*seconds, strict=True)]
+    ratios = [new / old for new, old in pairs]
     low, middle, high = statistics.quantiles(ratios, n=4) if rounds > 1 else ratios * 3
-    return Speed(middle, low, high, rounds, *(statistics.median(side) for side in seconds))
+    return Speed(middle, low, high, rounds, *map(statistics.median, zip(*pairs)))
+
+
+def _steps(side: CommandSubject, case: Case) -> Iterator[float]:
+    """The seconds of a step on batch after batch, always from the same state, without end."""
+    for batch in cycle(list(case.batches())):
+        side.load(case.state)
+        train_step(side, batch, "timing")
+        yield side.seconds

@@ -3,40 +3,46 @@
 import gc
 import statistics
 import sys
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from functools import partial
+from itertools import islice
 from typing import Any, Self
 
-import psutil
-
 from parity.subjects.calls import wait
+from parity.subjects.memory import used, used_on_device, watched
+from parity.subjects.turns import in_turns
 from reference import microgpt
 from reference.config import Config, Hyper, State
 
 SECONDS = 0.1
-"""A round repeats what is shorter: first steps after the reference's find nothing in the cache and threads asleep."""
+"""Length of a subject's turn; what is shorter is repeated. The first steps of a turn are slow, for after the
+reference's the subject's data is out of the cache and its threads sleep; in so long a turn they hardly count."""
 ROUNDS = 3
+"""Passes of which a batch size is given the median. Beside the reference there are twice as many rounds."""
 FEW = 20
-"""Documents that the reference takes in a round."""
+"""Documents that the reference takes in its turn: about a second of it."""
 LONGEST = 2.0
 """Seconds that a batch may take; larger ones are not tried."""
 MEMORY_SIZE = 256
-"""Memory is that of batches up to this size, lest fast rungs seem wasteful for being tried with larger ones."""
+"""Memory is that of batches up to this size: fast rungs are tried with larger ones, too, and must not seem wasteful."""
+AS_GOOD = 1.05
+"""The best batch is the smallest one whose documents take at most so many times as long as those of the fastest."""
 
 Documents = Sequence[Sequence[int]]
 
 
 @dataclass
 class Timing:
-    """Seconds a step of one document (median and quartiles of rounds), and a document in batches, by batch size.
+    """What a subject takes, and the reference in turns with it; all times are in seconds.
 
-    best: the smallest batch at which a document takes no more than 5 % longer than at any.
-    reference: seconds a step of the reference on the same documents; reference_batch: seconds a document of it in a
-    batch; each timed in turns with the subject. forward_only: neither has done more than the forward pass. memory:
-    bytes that the process and its children grew by at most with batches up to 256, or that a GPU held.
+    step, low, high: a step of one document on `threads` threads, the median and the quartiles of its turns. batches: a
+    document in a batch on `batch_threads` threads, by batch size; best: the smallest size that is as good as the
+    fastest (AS_GOOD). reference: a step of the reference on the same documents; reference_batch: a document of it in
+    a batch of FEW. memory: bytes by which the process and its children grew at most with batches up to MEMORY_SIZE,
+    or that a GPU held. forward_only: neither side has done more than the forward pass.
     """
 
     step: float = 0.0
@@ -72,7 +78,11 @@ class Timing:
 
 
 class Stopwatch:
-    """A subject whose steps are timed: `prepare` outside of the clock and `update`, or train_step where it has none."""
+    """A subject whose steps are timed.
+
+    A subject that has `prepare` and `update` is asked for its tensors before the clock starts, as training makes them
+    once for all epochs; of any other the whole train_step is timed.
+    """
 
     def __init__(self, subject: Any, state: State, num_steps: int, round_seconds: float = SECONDS) -> None:
         self.subject, self.state, self.num_steps, self.round_seconds = subject, state, num_steps, round_seconds
@@ -81,12 +91,13 @@ class Stopwatch:
 
     def load(self) -> None:
         """Start again from the same state."""
-        # Where training has gone on and on, gradients vanish, and arithmetic on subnormal numbers is slow.
+        # Thousands of steps on the same few documents fit them so well that gradients become subnormal numbers, with
+        # which processors are slow: later turns would seem to take longer than earlier ones.
         self.subject.load(State(self.state.params, self.state.m, self.state.v, self.state.step))
         wait()
 
     def seconds(self, inputs: Sequence[Any], repeats: int = 1) -> float:
-        """Seconds for one pass over all inputs."""
+        """Seconds for one pass over all inputs, of so many, from the same state."""
         self.load()
         start = time.perf_counter()
         for _ in range(repeats):
@@ -96,10 +107,10 @@ class Stopwatch:
         return (time.perf_counter() - start) / repeats
 
     def repeats(self, inputs: Sequence[Any]) -> int:
-        """How many passes make a round; the first pass, which may compile, does not count."""
-        self.seconds(inputs)
-        before_the_end = (self.num_steps - self.state.step) // len(inputs)  # of the learning-rate schedule
-        return max(1, min(round(self.round_seconds / self.seconds(inputs)), before_the_end))
+        """How many passes make a turn: as many as fill it, but no more steps than the learning-rate schedule has."""
+        self.seconds(inputs)  # the first pass may compile
+        before_the_schedule_ends = (self.num_steps - self.state.step) // len(inputs)
+        return max(1, min(round(self.round_seconds / self.seconds(inputs)), before_the_schedule_ends))
 
 
 def use_threads(number: int) -> None:
@@ -131,49 +142,61 @@ def timed(
     threads: int,
     round_seconds: float = SECONDS,
 ) -> Timing:
-    """Time batches on all threads and steps of one document each on one, in turns with the reference."""
+    """Time batches of these sizes on so many threads, and steps of one document each on one thread.
+
+    In turns with the reference: the batch size that turned out to be the best, and the single steps.
+    """
     watch = Stopwatch(subject, state, hyper.num_steps, round_seconds)
     timing = Timing(batch_threads=threads, forward_only=getattr(subject, "forward_only", False))
     use_threads(timing.batch_threads)
-    before = _used()
-    for size in sizes:
-        inputs = [watch.prepare(batch_of(documents, size))]
-        with _peak() as peak:  # not while the clock runs: it takes time to look
-            repeats = watch.repeats(inputs)
-        if size <= MEMORY_SIZE:
-            timing.memory = max(timing.memory, peak() - before)
-        timing.batches[size] = statistics.median(watch.seconds(inputs, repeats) / size for _ in range(ROUNDS))
-        if 4 * timing.batches[size] * size > LONGEST:  # as the next one, four times as large, would take
-            break
-    timing.memory = _on_device() or timing.memory
-    least = min(timing.batches.values())
-    timing.best = next(size for size, seconds in timing.batches.items() if seconds <= 1.05 * least)
+    _time_batches(timing, watch, documents, sizes)
     few = typical(documents, FEW)
     with frozen_garbage():
         step = reference_step(config, hyper, state, timing.forward_only)
 
-        def reference(batch: Documents) -> float:
+        def reference(batches: Sequence[Documents]) -> float:
+            """Seconds a document; one batch after another, as in training."""
             start = time.perf_counter()
-            step(batch)
-            return (time.perf_counter() - start) / len(batch)
+            for batch in batches:
+                step(batch)
+            return (time.perf_counter() - start) / sum(map(len, batches))
 
         inputs = [watch.prepare(batch_of(documents, timing.best))]
-        repeats, seconds, scalar = watch.repeats(inputs), [], []
-        for _ in range(2 * ROUNDS):
-            seconds.append(watch.seconds(inputs, repeats) / timing.best)
-            scalar.append(reference(few))
-        timing.batches[timing.best] = statistics.median(seconds)
-        timing.reference_batch = statistics.median(scalar)
+        seconds, timing.reference_batch = _in_turns_with(partial(reference, [few]), watch, inputs)
+        timing.batches[timing.best] = statistics.median(seconds) / timing.best
+
         use_threads(timing.threads)
-        inputs = [watch.prepare([tokens]) for tokens in few]
-        repeats, seconds, scalar = watch.repeats(inputs), [], []
-        for _ in range(2 * ROUNDS):
-            seconds += [watch.seconds(inputs, repeats) / len(few) for _ in range(ROUNDS)]
-            # One after another, as in training: a step after something else finds nothing in the cache.
-            scalar.append(statistics.mean(reference([tokens]) for tokens in few))
-    timing.low, timing.step, timing.high = statistics.quantiles(seconds, n=4)
-    timing.reference = statistics.median(scalar)
+        singles = [[tokens] for tokens in few]
+        inputs = [watch.prepare(batch) for batch in singles]
+        seconds, timing.reference = _in_turns_with(partial(reference, singles), watch, inputs, turns=ROUNDS)
+    timing.low, timing.step, timing.high = (each / FEW for each in statistics.quantiles(seconds, n=4))
     return timing
+
+
+def _time_batches(timing: Timing, watch: Stopwatch, documents: Documents, sizes: Sequence[int]) -> None:
+    """Batch after batch without the reference, which would take minutes for each; which one is best; and memory."""
+    before = used()
+    for size in sizes:
+        inputs = [watch.prepare(batch_of(documents, size))]
+        with watched() as most:  # not while the clock runs: it takes time to look
+            repeats = watch.repeats(inputs)
+        if size <= MEMORY_SIZE:
+            timing.memory = max(timing.memory, most() - before)
+        timing.batches[size] = statistics.median(watch.seconds(inputs, repeats) / size for _ in range(ROUNDS))
+        if 4 * timing.batches[size] * size > LONGEST:  # as the next one, four times as large, would take
+            break
+    timing.memory = used_on_device() or timing.memory
+    least = min(timing.batches.values())
+    timing.best = next(size for size, seconds in timing.batches.items() if seconds <= AS_GOOD * least)
+
+
+def _in_turns_with(
+    reference: Callable[[], float], watch: Stopwatch, inputs: Sequence[Any], turns: int = 1
+) -> tuple[list[float], float]:
+    """Seconds for a pass in each of the subject's turns, so many to each of the reference, whose median follows."""
+    own = partial(watch.seconds, inputs, watch.repeats(inputs))
+    *seconds, others = zip(*islice(in_turns([own] * turns + [reference]), 2 * ROUNDS), strict=True)
+    return [each for turn in seconds for each in turn], statistics.median(others)
 
 
 def reference_step(config: Config, hyper: Hyper, state: State, forward_only: bool) -> Callable[[Documents], Any]:
@@ -187,46 +210,14 @@ def reference_step(config: Config, hyper: Hyper, state: State, forward_only: boo
 
 @contextmanager
 def frozen_garbage() -> Iterator[None]:
-    """Leave the garbage collector what is made from here on, as in a bare process, and nothing that torch holds."""
+    """Hide from the garbage collector all that exists by now, above all the many objects of torch.
+
+    Within the block it goes through what is made there alone. So the reference takes as long as in a process of its
+    own, where nothing else is to be gone through.
+    """
     gc.collect()
     gc.freeze()
     try:
         yield
     finally:
         gc.unfreeze()
-
-
-def _used() -> int:
-    """Bytes of memory that the process and its children hold."""
-    total, process = 0, psutil.Process()
-    for member in (process, *process.children(recursive=True)):
-        with suppress(psutil.Error):
-            total += member.memory_info().rss
-    return total
-
-
-def _on_device() -> int:
-    """Bytes of an accelerator's memory that were in use at most; 0 where there is none."""
-    torch = sys.modules.get("torch")
-    return int(torch.cuda.max_memory_allocated()) if torch is not None and torch.cuda.is_initialized() else 0
-
-
-@contextmanager
-def _peak() -> Iterator[Callable[[], int]]:
-    """A function that tells the most that was used within the block."""
-    peak = _used()
-    done = threading.Event()
-
-    def watch() -> None:
-        nonlocal peak
-        while not done.wait(0.02):
-            peak = max(peak, _used())
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        yield lambda: peak
-    finally:
-        peak = max(peak, _used())
-        done.set()
-        watcher.join()

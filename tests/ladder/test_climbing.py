@@ -15,8 +15,7 @@ from parity.cli.ladder_table import COLUMNS, markdown, rendered
 from parity.cli.terminal import console
 from parity.ladder import Rung, RungResult, climbing, missing, rungs, this_machine
 from parity.ladder.comparison import compared
-from parity.subjects.timing import Timing, batch_of, timed, typical
-from tests.examples.numpy_port import make
+from parity.subjects.timing import Timing
 
 climb = partial(climbing.climb, round_seconds=0.001)
 
@@ -106,17 +105,6 @@ def test_what_is_timed_in_large_batches_is_checked_in_them(case, wrong):
     assert result.timing is None
 
 
-def test_batches_of_all_sizes_are_about_as_long_as_all_documents():
-    documents = [[0] * (2 + i * i // 50) for i in range(100)]
-    mean = sum(map(len, documents)) / 100
-    for size in (10, 20, 99, 100, 101, 110, 256, 1024):
-        batch = batch_of(documents, size)
-        assert len(batch) == size
-        assert sum(map(len, batch)) / size == pytest.approx(mean, rel=0.02)
-    assert len(batch_of(documents, 1)[0]) == len(documents[50])
-    assert typical(documents, 0) == []
-
-
 def test_rung_that_answers_with_nan_is_refused_and_can_be_said_in_json(case, wrong):
     (result,) = climb([replace(wrong, factory="wrong_rung:not_a_number")], case, sizes=(1,))
     assert result.verdict is Verdict.DIVERGED
@@ -154,34 +142,6 @@ def test_the_scalar_graph_itself_is_a_rung(case):
     (result,) = climb([SCALAR], case, sizes=(1,))
     assert result.verdict is Verdict.IDENTICAL
     assert result.timing.speed_up > 1
-
-
-def test_what_is_timed_is_whole_steps_from_one_state(case):
-    calls = []
-
-    class Counting:
-        def __init__(self) -> None:
-            self.inner = make(case.config, case.hyper)
-
-        def load(self, state):
-            calls.append("load")
-            self.inner.load(state)
-
-        def prepare(self, batch):
-            calls.append("prepare")
-            return batch
-
-        def update(self, inputs):
-            calls.append(len(inputs))
-            return self.inner.train_step(inputs)
-
-        train_step = None
-
-    timing = timed(Counting(), case.config, case.hyper, case.state, case.documents, (1, 8), threads=1)
-    assert calls.count("prepare") == 2 + 1 + 20  # every size, the best one again, single documents
-    assert set(calls) == {"load", "prepare", 1, 8}
-    assert timing.best in (1, 8)
-    assert timing.memory >= 0
 
 
 @pytest.fixture

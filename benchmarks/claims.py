@@ -127,7 +127,7 @@ def claims(case: Case, ladder: list[dict]) -> Iterator[Claim]:
 
 TECHNIQUES = {
     "tensors": ("twin", "positions"),
-    "batching": ("padded", "packed"),
+    "batching": ("padded", "packed", "documents_last", "chunks"),
     "fusing and compiling": ("fused_attention", "foreach_adam", "fused_adam", "compiled", "whole_step", "batched_step"),
     "recomputing and accumulating": ("checkpointing", "accumulation"),
     "a key/value cache": ("decoding",),

@@ -13,7 +13,6 @@ from parity.judging.exchange import Run, quantities_asked
 from parity.judging.judge import Judge, offered_elements
 from parity.judging.result import ModeResult, Result
 from parity.judging.trial import Trial
-from parity.number_formats import FORMATS
 from parity.subjects.calls import time_limit
 from parity.subjects.subject import (
     TWIN,
@@ -24,8 +23,9 @@ from parity.subjects.subject import (
     is_command,
     make_subject,
     require_methods,
-    subject_dtype,
+    subject_format,
     subject_name,
+    subject_storage,
 )
 from parity.verdict import Verdict
 
@@ -108,7 +108,7 @@ def _checked(
     run: Run | None = None
     try:
         subject = make(case)
-        result.judge = replace(judge, form=FORMATS[subject_dtype(subject)])
+        result.judge = replace(judge, form=subject_format(subject), storage=subject_storage(subject))
         truth = _truth_judge(case) if options.truth else None
         run = Run(case, subject, result.judge, oracle=options.oracle, sites=options.sites, truth=truth)
         for mode in _modes(subject, options):

@@ -12,7 +12,7 @@ from parity.judging.judge import Judge, positions
 from parity.judging.own_updates import with_own_updates
 from parity.judging.pairing import paired
 from parity.judging.pairs import Difference, Pairs
-from parity.judging.relu_gates import with_own_gates
+from parity.judging.relu_gates import SHORT_DIGITS, shown_gates, with_own_gates
 from parity.number_formats import Floats
 from parity.oracle.oracle import Expectation, Oracle, Point
 from parity.quantities import FIELDS, SITES, STATE
@@ -82,9 +82,11 @@ class Run:
         truth: "TruthJudge | None" = None,
     ) -> None:
         self.case, self.subject, self.judge, self.sites, self.truth = case, subject, judge, sites, truth
-        self.oracle = Oracle(case.config, case.hyper, judge.form, judge.limit, oracle)
+        self.oracle = Oracle(case.config, case.hyper, judge.form, judge.limit, oracle, judge.storage)
         self._exposed: frozenset[tuple[str, str]] | None = None
-        self._expose_sites(sites)
+        # In short formats many ReLUs lie so near to their kink that the subject is best asked for its own gates.
+        self._asks_for_sites = sites or (judge.form.digits <= SHORT_DIGITS and not self.oracle.smooth)
+        self._expose_sites(self._asks_for_sites)
 
     def ask(self, state: State, batch: list[list[int]], *, explain: bool = True) -> Exchange:
         """Set both sides to a state, rounded to numbers that both can represent, and ask for a step.
@@ -124,12 +126,13 @@ class Run:
         except (NoExpectation, SubjectError):
             return None
         finally:
-            self._expose_sites(self.sites)
+            self._expose_sites(self._asks_for_sites)
 
     def rounded(self, state: State) -> State:
         """A state in numbers that both sides can represent; NoExpectation where it has no such numbers."""
-        tensors = self.judge.form.rounded(vectors(self.case.config, state))
-        if not np.isfinite(tensors).all():
+        storage = self.judge.storage or self.judge.form
+        tensors = storage.rounded(vectors(self.case.config, state))
+        if not np.isfinite(self.judge.form.rounded(tensors)).all():
             raise NoExpectation(f"The weights of step {state.step} are too large for {self.judge.form.name}.")
         return named_state(self.case.config, tensors, state.step)
 
@@ -138,14 +141,15 @@ class Run:
     ) -> Exchange:
         """An answer beside an expectation, which takes the subject's own gates and updates where that explains it."""
         pairs, near, updates = self.compared(expectation, answer), len(expectation.near), 0
-        if explain and self.judge.count_outside(pairs):
+        shown = shown_gates(self.oracle, expectation, getattr(answer, "sites", None)) if explain else None
+        if explain and (shown is not None or self.judge.count_outside(pairs)):
 
             def compare(expected: Step, sigma: Step) -> Pairs:
                 return self.paired(expectation, answer, expected, sigma)
 
-            expectation, pairs = with_own_gates(self.oracle, self.judge, expectation, pairs, compare)
+            expectation, pairs = with_own_gates(self.oracle, self.judge, expectation, pairs, shown, compare)
             expectation, pairs, updates = with_own_updates(self.oracle, self.judge, expectation, pairs, before)
-        return Exchange(expectation, answer, pairs, before, near, len(expectation.turned), updates)
+        return Exchange(expectation, answer, pairs, before, near, len(expectation.decided), updates)
 
     def compared(self, expectation: Expectation, answer: Step) -> Pairs:
         """An answer beside an expectation; SubjectError where it cannot be read."""
@@ -155,9 +159,11 @@ class Run:
         """An answer to a question beside another expected step; SubjectError where it cannot be read."""
         number, lengths = question.before.number, [positions(self.case, tokens) for tokens in question.batch]
         try:
-            return paired(number, answer, expected, sigma, lengths)
+            pairs = paired(number, answer, expected, sigma, lengths)
         except (TypeError, ValueError, AttributeError) as error:
             raise SubjectError(f"The subject's answer at step {number} cannot be read as a Step: {error}.") from error
+        # Nine digits are enough for float32: what was given stands for the nearest number of its format.
+        return pairs.with_sides(actual=self.judge.widest.rounded(pairs.actual))
 
     def load(self, state: State) -> None:
         """Set the subject to a state, in lists of its own, so that it cannot change what is expected."""

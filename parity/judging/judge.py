@@ -20,13 +20,23 @@ class Judge:
     """The format that a subject computes in, and the largest z that rounding explains at a false-alarm rate."""
 
     form: Format
+    """That results of arithmetic are numbers of."""
     limit: float
+    """The largest z that rounding explains."""
     false_alarm: float
+    """The chance that a correct subject gets beyond it somewhere."""
+    storage: Format | None = None
+    """The format that weights and moments lie in, if that is another one."""
 
     @classmethod
     def of_elements(cls, elements: int, false_alarm: float, form: Format = FORMATS["float64"]) -> "Judge":
         """The judge of so many elements, over all of which the false-alarm rate is shared out."""
         return cls(form, limit(false_alarm, elements, REPLICAS), false_alarm)
+
+    @property
+    def widest(self) -> Format:
+        """The format with the most digits that answers may have."""
+        return max((self.form, self.storage or self.form), key=lambda form: form.digits)
 
     def outside(self, pairs: Pairs) -> NDArray[np.bool_]:
         """Where rounding does not explain the difference."""

@@ -8,15 +8,18 @@ answer is then held to what the reference gives with exactly these gates. Half a
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
+from parity.answers import as_array
+from parity.errors import NoExpectation, SubjectError
 from parity.judging.judge import Judge
 from parity.judging.pairs import Pairs
 from parity.number_formats import Floats
 from parity.oracle.noisy_replay import REPLICAS
-from parity.oracle.oracle import Expectation, Gate, Nearness, Oracle
+from parity.oracle.oracle import NATURALLY, Decisions, Expectation, Gate, Nearness, Oracle
 from parity.quantities import STATE
 from reference.config import Step
 
@@ -26,25 +29,89 @@ _MAX_ROUNDS = 6
 _PAIRED = 16
 """Of so many gates nearest to their kink, pairs are turned together."""
 
+_MOST_OPERATIONS = 4e9
+"""Scalar operations that a search may take for each round: some ten seconds."""
+
+SHORT_DIGITS = 11
+"""In formats of so few digits many gates are near to their kink at every step, and a subject is asked for its own."""
+
+Shown = Mapping[Gate, bool]
+"""What the gates of a subject did: True for those that were open."""
+
 Compare = Callable[[Step, Step], Pairs]
 """Puts the subject's answer beside an expected step and its noise floor."""
 
 
 def with_own_gates(
-    oracle: Oracle, judge: Judge, expectation: Expectation, pairs: Pairs, compare: Compare
+    oracle: Oracle, judge: Judge, expectation: Expectation, pairs: Pairs, shown: Shown | None, compare: Compare
 ) -> tuple[Expectation, Pairs]:
     """Expectation and pairs, with the gates turned that explain the subject's answer, if any do.
 
-    An effect of a gate is what the exact replay changes by when the gate is turned. Matching pursuit (Mallat and Zhang
-    1993) picks, one after another, the gate whose effect explains most of what is left between subject and reference;
-    then the effects are computed anew, from the gates as they stand.
+    shown: what the subject itself does, where it says so: then its gates near to their kink are taken, and nothing is
+    searched for. Otherwise an effect of a gate is what the exact replay changes by when the gate is turned. Matching
+    pursuit (Mallat and Zhang 1993) picks, one after another, the gate whose effect explains most of what is left
+    between subject and reference; then the effects are computed anew, from the gates as they stand. Raises
+    NoExpectation where that would take too long, or where gates might explain the answer, and none were found that do.
     """
-    if expectation.near and judge.count_outside(_early(pairs)):
-        # An effect is as uncertain as the gradient that the gate lets through, or as its input besides.
-        for with_input in (False, True):
-            found = _attempt(oracle, judge, expectation, pairs, compare, with_input)
-            if found is not None:
-                return found
+    if shown is not None:
+        return _with_shown_gates(oracle, expectation, pairs, shown, compare)
+    if not expectation.near or not judge.count_outside(_early(pairs)):
+        return expectation, pairs
+    operations = sum(oracle.program(tokens).nodes for tokens in expectation.batch) * len(expectation.near)
+    if operations > _MOST_OPERATIONS:
+        raise NoExpectation(_undecided(expectation, "to try them all would take too long"))
+    # An effect is as uncertain as the gradient that the gate lets through, or as its input besides.
+    for with_input in (False, True):
+        found = _attempt(oracle, judge, expectation, pairs, compare, with_input)
+        if found is not None:
+            return found
+    if judge.form.digits <= SHORT_DIGITS and _may_explain(oracle, judge, expectation, _early(pairs), compare):
+        raise NoExpectation(_undecided(expectation, "which of them, if any, explain the answer was not found"))
+    return expectation, pairs
+
+
+def shown_gates(oracle: Oracle, expectation: Expectation, sites: Any) -> Shown | None:
+    """What a subject did with the gates near to their kink, by its sites; None where these do not tell."""
+    if oracle.smooth or not isinstance(sites, dict):
+        return None
+    shown: dict[Gate, bool] = {}
+    start = 0
+    try:
+        for number, tokens in enumerate(expectation.batch):
+            program = oracle.program(tokens)
+            for layer in range(oracle.config.n_layer):
+                site = f"layer{layer}.mlp.post"
+                for slots, given in zip(program.sites[site], sites[site][start : start + program.n], strict=True):
+                    opened = as_array(given, site) > 0
+                    shown |= {(number, int(slot)): bool(x) for slot, x in zip(slots, opened, strict=True)}
+            start += program.n
+    except (SubjectError, ValueError, TypeError, KeyError, IndexError):  # sites that were not asked for
+        return None
+    return shown
+
+
+def _undecided(expectation: Expectation, why: str) -> str:
+    return (
+        f"Rounding may turn any of {len(expectation.near)} ReLUs at step {expectation.before.number}, and {why}; a "
+        "subject that shows its sites layer0.mlp.post and so on (see help(parity.Step)) is held to the gates that it "
+        "took."
+    )
+
+
+def _with_shown_gates(
+    oracle: Oracle, expectation: Expectation, pairs: Pairs, shown: Shown, compare: Compare
+) -> tuple[Expectation, Pairs]:
+    """The gates near to their kink as the subject has them; others follow from these, and may be near, too, then."""
+    for _ in range(_MAX_ROUNDS):
+        decided = {
+            gate: shown[gate]
+            for gate, nearness in expectation.near.items()
+            if gate in shown and shown[gate] is not nearness.natural
+        }
+        if decided == expectation.decided:
+            break
+        expectation = oracle.expect(expectation.before, expectation.batch, decided, expectation.step.sites is not None)
+        pairs = compare(expectation.step, expectation.sigma)
     return expectation, pairs
 
 
@@ -53,38 +120,70 @@ def _attempt(
 ) -> tuple[Expectation, Pairs] | None:
     before, batch, near = expectation.before, expectation.batch, dict(expectation.near)
     sites = expectation.step.sites is not None
-    gates = frozenset[Gate]()
-    seen = {gates}
+    decided: dict[Gate, bool] = {}
+    seen: list[dict[Gate, bool]] = [decided]
     distances: dict[Gate, float] = {}
     for _ in range(_MAX_ROUNDS):
         if not near:
             return None
-        effects = []
         pairs = _early(pairs)
-        for gate in near:
-            step = oracle.exact_step(before, batch, gates ^ {gate}, sites)
-            if step is None:
-                return None
-            effects.append(_early(compare(step, step)).expected - pairs.expected)
+        effects = _effects(oracle, expectation, pairs, near, decided, compare)
+        if effects is None:
+            return None
         left, sigma = pairs.actual - pairs.expected, pairs.sigma
         sigma = np.maximum(sigma, np.where(sigma > 0, oracle.form.u * np.abs(pairs.expected), 0.0))
         if oracle.smooth:
-            chosen = _dead(left, np.array(effects), sigma)
+            chosen = _dead(left, effects, sigma)
         else:
-            chosen = _pursuit(left, np.array(effects), list(near.values()), sigma, with_input)
-        gates = gates ^ {list(near)[i] for i in chosen}
+            chosen = _pursuit(left, effects, list(near.values()), sigma, with_input)
+        for gate in (list(near)[i] for i in chosen):
+            decided = _turned(decided, gate, near[gate])
         distances |= {gate: nearness.distance for gate, nearness in near.items()}
-        if gates in seen or oracle.exact_step(before, batch, gates) is None:
+        if decided in seen or oracle.exact_step(before, batch, decided) is None:
             return None
-        if not _plausible([distances[gate] for gate in gates], len(near), judge.false_alarm):
+        if not _plausible([distances[gate] for gate in decided], len(near), judge.false_alarm):
             return None
-        seen.add(gates)
-        turned = oracle.expect(before, batch, gates, sites)
+        seen.append(decided)
+        turned = oracle.expect(before, batch, decided, sites)
         near = dict(turned.near)
         pairs = compare(turned.step, turned.sigma)
         if not judge.count_outside(_early(pairs)):
             return turned, pairs
     return None
+
+
+def _turned(decided: Decisions, gate: Gate, nearness: Nearness) -> dict[Gate, bool]:
+    """The decisions, with one gate turned: left to its input again, or decided against it."""
+    others = {other: opened for other, opened in decided.items() if other != gate}
+    return others if gate in decided else {**others, gate: not nearness.natural}
+
+
+def _effects(
+    oracle: Oracle,
+    expectation: Expectation,
+    pairs: Pairs,
+    near: Mapping[Gate, Nearness],
+    decided: Decisions,
+    compare: Compare,
+) -> Floats | None:
+    """What the exact replay changes by when each gate is turned, (gates, elements); None where Python would raise."""
+    sites, effects = expectation.step.sites is not None, []
+    for gate, nearness in near.items():
+        step = oracle.exact_step(expectation.before, expectation.batch, _turned(decided, gate, nearness), sites)
+        if step is None:
+            return None
+        effects.append(_early(compare(step, step)).expected - pairs.expected)
+    return np.array(effects)
+
+
+def _may_explain(oracle: Oracle, judge: Judge, expectation: Expectation, pairs: Pairs, compare: Compare) -> bool:
+    """Whether no element is farther off than rounding and all gates near to their kink together could take it."""
+    effects = _effects(oracle, expectation, pairs, expectation.near, NATURALLY, compare)
+    if effects is None:
+        return False
+    # Effects of gates that feed each other do not just add up.
+    room = judge.limit * pairs.sigma + 2 * np.abs(effects).sum(axis=0)
+    return bool(np.all(pairs.error <= room))
 
 
 def _early(pairs: Pairs) -> Pairs:

@@ -12,7 +12,7 @@ from parity.judging.judge import offered_elements, positions
 from parity.judging.pairing import paired
 from parity.judging.pairs import Pairs
 from parity.number_formats import FORMATS
-from parity.oracle.oracle import Expectation, Oracle, Point
+from parity.oracle.oracle import NATURALLY, Expectation, Oracle, Point
 from parity.oracle.truth import NOISY_RUNS, Enclosure, Truth
 from parity.verdict import limit
 from reference.config import State, Step
@@ -64,7 +64,7 @@ class TruthJudge:
         sigma = self._truth.spread(state, batch, run.judge.form, fewer)
         high = enclosure.high
         after = run.oracle.start(State(high.params, high.m, high.v, point.number + 1))
-        expectation = Expectation(point, batch, high, sigma, {}, frozenset(), after)
+        expectation = Expectation(point, batch, high, sigma, {}, NATURALLY, after)
         exchange = run.judged(expectation, answer, None, explain=False)
         columns = {SUBJECT: _from_truth(exchange.pairs, enclosure, self._lengths(batch))}
         return replace(exchange, truth=columns, reference_failure=failure)

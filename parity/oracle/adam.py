@@ -36,6 +36,8 @@ class Replicas:
     """How many replicas there are."""
     perturb: Callable[[Floats], Floats]
     """Adds the noise of shared scalars to an array of results."""
+    perturb_given: Callable[[Floats], Floats]
+    """The same for a number that somebody gave, which has the same rounding error at every step."""
     hypers_round: bool
     """As `parity.oracle.rounding.Rounding` has it."""
     known: dict[int, Floats] = field(default_factory=dict)
@@ -53,12 +55,12 @@ class Replicas:
 
     def hyper(self, value: float) -> Floats:
         """A number that someone gave."""
-        return self.perturb(self.constant(value)) if self.hypers_round else self.constant(value)
+        return self.perturb_given(self.constant(value)) if self.hypers_round else self.constant(value)
 
     def average(self, beta: float) -> Floats:
         """The weight of a moving average."""
-        weight = average_weight(beta, self.number, self.perturb)
-        return self.perturb(weight) if self.hypers_round and beta != 0 else weight
+        weight = average_weight(beta, self.number, self.perturb_given)
+        return self.perturb_given(weight) if self.hypers_round and beta != 0 else weight
 
 
 @dataclass(frozen=True, eq=False)

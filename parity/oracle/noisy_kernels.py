@@ -111,6 +111,13 @@ def perturb(result: Any, state: Any, u: float, tiny: float) -> None:
 
 
 @compiled
+def perturb_rows(rows: Any, state: Any, u: float, tiny: float) -> None:
+    """Noise on (rows, R), row after row."""
+    for i in range(len(rows)):
+        perturb(rows[i], state, u, tiny)
+
+
+@compiled
 def add_rows_to(total: Any, part: Any, state: Any, u: float, tiny: float) -> None:
     """Noisy total += part for (rows, R), row after row."""
     for i in range(len(total)):

@@ -1,26 +1,31 @@
 """What is expected of a step, and its noise floor: asked of a point where a run stands, which stays as it is."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from parity.errors import NoExpectation, UsageError
 from parity.number_formats import Floats, Format
 from parity.options import ORACLES
 from parity.oracle import exact_kernels as kernels
-from parity.oracle.noisy_replay import Noise
+from parity.oracle.noisy_replay import DocumentSamples, Generators, Noise, NoisyStep
+from parity.oracle.program import Program
 from parity.oracle.python_reference import Reference
 from parity.oracle.replay import Gates, Outcome, Replay, program
 from parity.oracle.spread import deviation, near_kinks
 from parity.tensors import TensorViews, flat, listed_state, named_state, vectors
-from parity.trees import mapped
 from reference.config import Config, Hyper, State, Step
 
 Gate = tuple[int, int]
 """A ReLU of a step: its document and its slot."""
+
+Decisions = Mapping[Gate, bool]
+"""What some ReLUs do whatever their input is: True for those that are open."""
+
+NATURALLY: Decisions = {}
+"""Every ReLU does as its input says."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +36,8 @@ class Nearness:
     """Of the input from zero, in standard deviations."""
     noise: float
     """Of the gradient that the gate lets through or not, relative to it."""
+    natural: bool
+    """Whether the exact input opens it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +50,7 @@ class Point:
     """Parameters, m and v, (3, elements)."""
     noisy: Floats
     """The same of every replica, (3, elements, R)."""
-    generators: NDArray[np.uint32]
+    generators: Generators
     """Of the random numbers to come."""
 
     def state(self, config: Config) -> State:
@@ -62,8 +69,8 @@ class Expectation:
     """The standard deviation of every element over the replicas."""
     near: Mapping[Gate, Nearness]
     """The ReLUs whose input lies within limit standard deviations of zero."""
-    turned: frozenset[Gate]
-    """Those that are decided otherwise than the exact values would have them."""
+    decided: Decisions
+    """What was decided otherwise than the exact values would have it."""
     after: Point
 
 
@@ -74,17 +81,26 @@ _LARGEST_KEPT = 2**26
 class Oracle:
     """What is expected of one model in one number format.
 
-    limit: the number of standard deviations that rounding explains. source: "replay", or "python" for the reference
-    itself, step by step; both give the same bits. Noise begins anew at every `start`, so that what a run starts from
-    decides all that follows. Raises UsageError for another source.
+    storage: the format that weights and moments lie in, if that is another one. limit: the number of standard
+    deviations that rounding explains. source: "replay", or "python" for the reference itself, step by step; both give
+    the same bits. Noise begins anew at every `start`, so that what a run starts from decides all that follows. Raises
+    UsageError for another source.
     """
 
-    def __init__(self, config: Config, hyper: Hyper, form: Format, limit: float, source: str = "replay") -> None:
+    def __init__(
+        self,
+        config: Config,
+        hyper: Hyper,
+        form: Format,
+        limit: float,
+        source: str = "replay",
+        storage: Format | None = None,
+    ) -> None:
         if source not in ORACLES:
             raise UsageError(f"There is no oracle {source!r}; there are {' and '.join(ORACLES)}.")
         self.config, self.hyper, self.form, self.limit, self.source = config, hyper, form, limit, source
         self.smooth = config.activation == "relu2"
-        self._noise = Noise(config, hyper, form)
+        self._noise = Noise(config, hyper, form, storage)
         self._replay = Replay(config, hyper)
         self._first: tuple[Any, Expectation] | None = None
 
@@ -94,59 +110,67 @@ class Oracle:
         return Point(state.step, exact, self._noise.repeated(exact), self._noise.seeds)
 
     def expect(
-        self, point: Point, batch: list[list[int]], turned: Collection[Gate] = (), sites: bool = False
+        self, point: Point, batch: list[list[int]], decided: Decisions = NATURALLY, sites: bool = False
     ) -> Expectation:
-        """The step from a point, with some ReLUs turned; with its sites, if they are asked for.
+        """The step from a point, with some ReLUs decided otherwise; with its sites, if they are asked for.
 
         Raises NoExpectation where the reference fails, or computes something other than finite numbers.
         """
         # The two modes of a check begin with the same question.
-        fresh = point.generators is self._noise.seeds and not turned
+        fresh = point.generators is self._noise.seeds and not decided
         question = (point.number, batch, sites)
         if fresh and self._first and self._first[0] == question:
             first = self._first[1]
             if np.array_equal(first.before.exact, point.exact):
                 return first
-        expectation = self._expect(point, batch, frozenset(turned), sites)
+        expectation = self._expect(point, batch, decided, sites)
         if fresh and self._first is None and point.noisy.nbytes <= _LARGEST_KEPT:
             self._first = question, expectation
         return expectation
 
-    def _expect(self, point: Point, batch: list[list[int]], turned: frozenset[Gate], sites: bool) -> Expectation:
-        exact = self._exact(point, batch, turned, sites)
-        step, after = self._expected(point, batch, exact, turned, sites)
-        if not turned:
+    def _expect(self, point: Point, batch: list[list[int]], decided: Decisions, sites: bool) -> Expectation:
+        exact = self._exact(point, batch, decided, sites)
+        step, after = self._expected(point, batch, exact, decided, sites)
+        if not decided:
             self._require_finite(point.number, step)
         gates = None
         if exact is not None:
             # Of a squared ReLU, replicas decide for themselves: it has no jump.
-            gates = _opened(exact, turned) if self.smooth else [document.decisions() for document in exact.documents]
-        noise = self._noise
-        noise.expose_sites = sites
-        noise.tensors, noise.number, noise.bits = point.noisy, point.number, point.generators.copy()
-        noisy = noise.outcome(batch, gates)
+            forced = [document.gates for document in exact.documents]
+            gates = forced if self.smooth else [document.decisions() for document in exact.documents]
+        noisy = self._noise.step(point.number, point.noisy, point.generators, batch, gates, sites)
         near = {} if exact is None else self._near(exact, noisy)
-        end = Point(point.number + 1, after, noisy.after, noise.bits)
-        return Expectation(point, batch, step, self._spread(noisy, sites), near, turned, end)
+        end = Point(point.number + 1, after, noisy.after, noisy.generators)
+        return Expectation(point, batch, step, self._spread(noisy, sites), near, decided, end)
 
     def exact_step(
-        self, point: Point, batch: list[list[int]], turned: Collection[Gate], sites: bool = False
+        self, point: Point, batch: list[list[int]], decided: Decisions = NATURALLY, sites: bool = False
     ) -> Step | None:
         """The exact step from a point with some ReLUs decided otherwise; None where Python would have raised."""
-        outcome = self._exact(point, batch, turned, sites)
+        outcome = self._exact(point, batch, decided, sites)
         return None if outcome is None else outcome.as_step(self.config, sites)
 
-    def _exact(self, point: Point, batch: list[list[int]], turned: Collection[Gate], sites: bool) -> Outcome | None:
+    def _exact(self, point: Point, batch: list[list[int]], decided: Decisions, sites: bool) -> Outcome | None:
         replay = self._replay
         replay.expose_sites, replay.tensors, replay.number = sites, point.exact, point.number
-        outcome = replay.outcome(batch)
-        return replay.outcome(batch, _turned(outcome, turned)) if turned and outcome is not None else outcome
+        return replay.outcome(batch, self._forced(batch, decided) if decided else None)
+
+    def _forced(self, batch: list[list[int]], decided: Decisions) -> Gates:
+        """The gates of a batch by slot, all natural but for those decided."""
+        gates = [np.zeros(self.program(tokens).slots, dtype=np.int8) for tokens in batch]
+        for (number, slot), opened in decided.items():
+            gates[number][slot] = kernels.OPEN if opened else kernels.CLOSED
+        return gates
+
+    def program(self, tokens: Sequence[int]) -> Program:
+        """The program of a document."""
+        return program(self.config, min(self.config.block_size, len(tokens) - 1))
 
     def _expected(
-        self, point: Point, batch: list[list[int]], exact: Outcome | None, turned: Collection[Gate], sites: bool
+        self, point: Point, batch: list[list[int]], exact: Outcome | None, decided: Decisions, sites: bool
     ) -> tuple[Step, Floats]:
         """The expected step, and parameters, m and v after it."""
-        if exact is not None and (self.source == "replay" or turned):
+        if exact is not None and (self.source == "replay" or decided):
             return exact.as_step(self.config, sites), exact.after
         # Where Python would raise, the reference itself does.
         reference = Reference(self.config, self.hyper)
@@ -161,31 +185,54 @@ class Oracle:
         if not all(np.isfinite(tensor).all() for tensor in tensors):
             raise NoExpectation(f"The reference itself computes infinities or NaN at step {number}.")
 
-    def _near(self, exact: Outcome, noisy: Outcome) -> dict[Gate, Nearness]:
+    def _near(self, exact: Outcome, noisy: NoisyStep) -> dict[Gate, Nearness]:
         near: dict[Gate, Nearness] = {}
         for number, (one, many) in enumerate(zip(exact.documents, noisy.documents, strict=True)):
-            sides = one.values, one.grads, many.values, many.grads
-            for slot, distance, noise in zip(*near_kinks(one.program.relus, *sides, self.limit), strict=True):
-                near[number, int(slot)] = Nearness(float(distance), float(noise))
+            slots, sources = one.program.relus.T
+            sides = one.values[sources], one.grads[slots], many.values(sources), many.grads(slots)
+            for relu, distance, noise in zip(*near_kinks(*sides, self.limit), strict=True):
+                natural = bool(one.values[sources[relu]] > 0)
+                near[number, int(slots[relu])] = Nearness(float(distance), float(noise), natural)
         return near
 
-    def _spread(self, outcome: Outcome, sites: bool) -> Step:
+    def _spread(self, noisy: NoisyStep, sites: bool) -> Step:
         """The standard deviation of every element."""
-        grads, params, m, v = (TensorViews(self.config, deviation(part)) for part in (outcome.grads, *outcome.after))
-        logits = [_deviations(document.values[document.program.logits]) for document in outcome.documents]
-        step = Step(float(deviation(outcome.loss[None])[0]), logits, grads, params, m, v)
+        grads, params, m, v = (TensorViews(self.config, deviation(part)) for part in (noisy.grads, *noisy.after))
+        logits = [_deviations(document.values(document.program.logits)) for document in noisy.documents]
+        step = Step(float(deviation(noisy.loss[None])[0]), logits, grads, params, m, v)
         if sites:
-            samples = outcome.as_step(self.config, sites=True)
-            step.sites, step.site_grads = _deviations(samples.sites), _deviations(samples.site_grads)
+            step.sites, step.site_grads = self._site_spread(noisy.documents)
         return step
+
+    def _site_spread(self, documents: Sequence[DocumentSamples]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """The standard deviations of all sites, and of their gradients, the documents one after another."""
+        values: dict[str, list[Floats]] = {}
+        grads: dict[str, list[Floats]] = {}
+        for document in documents:
+            for site, entries in document.program.sites.items():
+                values.setdefault(site, []).extend(_deviations(document.values(slots)) for slots in entries)
+                grads.setdefault(site, []).extend(_deviations(document.grads(slots)) for slots in entries)
+        of_loss = values.pop("loss"), grads.pop("loss")  # in the order of execution: probs before loss
+        values["probs"] = [_deviations(rows) for document in documents for rows in self._noise.probabilities(document)]
+        grads["probs"] = [sigma for document in documents for sigma in self._probability_grads(document)]
+        values["loss"], grads["loss"] = of_loss
+        return values, grads
+
+    def _probability_grads(self, document: DocumentSamples) -> Iterator[Floats]:
+        """The standard deviations of the gradients of each position's probabilities: all but the target's are 0."""
+        for target, slot in zip(document.targets, document.program.target_muls, strict=True):
+            sigma = np.zeros(self.config.vocab_size)
+            sigma[target] = _deviations(document.grads(slot))
+            yield sigma
 
     def own_update(self, number: int, previous: Floats, grads: Floats) -> tuple[Floats, Floats]:
         """Adam alone on given gradients, (elements,), from given parameters, m and v, (3, elements).
 
         The new parameters, m and v, and the noise floor of this update, (3, elements) each.
         """
+        noise = self._noise
         exact = self._replay.adam(number, previous, grads)
-        samples = self._noise.adam(number, self._noise.repeated(previous), self._noise.repeated(grads))
+        samples = noise.adam(number, noise.repeated(previous), noise.repeated(grads), noise.seeds.copy())
         after = samples[:, :, 0] if exact is None else exact
         return after, np.array([deviation(part) for part in samples])
 
@@ -203,22 +250,6 @@ def site_elements(config: Config, n: int) -> int:
     return 2 * (sum(len(of_site) for of_site in slots) + n * config.vocab_size)
 
 
-def _opened(outcome: Outcome, gates: Collection[Gate]) -> Gates:
-    """All gates left to the replicas, but for some that are open."""
-    decisions = [np.zeros_like(document.gates) for document in outcome.documents]
-    for number, slot in gates:
-        decisions[number][slot] = kernels.OPEN
-    return decisions
-
-
-def _turned(outcome: Outcome, gates: Collection[Gate]) -> Gates:
-    """The gates of a step, some of them turned."""
-    decisions = [document.decisions() for document in outcome.documents]
-    for number, slot in gates:
-        decisions[number][slot] = kernels.CLOSED if decisions[number][slot] == kernels.OPEN else kernels.OPEN
-    return decisions
-
-
-def _deviations(samples: Any) -> Any:
-    """Samples, replicas last, as standard deviations."""
-    return mapped(lambda array: deviation(array.reshape(-1, array.shape[-1])).reshape(array.shape[:-1]), samples)
+def _deviations(samples: Floats) -> Floats:
+    """The standard deviation over the replicas, which come last."""
+    return np.asarray(deviation(samples.reshape(-1, samples.shape[-1]))).reshape(samples.shape[:-1])

@@ -71,6 +71,26 @@ class Program:
         """The slots of every named intermediate, position by position."""
         return {site: _parts(self.site_slots[site], shapes) for site, shapes in self.site_shapes.items()}
 
+    @cached_property
+    def exp_slots(self) -> _Integers:
+        """The slots of the exponentials of each position's softmax over the vocabulary, (n, vocab_size)."""
+        return self.exps[:, :1] + self.exps[:, 1:] * np.arange(self.config.vocab_size)
+
+    @cached_property
+    def looked_at(self) -> tuple[_Integers, _Integers]:
+        """The slots whose values, and those whose gradients, tell what a step without its sites gives, in order."""
+        return np.unique(np.concatenate([self.logits.ravel(), self.relus[:, 1]])), np.unique(self.relus[:, 0])
+
+    @cached_property
+    def looked_at_with_sites(self) -> tuple[_Integers, _Integers]:
+        """The same of a step with its sites."""
+        values, grads = self.looked_at
+        sites = self.site_slots.values()
+        return (
+            np.unique(np.concatenate([values, *sites, self.exp_slots.ravel(), self.pows])),
+            np.unique(np.concatenate([grads, *sites, self.target_muls])),
+        )
+
 
 def _parts(slots: _Integers, shapes: list[tuple[int, ...]]) -> list[_Integers]:
     ends = np.cumsum([0, *(int(np.prod(shape)) for shape in shapes)])

@@ -102,8 +102,7 @@ class DocumentReplay:
 
     def exps(self, position: int) -> NDArray[np.int64]:
         """The slots of the exponentials of the softmax over the vocabulary."""
-        first, stride = self.program.exps[position]
-        return np.asarray(first + stride * np.arange(self.vocabulary[0]))
+        return np.asarray(self.program.exp_slots[position])
 
     def probability_grads(self) -> list[Floats]:
         """The gradients of the probabilities of each position: only the target's is not zero."""

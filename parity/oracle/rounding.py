@@ -30,6 +30,8 @@ class Rounding:
     shared_u: float
     """The same as u for a scalar that all elements share, such as 1 - beta2: it is computed in float32 at least,
     whatever the format of the tensors."""
+    shared_tiny: float
+    """The same as tiny for such a scalar."""
     hypers_round: bool
     """Whether hyper-parameters are rounded when they are read: 0.01 is a number of no binary format. Float64 is how the
     reference itself has them, so that both sides start from the same."""
@@ -51,7 +53,8 @@ class Rounding:
 
     @classmethod
     def _of(cls, form: Format, u: float) -> "Rounding":
-        return cls(u, form.tiny, min(u, FORMATS["float32"].u), form.name != "float64")
+        single = FORMATS["float32"]
+        return cls(u, form.tiny, min(u, single.u), min(form.tiny, single.tiny), form.name != "float64")
 
 
 def average_weight(beta: float, number: int, moved: Callable[[Floats], Floats]) -> Floats:

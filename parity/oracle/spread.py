@@ -50,20 +50,20 @@ def deviation(samples: Any) -> Any:
 
 
 @compiled
-def near_kinks(relus: Any, values: Any, grads: Any, noisy_values: Any, noisy_grads: Any, limit: float) -> Any:
-    """The ReLUs whose input lies within limit standard deviations of zero, given exact and noisy values, (slots, R).
+def near_kinks(inputs: Any, grads: Any, noisy_inputs: Any, noisy_grads: Any, limit: float) -> Any:
+    """The ReLUs whose input lies within limit standard deviations of zero, of exact and noisy ones, (ReLUs, R).
 
-    Their slots, the distances of their inputs in standard deviations, and the standard deviations of their gradients
+    Their numbers, the distances of their inputs in standard deviations, and the standard deviations of their gradients
     relative to these.
     """
-    slots = np.empty(len(relus), dtype=np.int64)
-    distances, noises = np.empty(len(relus)), np.empty(len(relus))
-    number = 0
-    for slot, source in relus:
-        x, sigma = abs(values[source]), deviation(noisy_values[source : source + 1])[0]
+    numbers = np.empty(len(inputs), dtype=np.int64)
+    distances, noises = np.empty(len(inputs)), np.empty(len(inputs))
+    found = 0
+    for i in range(len(inputs)):
+        x, sigma = abs(inputs[i]), deviation(noisy_inputs[i : i + 1])[0]
         if x <= limit * sigma and sigma > 0:
-            gradient = abs(grads[slot])
-            slots[number], distances[number] = slot, x / sigma
-            noises[number] = deviation(noisy_grads[slot : slot + 1])[0] / gradient if gradient > 0 else math.inf
-            number += 1
-    return slots[:number], distances[:number], noises[:number]
+            gradient = abs(grads[i])
+            numbers[found], distances[found] = i, x / sigma
+            noises[found] = deviation(noisy_grads[i : i + 1])[0] / gradient if gradient > 0 else math.inf
+            found += 1
+    return numbers[:found], distances[:found], noises[:found]

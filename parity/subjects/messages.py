@@ -30,7 +30,8 @@ shown where the subject fails. Both sides flush after every line. When standard 
    square), lr_schedule "linear" or "cosine"; init_std and zero_init_projections are only for drawing fresh weights.
    The subject answers in which number format it computes:
      {"type": "ready", "protocol": "microgpt-parity 1", "dtype": "float64"}
-   dtype: "float64", "float32", "bfloat16" or "float16". Optional: "sites": true (it can answer with sites),
+   dtype: "float64", "float32", "bfloat16" or "float16". Optional: "storage", the format that weights and moments lie
+   in, where that is another one, as with autocast; "sites": true (it can answer with sites),
    "forward_only": true (train_step changes nothing), "methods": ["decode", "sample"] (it understands those, too).
    The greeting may come again: what follows is about another model, and nothing of the former one counts.
 

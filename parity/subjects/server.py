@@ -10,7 +10,7 @@ from parity.answers import as_array
 from parity.errors import SubjectError, UnsupportedModel, UsageError
 from parity.subjects.calls import guarded, wait
 from parity.subjects.messages import PROTOCOL, decoded, encoded, step_message
-from parity.subjects.subject import make_subject, subject_dtype, train_step
+from parity.subjects.subject import make_subject, subject_dtype, subject_format, subject_storage, train_step
 from reference.config import Config, Hyper, State
 
 HARNESS = {"parity", "reference", "__main__"}
@@ -45,6 +45,7 @@ class Server:
             "type": "ready",
             "protocol": PROTOCOL,
             "dtype": subject_dtype(self.subject),
+            "storage": (subject_storage(self.subject) or subject_format(self.subject)).name,
             "sites": hasattr(self.subject, "expose_sites"),
             "forward_only": getattr(self.subject, "forward_only", False) is True,
             "methods": [name for name in METHODS if callable(getattr(self.subject, name, None))],

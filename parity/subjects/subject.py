@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from parity.errors import SubjectError, UnsupportedModel, UsageError
-from parity.number_formats import FORMATS
+from parity.number_formats import FORMATS, Format
 from parity.quantities import FIELDS
 from parity.subjects.calls import guarded
 from reference.config import Config, Hyper, State, Step
@@ -25,7 +25,8 @@ TWIN = "torch_twin.microgpt:make"
 class Subject(Protocol):
     """An implementation under test.
 
-    An attribute dtype, "float64" if missing, names the number format it computes in. A subject with an attribute
+    An attribute dtype, "float64" if missing, names the number format it computes in, and an attribute storage the one
+    that its weights and moments lie in, where that is another one, as with autocast. A subject with an attribute
     expose_sites is asked for its sites by setting it to True. One with forward_only = True updates nothing, so it is
     not run freely. `parity.suite` also tests decode(tokens), the (n, vocab_size) logits of tokens taken one at a time
     with a key/value cache, and sample(temperature, count, seed), documents without BOS, where a subject has them.
@@ -138,10 +139,26 @@ def takes_keyword(factory: Named, name: str) -> bool:
 
 def subject_dtype(subject: Subject) -> str:
     """The name of the number format that a subject computes in; SubjectError for one that is not known."""
-    dtype = str(guarded("its dtype", lambda: getattr(subject, "dtype", "float64"))).removeprefix("torch.")
-    if dtype not in FORMATS:
-        raise SubjectError(f"The subject's dtype is {dtype!r}; it must be one of {', '.join(FORMATS)}.")
-    return dtype
+    return _format_named(subject, "dtype", "float64")
+
+
+def subject_format(subject: Subject) -> Format:
+    """The number format that a subject computes in."""
+    return FORMATS[subject_dtype(subject)]
+
+
+def subject_storage(subject: Subject) -> Format | None:
+    """The number format that a subject's weights and moments lie in; None where that is the one it computes in."""
+    name = _format_named(subject, "storage", "")
+    return None if name in ("", subject_dtype(subject)) else FORMATS[name]
+
+
+def _format_named(subject: Subject, attribute: str, default: str) -> str:
+    given = guarded(f"its {attribute}", lambda: getattr(subject, attribute, default))
+    name = default if given is None else str(given).removeprefix("torch.")
+    if name != default and name not in FORMATS:
+        raise SubjectError(f"The subject's {attribute} is {name!r}; it must be one of {', '.join(FORMATS)}.")
+    return name
 
 
 def train_step(subject: Subject, batch: list[list[int]], doing: str) -> Step:

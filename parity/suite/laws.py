@@ -122,8 +122,8 @@ class Questions:
         self.latest = exchange = self.run.ask(state or self.case.state, batch, explain=False)
         expectation, pairs = exchange.expectation, exchange.pairs
         sigma = pairs.sigma
-        for gate in expectation.near:
-            turned = self.run.oracle.exact_step(expectation.before, batch, {gate})
+        for gate, nearness in expectation.near.items():
+            turned = self.run.oracle.exact_step(expectation.before, batch, {gate: not nearness.natural})
             if turned is not None:
                 other = self.run.paired(expectation, exchange.answer, turned, expectation.sigma)
                 sigma = np.hypot(sigma, other.with_sides(actual=pairs.expected).error)

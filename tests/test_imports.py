@@ -49,6 +49,7 @@ MAY_BE_HEAVY = {
     "parity/machine_code.py": {"numba"},
     "parity/oracle/truth.py": {"flint"},
     "parity/subjects/modules.py": {"torch"},
+    "parity/subjects/observed_relus.py": {"torch"},
     "parity/subjects/name_map.py": {"torch"},
 }
 """Modules of parity that exist for one heavy package, and which."""

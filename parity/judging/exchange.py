@@ -1,5 +1,6 @@
 """One subject beside one oracle on one case: a question is put, and what comes of it is an exchange."""
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -12,7 +13,7 @@ from parity.judging.judge import Judge, positions
 from parity.judging.own_updates import with_own_updates
 from parity.judging.pairing import paired
 from parity.judging.pairs import Difference, Pairs
-from parity.judging.relu_gates import SHORT_DIGITS, shown_gates, with_own_gates
+from parity.judging.relu_gates import SHORT_DIGITS, Shown, observed_gates, shown_gates, with_own_gates
 from parity.number_formats import Floats
 from parity.oracle.oracle import Expectation, Oracle, Point
 from parity.quantities import FIELDS, SITES, STATE
@@ -85,8 +86,9 @@ class Run:
         self.oracle = Oracle(case.config, case.hyper, judge.form, judge.limit, oracle, judge.storage)
         self._exposed: frozenset[tuple[str, str]] | None = None
         # In short formats many ReLUs lie so near to their kink that the subject is best asked for its own gates.
-        self._asks_for_sites = sites or (judge.form.digits <= SHORT_DIGITS and not self.oracle.smooth)
-        self._expose_sites(self._asks_for_sites)
+        self._asks_for_gates = judge.form.digits <= SHORT_DIGITS and not self.oracle.smooth
+        self._relu_inputs: Floats | None = None
+        self._expose_sites(sites or self._asks_for_gates)
 
     def ask(self, state: State, batch: list[list[int]], *, explain: bool = True) -> Exchange:
         """Set both sides to a state, rounded to numbers that both can represent, and ask for a step.
@@ -126,7 +128,7 @@ class Run:
         except (NoExpectation, SubjectError):
             return None
         finally:
-            self._expose_sites(self._asks_for_sites)
+            self._expose_sites(self.sites or self._asks_for_gates)
 
     def rounded(self, state: State) -> State:
         """A state in numbers that both sides can represent; NoExpectation where it has no such numbers."""
@@ -141,7 +143,7 @@ class Run:
     ) -> Exchange:
         """An answer beside an expectation, which takes the subject's own gates and updates where that explains it."""
         pairs, near, updates = self.compared(expectation, answer), len(expectation.near), 0
-        shown = shown_gates(self.oracle, expectation, getattr(answer, "sites", None)) if explain else None
+        shown = self._shown(expectation, answer) if explain else None
         if explain and (shown is not None or self.judge.count_outside(pairs)):
 
             def compare(expected: Step, sigma: Step) -> Pairs:
@@ -171,7 +173,21 @@ class Run:
 
     def answer(self, number: int, batch: list[list[int]]) -> Step:
         """The subject's step."""
-        return train_step(self.subject, batch, f"step {number}")
+        if not self._asks_for_gates or hasattr(self.subject, "expose_sites") or "torch" not in sys.modules:
+            return train_step(self.subject, batch, f"step {number}")
+        from parity.subjects.observed_relus import ReluObserver
+
+        with ReluObserver(4 * self.case.config.n_embd) as observer:
+            step = train_step(self.subject, batch, f"step {number}")
+        self._relu_inputs = observer.inputs
+        return step
+
+    def _shown(self, expectation: Expectation, answer: Step) -> Shown | None:
+        """What the subject's own gates did, if it shows them or was observed."""
+        shown = shown_gates(self.oracle, expectation, getattr(answer, "sites", None))
+        if shown is None and self._relu_inputs is not None:
+            return observed_gates(self.oracle, expectation, self._relu_inputs) or None
+        return shown
 
     def unchecked(self) -> list[str]:
         """The quantities that the subject does not expose."""

@@ -32,6 +32,9 @@ _PAIRED = 16
 _MOST_OPERATIONS = 4e9
 """Scalar operations that a search may take for each round: some ten seconds."""
 
+_NEAR = 0.25
+"""An observed vector stands for an expected one that it differs from by no more than this part."""
+
 SHORT_DIGITS = 11
 """In formats of so few digits many gates are near to their kink at every step, and a subject is asked for its own."""
 
@@ -87,6 +90,29 @@ def shown_gates(oracle: Oracle, expectation: Expectation, sites: Any) -> Shown |
             start += program.n
     except (SubjectError, ValueError, TypeError, KeyError, IndexError):  # sites that were not asked for
         return None
+    return shown
+
+
+def observed_gates(oracle: Oracle, expectation: Expectation, inputs: Floats) -> Shown:
+    """What a subject did with its gates, by what its ReLUs were seen to be given, (vectors, 4·n_embd), in any order.
+
+    Each position's vector is that which lies nearest to the expected one; where none lies near, nothing is known.
+    """
+    shown: dict[Gate, bool] = {}
+    step = oracle.exact_step(expectation.before, expectation.batch, expectation.decided, sites=True)
+    if step is None or not np.isfinite(inputs).all():
+        return shown
+    start = 0
+    for number, tokens in enumerate(expectation.batch):
+        program = oracle.program(tokens)
+        for layer in range(oracle.config.n_layer):
+            expected = np.array(step.sites[f"layer{layer}.mlp.pre"][start : start + program.n])
+            distances = np.linalg.norm(expected[:, None] - inputs, axis=2)
+            for slots, row, distance in zip(program.sites[f"layer{layer}.mlp.post"], expected, distances, strict=True):
+                nearest = int(np.argmin(distance))
+                if distance[nearest] <= _NEAR * np.linalg.norm(row):
+                    shown |= {(number, int(slot)): bool(x > 0) for slot, x in zip(slots, inputs[nearest], strict=True)}
+        start += program.n
     return shown
 
 

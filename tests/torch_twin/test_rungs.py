@@ -1,6 +1,7 @@
 """The eager rungs of the ladder: each computes what the reference does, and its typical mistake is caught."""
 
 import importlib
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from torch.nn.functional import cross_entropy
 
 from parity import Hyper, Step, Verdict, check
 from parity.testing import assert_parity
-from tests.torch_twin.small_cases import CASES, SMALL, UNLIKE, agree_on_drawn_cases, name, small
+from tests.torch_twin.small_cases import BOS, CASES, SMALL, UNLIKE, agree_on_drawn_cases, name, small
 from torch_twin.accumulation import Accumulation
 from torch_twin.checkpointing import Checkpointing
 from torch_twin.decoding import Decoding

@@ -1,0 +1,59 @@
+"""What the ReLUs of a PyTorch subject are given, observed while it runs in this process: nothing need be declared."""
+
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from parity.number_formats import Floats
+
+_RELUS = {
+    torch.ops.aten.relu.default,
+    torch.ops.aten.relu_.default,
+    torch.ops.aten.clamp_min.default,
+    torch.ops.aten.clamp_min_.default,
+    torch.ops.aten.threshold.default,
+    torch.ops.aten.threshold_.default,
+}
+"""Operations that a ReLU may be; what is no ReLU among them matches none of the reference's."""
+
+
+class ReluObserver:
+    """While it is entered, keeps what ReLUs of a width are given: every vector along a dimension of that size.
+
+    Compiled graphs, other threads and other processes are not seen.
+    """
+
+    def __init__(self, width: int) -> None:
+        self._mode = _Mode(width)
+
+    def __enter__(self) -> Self:
+        self._mode.__enter__()  # type: ignore[no-untyped-call]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
+    ) -> None:
+        self._mode.__exit__(kind, error, place)  # type: ignore[no-untyped-call]
+
+    @property
+    def inputs(self) -> Floats | None:
+        """All that was seen, (vectors, width); None where nothing was."""
+        return torch.cat(self._mode.seen).numpy() if self._mode.seen else None
+
+
+class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    def __init__(self, width: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.width = width
+        self.seen: list[Tensor] = []
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if function in _RELUS and self.width in args[0].shape:
+            # The last dimension, if it has the size; where documents lie innermost it is another one.
+            dimension = len(args[0].shape) - 1 - list(reversed(args[0].shape)).index(self.width)
+            vectors = args[0].detach().movedim(dimension, -1).reshape(-1, self.width)
+            self.seen.append(vectors.to("cpu", torch.float64, copy=True))
+        return function(*args, **(kwargs or {}))

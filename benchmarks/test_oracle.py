@@ -21,6 +21,7 @@ from parity.oracle.program import compile_graph
 from parity.oracle.replay import Replay
 from parity.oracle.truth import Truth
 from parity.subjects.timing import frozen_garbage
+from parity.tensors import vectors
 
 from .conftest import Timed
 
@@ -46,12 +47,12 @@ def test_exact_replay_beside_the_reference(measure_in_turn, case):
         Noise(case.config, case.hyper, FORMATS["float32"]),
     )
     replay.load(case.state)
-    noise.load(case.state)
+    start = noise.repeated(vectors(case.config, case.state))
     truth = Truth(case.config, case.hyper)
     measure_in_turn(
         {
             "exact replay": Timed(partial(replay.outcome, batch), calls=100),
-            f"{REPLICAS} noisy replays": Timed(partial(noise.outcome, batch)),
+            f"{REPLICAS} noisy replays": Timed(partial(noise.step, 0, start, noise.seeds, batch, None)),
             "truth": Timed(partial(truth.enclosure, case.state, batch, None)),
             "reference": Timed(step, frozen_garbage),
             "reference with gc": Timed(with_gc, frozen_garbage),
@@ -67,7 +68,7 @@ def test_exact_and_noisy_replay_by_size(measure_in_turn, benchmark, size):
     n = min(case.config.block_size, len(batch[0]) - 1)
     replay, noise = Replay(case.config, case.hyper), Noise(case.config, case.hyper, FORMATS["float32"])
     replay.load(case.state)
-    noise.load(case.state)
+    start = noise.repeated(vectors(case.config, case.state))
     tracemalloc.start()
     program = compile_graph(record(case.config, n))
     kept, peak = tracemalloc.get_traced_memory()
@@ -85,7 +86,7 @@ def test_exact_and_noisy_replay_by_size(measure_in_turn, benchmark, size):
     measure_in_turn(
         {
             "exact": Timed(partial(replay.outcome, batch), calls=100),
-            "noisy": Timed(partial(noise.outcome, batch)),
+            "noisy": Timed(partial(noise.step, 0, start, noise.seeds, batch, None)),
         },
         rounds=10,
     )
@@ -100,14 +101,11 @@ def test_recording_and_compiling_a_graph(benchmark, case):
 FIRST_USE = """
 from parity import Case
 from parity.number_formats import FORMATS
-from parity.oracle.noisy_replay import Noise
-from parity.oracle.replay import Replay
+from parity.oracle.oracle import Oracle
 
 case = Case.from_names(steps=1)
-batch = next(case.batches())
-for oracle in (Replay(case.config, case.hyper), Noise(case.config, case.hyper, FORMATS["float32"])):
-    oracle.load(case.state)
-    oracle.train_step(batch)
+oracle = Oracle(case.config, case.hyper, FORMATS["float32"], limit=10.0)
+oracle.expect(oracle.start(case.state), next(case.batches()))
 """
 
 

@@ -1,6 +1,6 @@
 """Correct implementations of one training step that round differently: each evaluates in an order of its own.
 
-They serve the calibration of the noise floor, in float64, float32 and bfloat16, and read like what people write.
+They serve the calibration of the noise floor, in every number format, and read like what people write.
 """
 
 import math
@@ -15,7 +15,15 @@ from torch import Tensor
 from reference.config import Config, Hyper, State, Step
 from torch_twin import microgpt as twin
 
-DTYPES = {"float64": torch.float64, "float32": torch.float32, "bfloat16": torch.bfloat16}
+DTYPES = {
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+LOSS_SCALE = 2.0**10
+"""Of float16, whose numbers end at 6e-8: gradients smaller than that would be lost on the way."""
 
 Params = dict[str, Tensor]
 
@@ -45,7 +53,7 @@ def attend_normalised_last(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     Like its kernels it computes in float32 at least, whatever comes in and goes out.
     """
     dtype = q.dtype
-    if dtype == torch.bfloat16:
+    if dtype in (torch.bfloat16, torch.float16):
         q, k, v = q.float(), k.float(), v.float()
     scores = (q / q.shape[-1] ** 0.5) @ k.transpose(-1, -2)
     mask = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
@@ -80,6 +88,7 @@ class Vectorised:
         hyper: Hyper,
         dtype: str = "float64",
         *,
+        storage: str | None = None,
         norm: Callable[[Tensor], Tensor] = norm_pow,
         attend: Callable[[Tensor, Tensor, Tensor], Tensor] = attend_masked,
         linear: Callable[[Tensor, Tensor], Tensor] = project,
@@ -88,7 +97,7 @@ class Vectorised:
         torch_adam: bool = False,
         permuted: bool = False,
     ) -> None:
-        self.config, self.hyper, self.dtype = config, hyper, dtype
+        self.config, self.hyper, self.dtype, self.storage = config, hyper, dtype, storage or dtype
         self.norm, self.attend, self.linear, self.loss = norm, attend, linear, loss
         self.fused_qkv, self.torch_adam = fused_qkv, torch_adam
         embd = list(range(config.n_embd))
@@ -109,7 +118,7 @@ class Vectorised:
     def _in(self, tensors: dict[str, Any]) -> Params:
         result = {}
         for name, matrix in tensors.items():
-            tensor = torch.tensor(matrix, dtype=DTYPES[self.dtype])
+            tensor = torch.tensor(matrix, dtype=DTYPES[self.storage])
             rows, columns = self._axes(name)
             tensor = tensor if rows is None else tensor[rows]
             result[name] = (tensor if columns is None else tensor[:, columns]).contiguous()
@@ -149,11 +158,14 @@ class Vectorised:
     def train_step(self, batch: Sequence[Sequence[int]]) -> Step:
         params = {name: tensor.detach().requires_grad_() for name, tensor in self.params.items()}
         lengths = [min(self.config.block_size, len(tokens) - 1) for tokens in batch]
-        logits = [self.forward(tokens[:n], params) for tokens, n in zip(batch, lengths)]
-        losses = [self.loss(rows, torch.tensor(tokens[1 : n + 1])) for rows, tokens, n in zip(logits, batch, lengths)]
-        loss = torch.stack(losses).mean()
-        loss.backward()
-        grads = {name: torch.zeros_like(p) if p.grad is None else p.grad for name, p in params.items()}
+        mixed = self.storage != self.dtype
+        with torch.autocast("cpu", DTYPES[self.dtype] if mixed else torch.bfloat16, enabled=mixed):
+            logits = [self.forward(tokens[:n], params) for tokens, n in zip(batch, lengths)]
+            targets = [torch.tensor(tokens[1 : n + 1]) for tokens, n in zip(batch, lengths)]
+            loss = torch.stack([self.loss(rows, own) for rows, own in zip(logits, targets)]).mean()
+        scale = LOSS_SCALE if self.dtype == "float16" else 1.0
+        (loss * scale).backward()
+        grads = {name: torch.zeros_like(p) if p.grad is None else p.grad / scale for name, p in params.items()}
         self._adam(grads)
         return Step(
             loss=loss.item(),
@@ -183,8 +195,8 @@ class Vectorised:
 
 
 def _variant(**parts: Any) -> Callable[..., Vectorised]:
-    def make(config: Config, hyper: Hyper, dtype: str = "float64") -> Vectorised:
-        return Vectorised(config, hyper, dtype, **parts)
+    def make(config: Config, hyper: Hyper, dtype: str = "float64", storage: str | None = None) -> Vectorised:
+        return Vectorised(config, hyper, dtype, storage=storage, **parts)
 
     return make
 

@@ -56,8 +56,8 @@ def with_own_gates(
     between subject and reference; then the effects are computed anew, from the gates as they stand. Raises
     NoExpectation where that would take too long, or where gates might explain the answer, and none were found that do.
     """
-    if shown is not None:
-        return _with_shown_gates(oracle, expectation, pairs, shown, compare)
+    if shown is not None and shown.keys() >= expectation.near.keys():
+        return _with_shown_gates(oracle, judge, expectation, pairs, shown, compare)
     if not expectation.near or not judge.count_outside(_early(pairs)):
         return expectation, pairs
     operations = sum(oracle.program(tokens).nodes for tokens in expectation.batch) * len(expectation.near)
@@ -125,9 +125,10 @@ def _undecided(expectation: Expectation, why: str) -> str:
 
 
 def _with_shown_gates(
-    oracle: Oracle, expectation: Expectation, pairs: Pairs, shown: Shown, compare: Compare
+    oracle: Oracle, judge: Judge, expectation: Expectation, pairs: Pairs, shown: Shown, compare: Compare
 ) -> tuple[Expectation, Pairs]:
     """The gates near to their kink as the subject has them; others follow from these, and may be near, too, then."""
+    natural = expectation, pairs
     for _ in range(_MAX_ROUNDS):
         decided = {
             gate: shown[gate]
@@ -136,6 +137,10 @@ def _with_shown_gates(
         }
         if decided == expectation.decided:
             break
+        # Each of a dead band lies near to its kink; that they all close is not rounding.
+        distances = [expectation.near[gate].distance for gate in decided]
+        if not _plausible(distances, len(expectation.near), judge.false_alarm):
+            return natural
         expectation = oracle.expect(expectation.before, expectation.batch, decided, expectation.step.sites is not None)
         pairs = compare(expectation.step, expectation.sigma)
     return expectation, pairs

@@ -14,10 +14,12 @@ from scipy import stats
 from parity import Case, Config, Hyper, Verdict, check
 from parity.judging.pairing import paired
 from parity.number_formats import FORMATS
+from parity.oracle.exact_kernels import OPEN
 from parity.oracle.noisy_replay import REPLICAS, Noise
 from parity.oracle.oracle import Oracle
 from parity.oracle.replay import Replay, program
 from parity.oracle.spread import deviation
+from parity.tensors import vectors
 from parity.verdict import limit
 from reference.microgpt import init_params, init_state
 from tests.implementations import DTYPES, IMPLEMENTATIONS
@@ -97,9 +99,9 @@ def test_noise_is_reproducible_and_grows_with_unit_roundoff(case):
 def test_replicas_scatter_around_the_exact_replay(case):
     batch = next(case.batches())
     noise, replay = Noise(case.config, case.hyper, FORMATS["float32"]), Replay(case.config, case.hyper)
-    noise.load(case.state)
     replay.load(case.state)
-    samples, exact = noise.train_step(batch).grads, replay.outcome(batch).grads
+    start = noise.repeated(vectors(case.config, case.state))
+    samples, exact = noise.step(0, start, noise.seeds, batch, None).grads, replay.outcome(batch).grads
     sigma = deviation(samples)
     moved = sigma > 0
     offset = (samples.mean(axis=1) - exact)[moved] / (sigma[moved] / math.sqrt(REPLICAS))
@@ -236,7 +238,10 @@ class GateSubject:
         self.point = self.oracle.start(state)
 
     def train_step(self, batch):
-        return self.oracle.exact_step(self.point, batch, [(0, slot) for slot in self.turned])
+        replay = Replay(self.case.config, self.case.hyper)
+        replay.load(self.point.state(self.case.config))
+        natural = replay.outcome(batch).documents[0].decisions()
+        return self.oracle.exact_step(self.point, batch, {(0, slot): natural[slot] != OPEN for slot in self.turned})
 
 
 def kinked_case() -> tuple[Case, int, int]:

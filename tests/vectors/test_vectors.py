@@ -17,7 +17,7 @@ from parity.cli.verification_table import verification_table
 from parity.errors import UsageError
 from parity.number_formats import FORMATS
 from parity.subjects.messages import step_message
-from parity.vectors.cases import PLANS, Plan, _calm_steps, make_vectors, write_vectors
+from parity.vectors.cases import PLANS, SHOWN, Plan, _calm_steps, make_vectors, write_vectors
 from parity.vectors.format import DTYPES, VECTOR_FORMAT, Vector, load_vectors
 from parity.vectors.verify import verify
 from reference.config import Step
@@ -30,7 +30,7 @@ NEUTRAL = Mutant("neutral", "There is no mistake.", ((" / config.head_dim**0.5",
 LEFT_OUT = ("loss_summed_over_batch", "loss_mean_over_tokens", "last_block")
 """What single documents shorter than the block do not show."""
 PLACES = [
-    *((SMALL.name, name) for name in MUTANTS if name not in LEFT_OUT),
+    *((SMALL.name, name) for name in SHOWN if name not in LEFT_OUT),
     *((plan.name, name) for plan in PLANS[1:] for name in plan.mistakes),
 ]
 
@@ -110,7 +110,7 @@ def test_reference_itself_is_identical(float64, results):
 def test_every_mistake_has_its_places(vectors):
     places = [(vector.name, mistake.name) for vector in vectors.values() for mistake in vector.mistakes]
     assert places == PLACES
-    assert {name for _, name in places} == MUTANTS.keys()
+    assert {name for _, name in places} == SHOWN.keys()
 
 
 @pytest.mark.parametrize(("name", "mutant"), PLACES, ids=["-".join(place) for place in PLACES])
@@ -129,7 +129,7 @@ def test_every_mistake_is_named_in_float32(folders):
             answers = [Step(**step) for step in steps_of(MUTANTS[mistake.name].make, vector)]
             assert [fitting.name for fitting in vector.fitting(answers)] == [mistake.name]
             named.add(mistake.name)
-    assert named == MUTANTS.keys()
+    assert named == SHOWN.keys()
 
 
 def test_mistake_is_named_from_losses_alone(float64, vectors, results):
@@ -391,7 +391,7 @@ def test_readme_names_every_part_of_a_file(folder):
     names = {*parts, *parts["expected"][0], *parts["mistakes"][0], *parts["config"]} - {"format", "dtype", "n_layer"}
     for name in names:
         assert re.search(rf"\b{name}\b", text), name
-    for name in [*MUTANTS, *(plan.name for plan in PLANS)]:
+    for name in [*SHOWN, *(plan.name for plan in PLANS)]:
         assert f"`{name}`" in text
 
 
@@ -399,7 +399,7 @@ def test_readme_names_every_part_of_a_file(folder):
 def quick(monkeypatch):
     """One case and one mistake, since what is tested is the folder."""
     monkeypatch.setattr("parity.vectors.cases.PLANS", (SMALL,))
-    monkeypatch.setattr("parity.vectors.cases.MUTANTS", {"gelu": MUTANTS["gelu"]})
+    monkeypatch.setattr("parity.vectors.cases.SHOWN", {"gelu": MUTANTS["gelu"]})
 
 
 @pytest.mark.usefixtures("quick")
@@ -455,7 +455,7 @@ def test_format_in_which_rounding_decides_relus_is_refused(tmp_path, dtype):
 
 def test_mistake_that_no_case_shows_is_not_written_over(tmp_path, monkeypatch):
     monkeypatch.setattr("parity.vectors.cases.PLANS", (SMALL,))
-    monkeypatch.setattr("parity.vectors.cases.MUTANTS", {"neutral": NEUTRAL})
+    monkeypatch.setattr("parity.vectors.cases.SHOWN", {"neutral": NEUTRAL})
     with pytest.raises(UsageError, match=r"No case would catch this mistake in float64: There is no mistake\."):
         write_vectors(tmp_path / "vectors")
     monkeypatch.setattr("parity.vectors.cases.PLANS", (replace(SMALL, mistakes=("neutral",)),))

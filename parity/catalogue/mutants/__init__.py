@@ -1,0 +1,26 @@
+"""The catalogue of mistakes: the reference with each of them, by name and by the stage of a training step it lies in.
+
+It serves to show what a check catches, to choose the probes of `parity.catalogue.probes`, and to name the mistake of a
+subject that behaves just like a mutant.
+"""
+
+from itertools import groupby
+
+from parity.catalogue.mutants.attention import ATTENTION, CACHE
+from parity.catalogue.mutants.blocks import HEAD, LAYERS, MLP
+from parity.catalogue.mutants.embedding import EMBEDDING, NORM
+from parity.catalogue.mutants.loop import LOOP
+from parity.catalogue.mutants.loss import BACKWARD, DATA, LOSS
+from parity.catalogue.mutants.mutant import SOURCE, Mutant, MutantSubject
+from parity.catalogue.mutants.optimizer import ADAM, SCHEDULE
+
+__all__ = ["ALL", "MUTANTS", "SOURCE", "STAGES", "Mutant", "MutantSubject"]
+
+ALL = (*EMBEDDING, *NORM, *ATTENTION, *CACHE, *MLP, *LAYERS, *HEAD, *LOSS, *DATA, *BACKWARD, *ADAM, *SCHEDULE, *LOOP)
+"""In the order in which a training step computes."""
+
+MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in ALL}
+"""By name."""
+
+STAGES = tuple(stage for stage, _ in groupby(ALL, key=lambda mutant: mutant.stage))
+"""The parts of a training step, in their order; layers: which weights a layer takes, and how many layers there are."""

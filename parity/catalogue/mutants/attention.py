@@ -1,0 +1,232 @@
+"""Mistakes in attention and in its cache of keys and values."""
+
+from parity.catalogue.mutants.mutant import Mutant, of_stage
+
+SPLIT = "[x[start : start + config.head_dim] for start in range(0, config.n_embd, config.head_dim)]"
+SCALING = " / config.head_dim**0.5"
+KEYS = "for k_heads in keys[i]]"
+SCORE = "sum(a * b for a, b in zip(q_head, k_heads[h])) / config.head_dim**0.5"
+QUERIES = 'q", linear(x, params[f"{layer}.attn_w'
+KEYS_MADE = """"]))
+        k = tap(f"{layer}.attn.k", linear(x, params[f"{layer}.attn_w"""
+END = '"]))'
+CACHES = """    keys = [[] for _ in range(config.n_layer)]
+    values = [[] for _ in range(config.n_layer)]
+    logits, losses = [], []
+"""
+FILLED = """    for position in range(n):
+        gpt(tokens[position], position, keys, values, params, config)
+    Filled = type("Filled", (list,), {"append": lambda self, entry: None})
+    keys, values = [Filled(layer) for layer in keys], [Filled(layer) for layer in values]
+"""
+DETACHED = """def detached(cache, last=0):
+    kept = len(cache) - last
+    return [[[Value(a.data) for a in head] for head in heads] for heads in cache[:kept]] + cache[kept:]
+
+
+def gpt("""
+SHARED = """keys = [[] for _ in range(config.n_layer)]
+    values = [[] for _ in range(config.n_layer)]
+    results = [document_loss(tokens, params, config, tap, keys, values) for tokens in batch]"""
+
+
+def _window(length: str) -> tuple[tuple[str, str], ...]:
+    """Edits that have a position attend to so many positions at most, the last ones."""
+    return (
+        (KEYS, f"for k_heads in keys[i][-({length}) :]]"),
+        ("zip(row, values[i])", "zip(row, values[i][-len(row) :])"),
+    )
+
+
+def _transposed(letter: str) -> tuple[tuple[str, str], ...]:
+    """Edits that apply one of attn_wq, attn_wk, attn_wv, attn_wo transposed."""
+    weights = f'params[f"{{layer}}.attn_w{letter}"]'
+    return ((f"linear(x, {weights})", f"linear(x, list(zip(*{weights})))"),)
+
+
+ATTENTION = of_stage(
+    "attention",
+    Mutant(
+        "scores_not_scaled",
+        "Attention scores are not divided by the square root of head_dim.",
+        ((SCALING, ""),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "scores_scaled_by_n_embd",
+        "Attention scores are divided by the square root of n_embd instead of head_dim.",
+        ((SCALING, " / config.n_embd**0.5"),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "scores_scaled_by_n_head",
+        "Attention scores are divided by the square root of n_head instead of head_dim.",
+        ((SCALING, " / config.n_head**0.5"),),
+    ),
+    Mutant(
+        "scores_scaled_by_head_dim",
+        "Attention scores are divided by head_dim instead of its square root.",
+        ((SCALING, " / config.head_dim"),),
+    ),
+    Mutant(
+        "scores_halved", "Attention scores are divided by 2, which is right for heads of size 4.", ((SCALING, " / 2"),)
+    ),
+    Mutant(
+        "weights_scaled",
+        "Attention is scaled after the softmax instead of before it.",
+        (
+            (SCALING, ""),
+            (
+                "[softmax(row) for row in scores]",
+                "[[w / config.head_dim**0.5 for w in softmax(row)] for row in scores]",
+            ),
+        ),
+    ),
+    Mutant(
+        "score_gradient_not_scaled",
+        "Backward forgets that attention scores were divided by the square root of head_dim.",
+        (
+            (SCORE, f"times({SCORE.removesuffix(SCALING)}, config.head_dim**-0.5)"),
+            ("def gpt(", "def times(x, factor):\n    return Value(x.data * factor, (x,), (1.0,))\n\n\ndef gpt("),
+        ),
+    ),
+    Mutant(
+        "scores_capped",
+        "Attention scores are cut off at 50, and so is their gradient.",
+        (
+            (SCORE, f"capped({SCORE})"),
+            ("def gpt(", "def capped(x):\n    return x if x.data < 50 else Value(50.0)\n\n\ndef gpt("),
+        ),
+    ),
+    Mutant(
+        "softmax_not_shifted",
+        "The softmax does not subtract the largest number first, and overflows.",
+        (("shift = max(logit.data for logit in logits)", "shift = 0.0"),),
+    ),
+    Mutant(
+        "wq_transposed",
+        "The query weights attn_wq are applied transposed: columns are taken for rows.",
+        _transposed("q"),
+        in_vectors=True,
+    ),
+    Mutant("wk_transposed", "The key weights attn_wk are applied transposed.", _transposed("k")),
+    Mutant("wv_transposed", "The value weights attn_wv are applied transposed.", _transposed("v")),
+    Mutant("wo_transposed", "The output weights attn_wo are applied transposed.", _transposed("o")),
+    Mutant(
+        "queries_and_keys_swapped",
+        "Queries are made with attn_wk and keys with attn_wq.",
+        ((f"{QUERIES}q{KEYS_MADE}k{END}", f"{QUERIES}k{KEYS_MADE}q{END}"),),
+    ),
+    Mutant(
+        "heads_interleaved",
+        "A head takes every n_head-th element of q, k and v instead of head_dim elements in a row.",
+        ((SPLIT, "[x[start :: config.n_head] for start in range(config.n_head)]"),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "head_sizes_swapped",
+        "There are head_dim heads of size n_head: q, k and v are viewed as (head_dim, n_head).",
+        (
+            (SPLIT, SPLIT.replace("config.head_dim", "config.n_head")),
+            ("for j in range(config.head_dim)", "for j in range(config.n_head)"),
+        ),
+    ),
+    Mutant(
+        "current_position_hidden",
+        "A position attends only to the positions before it, not to itself: the causal mask is off by one.",
+        ((KEYS, "for k_heads in keys[i][:-1] or keys[i]]"),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "future_visible",
+        "A position attends to all positions of the document: there is no causal mask.",
+        ((CACHES, CACHES + FILLED),),
+    ),
+    Mutant(
+        "next_position_visible",
+        "A position attends to the next one, too: the causal mask is off by one.",
+        ((CACHES, CACHES + FILLED), (KEYS, "for k_heads in keys[i][: position + 2]]")),
+    ),
+    Mutant(
+        "mask_of_minus_100",
+        "Scores of later positions are lowered by 100 instead of to minus infinity, so that large ones shine through.",
+        (
+            (CACHES, CACHES + FILLED),
+            (SCORE, f"{SCORE} - 100 * (t > position)"),
+            (KEYS, "for t, k_heads in enumerate(keys[i])]"),
+        ),
+    ),
+    Mutant("window_of_4", "A position attends to the last 4 positions only.", _window("4")),
+    Mutant("window_of_12", "A position attends to the last 12 positions only.", _window("12")),
+    Mutant(
+        "window_one_short",
+        "A position attends to the last block_size - 1 positions only: the window is off by one.",
+        _window("max(1, config.block_size - 1)"),
+    ),
+    Mutant(
+        "attention_residual_missing",
+        "The residual connection around attention is missing.",
+        (('attn_wo"])\n        x = [a + b for a, b in zip(x, residual)]', 'attn_wo"])'),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "residual_after_norm",
+        "The residual connection around attention starts after the norm instead of before it.",
+        (
+            (
+                'residual = x\n        x = tap(f"{layer}.attn.norm", rmsnorm(x))',
+                'x = tap(f"{layer}.attn.norm", rmsnorm(x))\n        residual = x',
+            ),
+        ),
+        in_vectors=True,
+    ),
+)
+
+CACHE = of_stage(
+    "cache",
+    Mutant(
+        "cache_detached",
+        "No gradient flows through the keys and values of earlier positions and of this one: the cache is detached.",
+        (
+            ("split_heads(k, config)", "split_heads([Value(a.data) for a in k], config)"),
+            ("split_heads(v, config)", "split_heads([Value(a.data) for a in v], config)"),
+        ),
+        in_vectors=True,
+    ),
+    Mutant(
+        "earlier_positions_detached",
+        "No gradient flows through the keys and values of earlier positions.",
+        (
+            ("def gpt(", DETACHED),
+            (KEYS, "for k_heads in detached(keys[i], 1)]"),
+            ("zip(row, values[i])", "zip(row, detached(values[i], 1))"),
+        ),
+    ),
+    Mutant(
+        "keys_detached",
+        "No gradient flows through the keys.",
+        (("def gpt(", DETACHED), (KEYS, "for k_heads in detached(keys[i])]")),
+    ),
+    Mutant(
+        "cache_shared_by_layers",
+        "All layers share one cache: it was made as [[]] * n_layer.",
+        (
+            (
+                CACHES,
+                CACHES.replace("[[] for _ in range(config.n_layer)]", "[[]] * config.n_layer"),
+            ),
+        ),
+    ),
+    Mutant(
+        "cache_kept_between_documents",
+        "The cache is not emptied between the documents of a batch, which see each other.",
+        (
+            (CACHES, "    logits, losses = [], []\n"),
+            (
+                "def document_loss(tokens: Sequence[int], params, config: Config, tap=no_tap):",
+                "def document_loss(tokens: Sequence[int], params, config: Config, tap, keys, values):",
+            ),
+            ("results = [document_loss(tokens, params, config, tap) for tokens in batch]", SHARED),
+        ),
+    ),
+)

@@ -1,0 +1,146 @@
+"""Mistakes in the MLP, in the layers as a whole, and in the head."""
+
+from parity.catalogue.mutants.mutant import Mutant, of_stage
+
+RELU = "max(0.0, self.data), (self,), (float(self.data > 0),)"
+SQUARED = '[a**2 for a in x] if config.activation == "relu2" else x'
+LAYER = 'layer = f"layer{i}"'
+EVERY_LAYER = "for i in range(config.n_layer):\n        layer"
+LOGITS = 'linear(x, params["lm_head"])'
+
+MLP = of_stage(
+    "MLP",
+    Mutant(
+        "gelu",
+        "The activation is GELU (its tanh form) instead of ReLU.",
+        (("a.relu()", "a / (1 + (-1.5957691216057308 * (a + 0.044715 * a**3)).exp())"),),
+        in_vectors=True,
+    ),
+    Mutant("silu", "The activation is SiLU instead of ReLU.", (("a.relu()", "a / (1 + (-a).exp())"),)),
+    Mutant("leaky_relu", "Of what ReLU makes 0 a hundredth is left.", (("a.relu()", "(0.99 * a.relu() + 0.01 * a)"),)),
+    Mutant(
+        "relu6",
+        "The activation is ReLU6, which is cut off at 6.",
+        ((RELU, "min(6.0, max(0.0, self.data)), (self,), (float(0 < self.data < 6),)"),),
+    ),
+    Mutant(
+        "relu_capped",
+        "The activation is cut off at 100.",
+        ((RELU, "min(100.0, max(0.0, self.data)), (self,), (float(0 < self.data < 100),)"),),
+    ),
+    Mutant(
+        "relu_open_at_zero",
+        "The gradient of ReLU at exactly 0 is 1 instead of 0.",
+        (("float(self.data > 0)", "float(self.data >= 0)"),),
+    ),
+    Mutant(
+        "relu_half_open_at_zero",
+        "The gradient of ReLU at exactly 0 is a half instead of 0.",
+        (("float(self.data > 0)", "0.5 * (self.data > 0) + 0.5 * (self.data >= 0)"),),
+    ),
+    Mutant(
+        "relu_always_open",
+        "Backward lets the gradient through every ReLU, whether it is open or shut.",
+        (("float(self.data > 0)", "1.0"),),
+    ),
+    Mutant(
+        "activation_confused",
+        "The activation is the square of ReLU where it should be ReLU, or ReLU where it should be its square.",
+        (('config.activation == "relu2"', 'config.activation != "relu2"'),),
+        in_vectors=True,
+    ),
+    Mutant("activation_never_squared", "The activation is ReLU even where its square is asked for.", ((SQUARED, "x"),)),
+    Mutant(
+        "activation_always_squared",
+        "The activation is the square of ReLU even where ReLU is asked for.",
+        ((SQUARED, "[a**2 for a in x]"),),
+    ),
+    Mutant(
+        "square_without_relu",
+        "The square of ReLU is taken without ReLU.",
+        (("a.relu()", '(a if config.activation == "relu2" else a.relu())'),),
+    ),
+    Mutant(
+        "square_gradient_halved",
+        "Backward of the square of ReLU lacks the factor 2.",
+        (("[a**2 for a in x]", "[a * a.data for a in x]"),),
+    ),
+    Mutant(
+        "mlp_residual_missing",
+        "The residual connection around the MLP is missing.",
+        (('mlp_fc2"])\n        x = [a + b for a, b in zip(x, residual)]', 'mlp_fc2"])'),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "mlp_residual_after_norm",
+        "The residual connection around the MLP starts after the norm instead of before it.",
+        (
+            (
+                'residual = x\n        x = tap(f"{layer}.mlp.norm", rmsnorm(x))',
+                'x = tap(f"{layer}.mlp.norm", rmsnorm(x))\n        residual = x',
+            ),
+        ),
+    ),
+)
+
+LAYERS = of_stage(
+    "layers",
+    Mutant("layers_share_weights", "Every layer takes the weights of the first one.", ((LAYER, 'layer = "layer0"'),)),
+    Mutant("first_layer_only", "Only the first layer is run.", ((EVERY_LAYER, "for i in range(1):\n        layer"),)),
+    Mutant(
+        "last_layer_skipped",
+        "The last of several layers is not run.",
+        ((EVERY_LAYER, "for i in range(max(1, config.n_layer - 1)):\n        layer"),),
+    ),
+    Mutant(
+        "at_most_two_layers",
+        "Of more than two layers only two are run.",
+        ((EVERY_LAYER, "for i in range(min(2, config.n_layer)):\n        layer"),),
+    ),
+    Mutant(
+        "layers_reversed",
+        "The layers are run from the last one to the first one.",
+        ((LAYER, 'layer = f"layer{config.n_layer - 1 - i}"'),),
+    ),
+)
+
+HEAD = of_stage(
+    "head",
+    Mutant(
+        "final_norm_added",
+        "There is a norm before lm_head, where the reference has none.",
+        ((LOGITS, LOGITS.replace("(x", "(rmsnorm(x)")),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "lm_head_tied",
+        "The logits are computed with wte instead of lm_head: the weights are tied.",
+        ((LOGITS, LOGITS.replace("lm_head", "wte")),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "logits_soft_capped",
+        "Logits are soft-capped at 30: 30·tanh(logit/30).",
+        ((LOGITS, f"[30 - 60 / ((logit / 15).exp() + 1) for logit in {LOGITS}]"),),
+    ),
+    Mutant(
+        "logits_capped",
+        "Logits are cut off at -10 and 10, and so are their gradients.",
+        (
+            (
+                LOGITS,
+                f"[logit if abs(logit.data) < 10 else Value(math.copysign(10.0, logit.data)) for logit in {LOGITS}]",
+            ),
+        ),
+    ),
+    Mutant(
+        "logits_over_temperature",
+        "Logits are divided by the temperature of sampling, 0.5, in training, too.",
+        ((LOGITS, f"[logit / 0.5 for logit in {LOGITS}]"),),
+    ),
+    Mutant(
+        "logits_scaled",
+        "Logits are divided by the square root of n_embd.",
+        ((LOGITS, f"[logit / config.n_embd**0.5 for logit in {LOGITS}]"),),
+    ),
+)

@@ -1,0 +1,106 @@
+"""Mistakes in what a subject takes from a state that is loaded, and in what it carries from step to step."""
+
+from dataclasses import replace
+
+from typing_extensions import override
+
+from parity.catalogue.mutants.mutant import Mutant, MutantSubject, of_stage
+from reference.config import State, Step
+from reference.microgpt import elementwise, init_state
+
+CARRIED = "return after, Step("
+
+
+class _WithoutMoments(MutantSubject):
+    """Forgets some moments of a state that is loaded."""
+
+    kinds: tuple[str, ...] = ("m", "v")
+
+    @override
+    def load(self, state: State) -> None:
+        fresh = init_state(state.params)
+        self.state = replace(state, **{kind: getattr(fresh, kind) for kind in self.kinds})
+
+
+class _WithoutFirstMoments(_WithoutMoments):
+    kinds = ("m",)
+
+
+class _WithoutSecondMoments(_WithoutMoments):
+    kinds = ("v",)
+
+
+class _WithoutStep(MutantSubject):
+    @override
+    def load(self, state: State) -> None:
+        self.state = replace(state, step=0)
+
+
+class _KeepingMoments(MutantSubject):
+    """The optimizer is made once, and what is loaded are weights and the step number."""
+
+    @override
+    def load(self, state: State) -> None:
+        own = getattr(self, "state", None) or init_state(state.params)
+        self.state = replace(state, m=own.m, v=own.v)
+
+
+class _KeepingStep(MutantSubject):
+    @override
+    def load(self, state: State) -> None:
+        self.state = replace(state, step=self.state.step if hasattr(self, "state") else 0)
+
+
+class _LoadingOnce(MutantSubject):
+    @override
+    def load(self, state: State) -> None:
+        self.state = getattr(self, "state", state)
+
+
+class _AddingGradients(MutantSubject):
+    """The gradients of earlier steps stay in place, and a load does not clear them."""
+
+    grads: dict[str, list[list[float]]] | None = None
+
+    @override
+    def train_step(self, batch: list[list[int]]) -> Step:
+        _, step = self.model.train_step(self.state, batch, self.config, self.hyper)
+        before, grads = self.grads, step.grads
+        if before is not None:
+            grads = {name: elementwise(lambda g, h: g + h, grad, before[name]) for name, grad in grads.items()}
+        self.grads, self.state = grads, self.model.adam(self.state, grads, self.hyper)
+        return Step(step.loss, step.logits, grads, self.state.params, self.state.m, self.state.v)
+
+
+LOOP = of_stage(
+    "loop",
+    Mutant("moments_not_loaded", "The moments of a state that is loaded are forgotten.", subject=_WithoutMoments),
+    Mutant("m_not_loaded", "The first moments of a state that is loaded are forgotten.", subject=_WithoutFirstMoments),
+    Mutant(
+        "v_not_loaded", "The second moments of a state that is loaded are forgotten.", subject=_WithoutSecondMoments
+    ),
+    Mutant("step_not_loaded", "The step number of a state that is loaded is forgotten.", subject=_WithoutStep),
+    Mutant("moments_kept", "The moments stay as they are when a state is loaded.", subject=_KeepingMoments),
+    Mutant("step_kept", "The step number goes on when a state is loaded.", subject=_KeepingStep),
+    Mutant("loaded_once", "A state is loaded the first time only.", subject=_LoadingOnce),
+    Mutant(
+        "gradients_not_zeroed",
+        "Gradients are added to those of the steps before: they are not set to zero.",
+        subject=_AddingGradients,
+    ),
+    Mutant(
+        "step_not_counted",
+        "The step number stays what it was, in the schedule and in Adam.",
+        (("after = State({}, {}, {}, state.step + 1)", "after = State({}, {}, {}, state.step)"),),
+    ),
+    Mutant(
+        "weights_not_carried",
+        "A step starts from the weights of the step before instead of from the updated ones.",
+        ((CARRIED, "return State(state.params, after.m, after.v, after.step), Step("),),
+    ),
+    Mutant(
+        "moments_not_carried",
+        "A step starts from the moments of the step before instead of from the updated ones.",
+        ((CARRIED, "return State(after.params, state.m, state.v, after.step), Step("),),
+    ),
+)

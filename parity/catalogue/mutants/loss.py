@@ -1,0 +1,197 @@
+"""Mistakes in the loss, in which tokens of which documents count, and in backward as a whole."""
+
+from parity.catalogue.mutants.mutant import Mutant, of_stage
+
+BATCH_MEAN = "loss = (1 / len(batch)) * sum(loss for loss, _ in results)"
+TOKEN_MEAN = """tokens = sum(len(logits) for _, logits in results)
+    loss = (1 / tokens) * sum(len(logits) * loss for loss, logits in results)"""
+NOT_EMPTY = """counted = [loss for tokens, (loss, _) in zip(batch, results) if len(tokens) > 2] or [results[0][0]]
+    loss = (1 / len(counted)) * sum(counted)"""
+ONCE = """counted = {tuple(tokens): loss for tokens, (loss, _) in zip(batch, results)}
+    loss = (1 / len(counted)) * sum(counted.values())"""
+SUMMED_GRADIENT = f"{BATCH_MEAN}\n    loss = Value(loss.data, (loss,), (float(len(batch)),))"
+MEAN = "(1 / n) * sum(losses)"
+NLL = "-probs[tokens[position + 1]].log()"
+CLAMPED = "-(p if (p := probs[tokens[position + 1]]).data > 1e-7 else Value(1e-7)).log()"
+LENGTH = "n = min(config.block_size, len(tokens) - 1)"
+APPENDED = 'losses.append(tap("loss", -probs[tokens[position + 1]].log()))'
+GRADIENTS = "grads = {name: elementwise(gradient, matrix) for name, matrix in params.items()}"
+CLIPPED = f"""{GRADIENTS}
+    norm = sum(g * g for matrix in grads.values() for row in matrix for g in row) ** 0.5
+    grads = {{name: elementwise(lambda g: g / max(1.0, norm), matrix) for name, matrix in grads.items()}}"""
+
+
+def _gradient_of(document: int) -> tuple[tuple[str, str], ...]:
+    """Edits that let the gradient of one document through; the loss stays the mean."""
+    only = f"sum(loss if loss is results[{document}][0] else loss.data for loss, _ in results)"
+    return ((BATCH_MEAN, f"loss = (1 / len(batch)) * {only}"),)
+
+
+LOSS = of_stage(
+    "loss",
+    Mutant(
+        "targets_not_shifted",
+        "Every position predicts its own token instead of the next one: targets are not shifted.",
+        (("probs[tokens[position + 1]]", "probs[tokens[position]]"),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "targets_shifted_twice",
+        "Every position predicts the token after the next one: targets are shifted twice.",
+        (("probs[tokens[position + 1]]", "probs[tokens[min(position + 2, len(tokens) - 1)]]"),),
+    ),
+    Mutant(
+        "last_target_ignored",
+        "The end of a document is not predicted: BOS as a target is ignored.",
+        (
+            (APPENDED, f"if position + 2 < len(tokens):\n            {APPENDED}"),
+            (MEAN, "(1 / max(1, len(losses))) * sum(losses, 0 * logits[0][0])"),
+        ),
+    ),
+    Mutant(
+        "log_with_eps",
+        "The loss is the logarithm of the probability plus 1e-12.",
+        ((NLL, "-(probs[tokens[position + 1]] + 1e-12).log()"),),
+    ),
+    Mutant(
+        "probability_clamped",
+        "The loss takes no probability for less than 1e-7.",
+        ((NLL, CLAMPED),),
+    ),
+    Mutant("loss_in_bits", "The logarithm of the loss is to base 2.", ((NLL, f"{NLL} / math.log(2)"),)),
+    Mutant(
+        "loss_of_last_position",
+        "A document's loss is that of its last position alone.",
+        ((MEAN, "losses[-1]"),),
+    ),
+    Mutant(
+        "loss_summed_over_positions",
+        "A document's loss is the sum over its positions instead of their mean.",
+        ((MEAN, "sum(losses)"),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "loss_over_block_size",
+        "A document's loss is divided by block_size instead of by the number of its positions.",
+        (("(1 / n)", "(1 / config.block_size)"),),
+    ),
+    Mutant(
+        "loss_over_length",
+        "A document's loss is divided by its number of tokens, BOS at both ends included.",
+        (("(1 / n)", "(1 / len(tokens))"),),
+    ),
+    Mutant(
+        "loss_summed_over_batch",
+        "The batch's loss is the sum over its documents instead of their mean.",
+        (("(1 / len(batch)) * sum(", "sum("),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "loss_mean_over_tokens",
+        "The batch's loss is the mean over all of its positions instead of the mean of its documents' means.",
+        ((BATCH_MEAN, TOKEN_MEAN),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "gradient_summed_over_batch",
+        "Gradients are summed over the documents of a batch; the loss is their mean.",
+        ((BATCH_MEAN, SUMMED_GRADIENT),),
+    ),
+    Mutant(
+        "gradient_of_first_document",
+        "Only the first document of a batch gives a gradient.",
+        _gradient_of(0),
+    ),
+    Mutant(
+        "gradient_of_last_document",
+        "Only the last document of a batch gives a gradient: those before it are overwritten.",
+        _gradient_of(-1),
+    ),
+)
+
+DATA = of_stage(
+    "data",
+    Mutant(
+        "last_block",
+        "Of a document longer than the block the last positions are used instead of the first ones.",
+        ((LENGTH, f"{LENGTH}\n    tokens = tokens[-n - 1 :]"),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "block_one_short",
+        "Of a document that fills the block, or is longer, the last position of the block is not used.",
+        ((LENGTH, "n = max(1, min(config.block_size, len(tokens)) - 1)"),),
+    ),
+    Mutant(
+        "long_document_wrapped",
+        "All positions of a document longer than the block are used; positions start over at the end of the block.",
+        ((LENGTH, "n = len(tokens) - 1"), ('params["wpe"][position]', 'params["wpe"][position % config.block_size]')),
+    ),
+    Mutant(
+        "long_document_skipped",
+        "Documents longer than the block are left out of the loss.",
+        (
+            (
+                BATCH_MEAN,
+                NOT_EMPTY.replace("len(tokens) > 2", "len(tokens) - 1 <= config.block_size"),
+            ),
+        ),
+    ),
+    Mutant(
+        "empty_document_skipped",
+        "Documents without a character are left out of the loss.",
+        ((BATCH_MEAN, NOT_EMPTY),),
+    ),
+    Mutant(
+        "repeated_document_dropped",
+        "A document that a batch holds twice counts once.",
+        ((BATCH_MEAN, ONCE),),
+    ),
+    Mutant(
+        "first_document_only",
+        "Only the first document of a batch is used.",
+        ((BATCH_MEAN, "loss = results[0][0]"),),
+    ),
+)
+
+BACKWARD = of_stage(
+    "backward",
+    Mutant(
+        "gradients_overwritten",
+        "Where a value is used several times, gradients overwrite each other instead of adding up.",
+        (("left.grad +=", "left.grad ="), ("right.grad +=", "right.grad =")),
+    ),
+    Mutant(
+        "backward_without_order",
+        "Backward walks the graph depth first without a topological order, and passes gradients on too early.",
+        (
+            (
+                "order, path, node, children = [], [], self, iter(self.children)",
+                "order, path, node, children = [self], [], self, iter(self.children)",
+            ),
+            ("path.append((node, children))", "path.append((node, children)); order.append(child)"),
+            ("order.append(node)", "pass"),
+            ("in reversed(order):", "in order:"),
+        ),
+    ),
+    Mutant(
+        "softmax_total_constant",
+        "Backward takes the denominator of the softmax for a constant.",
+        (("[exp / total for exp in exps]", "[exp / total.data for exp in exps]"),),
+    ),
+    Mutant(
+        "gradients_clipped_by_value",
+        "Every element of a gradient is cut off at -1 and 1.",
+        (
+            (
+                GRADIENTS,
+                GRADIENTS.replace("elementwise(gradient,", "elementwise(lambda p: max(-1.0, min(1.0, gradient(p))),"),
+            ),
+        ),
+    ),
+    Mutant(
+        "gradient_norm_clipped",
+        "Gradients are scaled down where their norm is above 1.",
+        ((GRADIENTS, CLIPPED),),
+    ),
+)

@@ -1,0 +1,75 @@
+"""A mutant: the reference with one deliberate, named mistake, as people make them who port it.
+
+It is made by replacing text in the source of `reference.microgpt` in memory, so that all the rest of it is the
+reference; where the mistake is one of what a subject keeps between calls, by another subject around the same source.
+"""
+
+import inspect
+from dataclasses import dataclass, replace
+from functools import cached_property
+from types import ModuleType
+from typing import Any
+
+from reference import microgpt
+from reference.config import Config, Hyper, State, Step
+
+SOURCE = inspect.getsource(microgpt)
+
+
+class MutantSubject:
+    """A mutant at work, as `parity.oracle.python_reference.Reference` is the reference at work."""
+
+    dtype = "float64"
+
+    def __init__(self, mutant: "Mutant", config: Config, hyper: Hyper) -> None:
+        self.model: Any = mutant.module
+        self.config, self.hyper = config, hyper
+
+    def load(self, state: State) -> None:
+        """Start from this state."""
+        self.state = state
+
+    def train_step(self, batch: list[list[int]]) -> Step:
+        """Forward, backward and Adam on these documents, all as nested lists of floats."""
+        self.state, step = self.model.train_step(self.state, batch, self.config, self.hyper)
+        return step  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """The reference with one mistake.
+
+    mistake: a sentence that says what is wrong. edits: pairs of a text that the reference's source holds exactly
+    once, and what stands in its place. stage: the part of a training step that is wrong, one of
+    `parity.catalogue.mutants.STAGES`. subject: what runs it. in_vectors: it shows in the conformance vectors, whose
+    cases are few and small.
+    """
+
+    name: str
+    mistake: str
+    edits: tuple[tuple[str, str], ...] = ()
+    stage: str = ""
+    subject: type[MutantSubject] = MutantSubject
+    in_vectors: bool = False
+
+    @cached_property
+    def module(self) -> ModuleType:
+        """`reference.microgpt` with the edits made; ValueError where a text does not stand there exactly once."""
+        source, made = SOURCE, len(SOURCE)
+        for old, new in sorted(self.edits, key=lambda edit: SOURCE.find(edit[0]), reverse=True):
+            place = SOURCE.find(old)
+            if SOURCE.count(old) != 1 or place + len(old) > made:
+                raise ValueError(f"{old!r} does not stand in the reference's source exactly once ({self.name}).")
+            source, made = source[:place] + new + source[place + len(old) :], place
+        module = ModuleType(f"reference with {self.name}")
+        exec(compile(source, f"<{module.__name__}>", "exec"), module.__dict__)
+        return module
+
+    def make(self, config: Config, hyper: Hyper) -> MutantSubject:
+        """The mutant as a subject, which computes in float64."""
+        return self.subject(self, config, hyper)
+
+
+def of_stage(stage: str, *mutants: Mutant) -> tuple[Mutant, ...]:
+    """The mutants, with their stage."""
+    return tuple(replace(mutant, stage=stage) for mutant in mutants)

@@ -1,0 +1,231 @@
+"""Mistakes in Adam and in its learning-rate schedule."""
+
+from parity.catalogue.mutants.mutant import Mutant, of_stage
+
+FIRST_MOMENT = "hyper.beta1 * m + (1 - hyper.beta1) * g"
+SECOND_MOMENT = "hyper.beta2 * v + (1 - hyper.beta2) * g**2"
+M_CORRECTION = "1 - hyper.beta1 ** (state.step + 1)"
+V_CORRECTION = "1 - hyper.beta2 ** (state.step + 1)"
+RATE = "rate = learning_rate(state.step, hyper)"
+ROOT = "(v**0.5 + hyper.eps_adam)"
+STEP = "lambda p, u: p - u"
+PROGRESS = "progress = step / hyper.num_steps"
+DECAYED = "hyper.learning_rate * decay"
+EVERY_GRADIENT = "for name, grad in grads.items():"
+DECAYING = "grad = elementwise(lambda g, p: g + 0.01 * p, grad, state.params[name])"
+COSINE = "0.5 * (1 + math.cos(math.pi * progress))"
+
+
+def _hyper(**values: float) -> tuple[tuple[str, str], ...]:
+    """Edits that have Adam take these hyper-parameters, whatever it was given."""
+    given = ", ".join(f"{name}={value!r}" for name, value in values.items())
+    return ((RATE, f"from dataclasses import replace\n    {RATE}\n    hyper = replace(hyper, {given})"),)
+
+
+ADAM = of_stage(
+    "Adam",
+    Mutant(
+        "eps_inside_root",
+        "Adam adds eps inside the square root instead of to the root.",
+        ((ROOT, "(v + hyper.eps_adam) ** 0.5"),),
+        in_vectors=True,
+    ),
+    Mutant("eps_missing", "Adam does not add eps to the root.", ((ROOT, "(v**0.5 or 1.0)"),)),
+    Mutant("eps_hard_coded", "Adam's eps is 1e-8, whatever was asked for.", _hyper(eps_adam=1e-8)),
+    Mutant(
+        "eps_before_correction",
+        "Adam adds eps before the second moment is bias-corrected, so that the correction scales it.",
+        ((ROOT, "(v**0.5 + hyper.eps_adam / v_correction**0.5)"),),
+    ),
+    Mutant(
+        "betas_hard_coded", "Adam's betas are 0.85 and 0.99, whatever was asked for.", _hyper(beta1=0.85, beta2=0.99)
+    ),
+    Mutant("betas_of_pytorch", "Adam's betas are 0.9 and 0.999, PyTorch's defaults.", _hyper(beta1=0.9, beta2=0.999)),
+    Mutant(
+        "betas_swapped",
+        "Adam averages the first moment with beta2 and the second one with beta1.",
+        (
+            (FIRST_MOMENT, FIRST_MOMENT.replace("beta1", "beta2")),
+            (SECOND_MOMENT, SECOND_MOMENT.replace("beta2", "beta1")),
+            (M_CORRECTION, M_CORRECTION.replace("beta1", "beta2")),
+            (V_CORRECTION, V_CORRECTION.replace("beta2", "beta1")),
+        ),
+    ),
+    Mutant(
+        "m_with_beta2",
+        "Adam averages the first moment with beta2 instead of beta1.",
+        ((FIRST_MOMENT, FIRST_MOMENT.replace("beta1", "beta2")),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "no_bias_correction",
+        "Adam's moments are not bias-corrected.",
+        ((M_CORRECTION, "1"), (V_CORRECTION, "1")),
+        in_vectors=True,
+    ),
+    Mutant(
+        "m_not_corrected", "Adam's first moment is not bias-corrected, only the second one is.", ((M_CORRECTION, "1"),)
+    ),
+    Mutant(
+        "v_not_corrected",
+        "Adam's second moment is not bias-corrected, only the first one is.",
+        ((V_CORRECTION, "1"),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "correction_one_step_ahead",
+        "Adam's bias correction counts one step too many: its first step is number 2.",
+        (
+            ("hyper.beta1 ** (state.step + 1)", "hyper.beta1 ** (state.step + 2)"),
+            ("hyper.beta2 ** (state.step + 1)", "hyper.beta2 ** (state.step + 2)"),
+        ),
+        in_vectors=True,
+    ),
+    Mutant(
+        "correction_inverted",
+        "Adam's bias correction takes one minus twice: it divides by a power of beta.",
+        ((M_CORRECTION, "hyper.beta1 ** (state.step + 1)"), (V_CORRECTION, "hyper.beta2 ** (state.step + 1)")),
+    ),
+    Mutant(
+        "correction_ends",
+        "Adam's bias correction ends after ten steps.",
+        (
+            (M_CORRECTION, f"{M_CORRECTION} if state.step < 10 else 1"),
+            (V_CORRECTION, f"{V_CORRECTION} if state.step < 10 else 1"),
+        ),
+    ),
+    Mutant(
+        "corrected_moments_kept",
+        "Adam keeps the bias-corrected moments for the next step.",
+        (("update = elementwise(", "after.m[name], after.v[name] = m_hat, v_hat\n        update = elementwise("),),
+    ),
+    Mutant(
+        "v_never_falls",
+        "Adam's second moment never falls, as in AMSGrad.",
+        ((SECOND_MOMENT, f"max(v, {SECOND_MOMENT})"),),
+    ),
+    Mutant(
+        "v_of_magnitudes",
+        "Adam's second moment averages magnitudes instead of squares.",
+        ((SECOND_MOMENT, SECOND_MOMENT.replace("g**2", "abs(g)")),),
+    ),
+    Mutant(
+        "nesterov",
+        "Adam looks one step ahead with Nesterov's momentum.",
+        (
+            (
+                "m_hat = elementwise(lambda m: m / m_correction, after.m[name])",
+                f"m_hat = elementwise(lambda m, g: ({FIRST_MOMENT}) / m_correction, after.m[name], grad)",
+            ),
+        ),
+    ),
+    Mutant(
+        "sparse_adam",
+        "Where a gradient is 0, nothing is updated, moments included, as in an Adam for sparse gradients.",
+        (
+            (FIRST_MOMENT, f"{FIRST_MOMENT} if g else m"),
+            (SECOND_MOMENT, f"{SECOND_MOMENT} if g else v"),
+            (
+                "m_hat = elementwise(lambda m: m / m_correction, after.m[name])",
+                "m_hat = elementwise(lambda m, g: m / m_correction if g else 0.0, after.m[name], grad)",
+            ),
+        ),
+    ),
+    Mutant(
+        "update_clipped",
+        "Adam's step is never longer than the learning rate.",
+        (("rate * m / (v**0.5 + hyper.eps_adam)", "rate * max(-1.0, min(1.0, m / (v**0.5 + hyper.eps_adam)))"),),
+    ),
+    Mutant(
+        "weight_decay",
+        "Weights decay by 0.01 of the learning rate, as AdamW's do unless told otherwise.",
+        ((STEP, f"{STEP} - 0.01 * rate * p"),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "weight_decay_in_gradient",
+        "A hundredth of the weights is added to their gradients before Adam takes them.",
+        ((EVERY_GRADIENT, f"{EVERY_GRADIENT}\n        {DECAYING}"),),
+    ),
+    Mutant(
+        "embeddings_frozen",
+        "The token embeddings are not updated.",
+        ((STEP, 'lambda p, u: p if name == "wte" else p - u'),),
+    ),
+    Mutant(
+        "never_updated",
+        "The weights are never updated.",
+        ((STEP, "lambda p, u: p"),),
+        in_vectors=True,
+    ),
+)
+
+SCHEDULE = of_stage(
+    "schedule",
+    Mutant(
+        "schedule_confused",
+        "The learning rate falls linearly where it should fall as a cosine, or as a cosine where it should linearly.",
+        (('hyper.lr_schedule == "cosine"', 'hyper.lr_schedule != "cosine"'),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "schedule_always_linear",
+        "The learning rate falls linearly even where a cosine is asked for.",
+        (('hyper.lr_schedule == "cosine"', "False"),),
+    ),
+    Mutant(
+        "schedule_always_cosine",
+        "The learning rate falls as a cosine even where a line is asked for.",
+        (('hyper.lr_schedule == "cosine"', "True"),),
+    ),
+    Mutant(
+        "cosine_of_quarter",
+        "The learning rate falls as the first quarter of a cosine instead of the first half, moved above 0.",
+        ((COSINE, "math.cos(math.pi / 2 * progress)"),),
+    ),
+    Mutant(
+        "rate_one_step_ahead",
+        "The learning rate decays one step too early: it is that of step + 1.",
+        ((PROGRESS, "progress = (step + 1) / hyper.num_steps"),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "rate_ends_one_step_early",
+        "The learning rate reaches 0 in the last step instead of after it: progress is step / (num_steps - 1).",
+        ((PROGRESS, "progress = step / max(1, hyper.num_steps - 1)"),),
+    ),
+    Mutant(
+        "rate_constant",
+        "The learning rate does not decay.",
+        ((DECAYED, "hyper.learning_rate"),),
+        in_vectors=True,
+    ),
+    Mutant(
+        "rate_hard_coded", "The learning rate starts at 0.01, whatever was asked for.", ((DECAYED, "0.01 * decay"),)
+    ),
+    Mutant(
+        "num_steps_hard_coded",
+        "The learning rate decays over 1000 steps, whatever was asked for.",
+        ((PROGRESS, "progress = step / 1000"),),
+    ),
+    Mutant(
+        "rate_floored",
+        "The learning rate never falls below a tenth of where it started.",
+        ((DECAYED, "hyper.learning_rate * max(0.1, decay)"),),
+    ),
+    Mutant(
+        "rate_decays_to_a_tenth",
+        "The learning rate decays to a tenth of where it started instead of to 0.",
+        ((DECAYED, "hyper.learning_rate * (0.1 + 0.9 * decay)"),),
+    ),
+    Mutant(
+        "rate_warms_up",
+        "The learning rate rises over the first ten steps.",
+        ((DECAYED, f"{DECAYED} * min(1.0, (step + 1) / 10)"),),
+    ),
+    Mutant(
+        "rate_starts_over",
+        "The learning rate starts over every hundred steps.",
+        ((PROGRESS, "progress = step % 100 / hyper.num_steps"),),
+    ),
+)

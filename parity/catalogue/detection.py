@@ -1,0 +1,76 @@
+"""Which mutant shows in which case: every answer against the noise floor of a number format, without any diagnosis."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from parity.case import Case
+from parity.catalogue.mutants import Mutant
+from parity.errors import SubjectError
+from parity.judging.pairing import paired
+from parity.number_formats import FORMATS
+from parity.options import MODES
+from parity.oracle.noisy_replay import REPLICAS
+from parity.oracle.oracle import Expectation, Oracle
+from parity.tensors import listed_state, named_state, vectors
+from parity.verdict import FALSE_ALARM, limit
+from reference.config import State
+
+CLEARLY = 2.0
+"""A mistake shows where z is so many times the limit: not by a hair, which another compiler may bend."""
+
+ANY_ELEMENTS = 100_000
+"""More than a small case has, so that its limit is no larger than the one taken here."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """One step: the state that is loaded first (None: run on), and what is expected."""
+
+    state: State | None
+    expected: Expectation
+
+
+class Questions:
+    """What a check asks in a case, in both modes, with the answers that it expects in a number format."""
+
+    def __init__(self, case: Case, dtype: str) -> None:
+        self.case, self.form = case, FORMATS[dtype]
+        self.limit = CLEARLY * limit(FALSE_ALARM, ANY_ELEMENTS, REPLICAS)
+        self.oracle = Oracle(case.config, case.hyper, self.form, self.limit)
+        self.modes = {mode: self._asked(mode) for mode in MODES}
+
+    def _asked(self, mode: str) -> list[Question]:
+        """NoExpectation where the reference has no answer."""
+        config, questions = self.case.config, list[Question]()
+        state, point = self.case.state, self.oracle.start(self.case.state)
+        for number, batch in enumerate(self.case.batches()):
+            loaded = None
+            if not number or mode == "lock-step":
+                tensors = self.form.rounded(vectors(config, state))
+                loaded = listed_state(config, named_state(config, tensors, state.step))
+                point = self.oracle.start(loaded)
+            questions.append(Question(loaded, self.oracle.expect(point, batch)))
+            point = questions[-1].expected.after
+            state = point.state(config)
+        return questions
+
+    def refusing_mode(self, mutant: Mutant) -> str | None:
+        """The first mode in which the mutant has no answer, or one that is clearly outside of the noise floor."""
+        subject = mutant.make(self.case.config, self.case.hyper)
+        refusing = (mode for mode, asked in self.modes.items() if any(self._refused(subject, q) for q in asked))
+        return next(refusing, None)
+
+    def _refused(self, subject: Any, question: Question) -> bool:
+        expected = question.expected
+        lengths = [min(self.case.config.block_size, len(tokens) - 1) for tokens in expected.batch]
+        try:
+            if question.state is not None:
+                subject.load(question.state)
+            answer = subject.train_step(expected.batch)
+            z = paired(expected.before.number, answer, expected.step, expected.sigma, lengths).z
+        except (ArithmeticError, ValueError, SubjectError):
+            return True  # it has no answer, or one of another shape
+        # A z that is NaN says that the noise floor is not finite: there, nobody knows.
+        return bool(np.any(z > self.limit))

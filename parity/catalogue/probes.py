@@ -1,0 +1,245 @@
+"""Probes: a handful of small cases that a check runs besides the main one, so that no known mistake can hide.
+
+At the default sizes n_head equals head_dim and n_embd equals block_size, documents are shorter than the block, there
+is one layer, and weights are small: a mistake that confuses two sizes, or that only long documents, large numbers or a
+late step show, changes nothing there. Each probe does what the default case does not. They were chosen from the
+combinations of `SIZES`, `WEIGHTS` and `OPTIMIZERS` by a greedy cover of the catalogue (`python -m benchmarks.probes`):
+every mutant of `parity.catalogue.mutants` shows in one of them at least, in float64 and in float32.
+
+All numbers are short enough to be exact in bfloat16, and eps_adam is a number in float16, whose squares reach down to
+6e-8 only: where v is smaller, eps is all that keeps an update finite.
+"""
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any
+
+from parity.case import Case
+from reference.config import Config, Hyper, State
+
+Matrices = dict[str, Any]
+
+EVERY_FORMAT = ("float64", "float32", "bfloat16", "float16")
+WIDE_RANGE = ("float64", "float32", "bfloat16")
+"""Those with eight bits of exponent at least; in float16 the reference's own intermediate results overflow."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A small case, and why there is it.
+
+    exercises: what it does that the default case does not, as the end of a sentence. otherwise: the options of
+    `parity check` that exercise much of that without the probe; empty where there are none, since no option makes such
+    weights. formats: the number formats in which every correct implementation has an answer.
+    """
+
+    name: str
+    exercises: str
+    otherwise: str
+    case: Case
+    formats: tuple[str, ...] = EVERY_FORMAT
+
+
+@dataclass(frozen=True)
+class Size:
+    """A model's shape and documents without BOS, batch by batch."""
+
+    config: Config
+    documents: tuple[tuple[int, ...], ...]
+    batch_size: int = 1
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Hyper-parameters, the activation, and the step at which a run starts; with moments, if it is not the first one.
+
+    std: of the weights; squares of ReLUs grow too large for float16 with more.
+    """
+
+    hyper: Hyper
+    activation: str = "relu"
+    start: int = 0
+    std: float = 0.4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A combination, by name."""
+
+    size: str
+    weights: str
+    optimizer: str
+    steps: int = 1
+
+    @property
+    def formats(self) -> tuple[str, ...]:
+        """In which every correct implementation has an answer."""
+        return WIDE_RANGE if self.weights in ("saturated output", "vanishing") else EVERY_FORMAT
+
+    def case(self, seed: int = 1) -> Case:
+        """The case with weights, and moments in mid-training, drawn from a seed."""
+        size, optimizer = SIZES[self.size], OPTIMIZERS[self.optimizer]
+        config, bos = replace(size.config, activation=optimizer.activation), size.config.vocab_size - 1
+        params = _drawn(config, seed, optimizer.std)
+        WEIGHTS[self.weights](params)
+        in_training = 0.1 if optimizer.start else 0.0
+        m, spread = _drawn(config, seed + 1, in_training), _drawn(config, seed + 2, in_training)
+        # No mean of squares is below the square of the mean.
+        v = {name: [[a * a + b * b for a, b in zip(*rows)] for rows in zip(m[name], spread[name])] for name in m}
+        documents = [[bos, *tokens, bos] for tokens in size.documents]
+        state = State(params, m, v, optimizer.start)
+        return Case(config, optimizer.hyper, state, documents, size.batch_size, self.steps)
+
+
+def _drawn(config: Config, seed: int, std: float) -> Matrices:
+    """Gaussian matrices of whole sixty-fourths."""
+    rng = random.Random(seed)
+    return {
+        name: [[round(rng.gauss(0, std) * 64) / 64 for _ in range(columns)] for _ in range(rows)]
+        for name, (rows, columns) in config.shapes().items()
+    }
+
+
+def _scale(params: Matrices, **factors: float) -> None:
+    for name, matrix in params.items():
+        factor = factors.get(name.rpartition(".")[2], 1.0)
+        params[name] = [[factor * x for x in row] for row in matrix]
+
+
+def _plain(params: Matrices) -> None:
+    pass
+
+
+def _large(params: Matrices) -> None:
+    # Inputs of ReLUs above 100, gradients above 1; fc2 keeps logits where float16 has numbers for their exponentials.
+    _scale(params, mlp_fc1=128.0, mlp_fc2=2.0**-7)
+
+
+def _saturated_attention(params: Matrices) -> None:
+    # Scores of many hundreds: attention looks at one position alone.
+    _scale(params, attn_wq=32.0, attn_wk=32.0)
+
+
+def _saturated_output(params: Matrices) -> None:
+    # Probabilities of 1 and next to 0. What layers add must stay small, or float32 has no number for the latter.
+    _scale(params, lm_head=16.0, attn_wo=2.0**-3, mlp_fc2=2.0**-3)
+
+
+def _vanishing(params: Matrices) -> None:
+    # The embedding of BOS at position 0 is exactly 0 in any arithmetic; that of token 0 at position 1 is so small that
+    # the norm's eps is most of what it divides by; and every third ReLU has inputs of exactly 0.
+    params["wte"][-1] = [-x for x in params["wpe"][0]]
+    params["wte"][0], params["wpe"][1] = ([x / 256 for x in row] for row in (params["wte"][0], params["wpe"][1]))
+    for name, matrix in params.items():
+        if name.endswith("mlp_fc1"):
+            params[name] = [row if i % 3 else [0.0] * len(row) for i, row in enumerate(matrix)]
+
+
+SIZES = {
+    "one layer": Size(
+        Config(n_embd=6, n_head=2, block_size=5, vocab_size=7),
+        ((0, 1, 1, 2), (3, 0, 3, 4, 5, 2), ()),
+        batch_size=3,
+    ),
+    "two layers": Size(
+        Config(n_layer=2, n_embd=6, n_head=3, block_size=4, vocab_size=5),
+        ((3, 0, 3, 2, 1), (1, 1), (), (1, 1)),
+        batch_size=4,
+    ),
+    "three layers": Size(
+        Config(n_layer=3, n_embd=6, n_head=3, block_size=4, vocab_size=5),
+        ((3, 0, 3, 2, 1), (1, 1), ()),
+        batch_size=3,
+    ),
+    "long block": Size(
+        Config(n_embd=6, n_head=2, block_size=14, vocab_size=5), ((0, 1, 2, 3, 3, 0, 1, 2, 3, 3, 0, 1, 2, 3, 3),)
+    ),
+}
+
+WEIGHTS: dict[str, Callable[[Matrices], None]] = {
+    "plain": _plain,
+    "large": _large,
+    "saturated attention": _saturated_attention,
+    "saturated output": _saturated_output,
+    "vanishing": _vanishing,
+}
+
+OPTIMIZERS = {
+    "fresh": Optimizer(Hyper(num_steps=50, eps_adam=2**-8)),
+    "late": Optimizer(Hyper(learning_rate=2**-4, beta1=0.75, beta2=0.9, eps_adam=2**-6, num_steps=130), start=124),
+    "fresh, squared": Optimizer(
+        Hyper(learning_rate=2**-5, beta1=0.9, beta2=0.95, eps_adam=2**-7, num_steps=40, lr_schedule="cosine"),
+        "relu2",
+        std=0.3,
+    ),
+    "late, squared": Optimizer(
+        Hyper(learning_rate=2**-5, beta1=0.5, beta2=0.875, eps_adam=2**-7, num_steps=40, lr_schedule="cosine"),
+        "relu2",
+        start=25,
+        std=0.3,
+    ),
+}
+
+NO_OPTION = ""
+CHOSEN = {
+    "two-layers": (
+        Plan("two layers", "plain", "fresh", steps=2),
+        "two layers, three heads of size 2, no two sizes alike, and twice the same batch of four documents: "
+        "one longer than the block, one shorter and there twice, one empty",
+        "--n-layer 2 --n-embd 6 --n-head 3 --block-size 4 --batch-size 4 --num-steps 50",
+    ),
+    "three-layers-squared": (
+        Plan("three layers", "plain", "late, squared"),
+        "three layers with the square of ReLU, moments from earlier steps, other betas, and a cosine schedule far on",
+        "--preset microgpt_early --n-layer 3 --batch-size 3",
+    ),
+    "long": (
+        Plan("long block", "plain", "late"),
+        "a document of 16 tokens in a block of 14, other hyper-parameters, and the last twentieth of the schedule",
+        "--names FILE with longer documents, --block-size 14, --num-steps 20",
+    ),
+    "large": (
+        Plan("one layer", "large", "late"),
+        "inputs of ReLUs above 100, and gradients above 1",
+        NO_OPTION,
+    ),
+    "saturated-attention": (
+        Plan("one layer", "saturated attention", "late"),
+        "attention scores of many hundreds",
+        NO_OPTION,
+    ),
+    "saturated-output": (
+        Plan("one layer", "saturated output", "late"),
+        "probabilities of nearly 1 and below 1e-7",
+        NO_OPTION,
+    ),
+    "vanishing": (
+        Plan("one layer", "vanishing", "late"),
+        "embeddings that are 0 or next to it, and inputs of ReLUs that are exactly 0",
+        NO_OPTION,
+    ),
+}
+"""The probes: a combination each, what it exercises, and the options that exercise much of it otherwise."""
+
+
+@lru_cache(maxsize=1)
+def _all() -> tuple[Probe, ...]:
+    return tuple(
+        Probe(name, exercises, otherwise, plan.case(), plan.formats)
+        for name, (plan, exercises, otherwise) in CHOSEN.items()
+    )
+
+
+def probes(
+    activation: str | None = None, lr_schedule: str | None = None, dtype: str | None = None
+) -> tuple[Probe, ...]:
+    """The probes, of this activation, schedule and number format alone where one is named; none may be left."""
+    return tuple(
+        probe
+        for probe in _all()
+        if activation in (None, probe.case.config.activation)
+        and lr_schedule in (None, probe.case.hyper.lr_schedule)
+        and (dtype is None or dtype in probe.formats)
+    )

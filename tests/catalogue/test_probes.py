@@ -1,0 +1,111 @@
+"""Probes: no known mistake hides from all of them, and no correct implementation is refused by one."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from benchmarks.probes import cover
+from parity import Case, Verdict, check
+from parity.catalogue.mutants import ALL, MUTANTS
+from parity.catalogue.probes import CHOSEN, EVERY_FORMAT, WIDE_RANGE, probes
+from parity.options import MODES
+from tests.implementations import IMPLEMENTATIONS
+
+STORED = json.loads((Path(__file__).parents[2] / "benchmarks/results/probes.json").read_text(encoding="utf-8"))
+RUNGS = ("positions", "padded", "packed", "fused_attention", "fused_adam")
+BY_NAME = {probe.name: probe for probe in probes()}
+
+
+def in_format(mutant, dtype):
+    """A factory of the mutant that says that it computes in a format; it computes more precisely than that."""
+
+    def make(config, hyper):
+        subject = mutant.make(config, hyper)
+        subject.dtype = dtype
+        return subject
+
+    return make
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("mutant", ALL, ids=MUTANTS)
+def test_every_mutant_is_refused_by_a_probe(mutant, dtype):
+    shown = STORED["mutants"][mutant.name][dtype]
+    which, modes = (shown.find("l"), ("lock-step",)) if "l" in shown else (shown.find("f"), MODES)
+    assert which >= 0, "It shows in no probe."
+    result = check(in_format(mutant, dtype), BY_NAME[STORED["probes"][which]].case, modes=modes)
+    assert result.verdict.exit_status == 1, result.reason
+
+
+def test_stored_matrix_is_of_these_mutants_and_probes():
+    assert list(STORED["mutants"]) == list(MUTANTS)
+    assert STORED["probes"] == list(CHOSEN)
+    assert STORED["nowhere"]["float64"] == STORED["nowhere"]["float32"] == []
+
+
+@pytest.mark.parametrize("probe", probes(), ids=BY_NAME)
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("name", IMPLEMENTATIONS)
+def test_correct_implementation_passes_every_probe(name, dtype, probe):
+    result = check(IMPLEMENTATIONS[name], probe.case, dtype=dtype)
+    assert result.verdict.exit_status == 0, result.reason
+
+
+@pytest.mark.parametrize("name", RUNGS)
+def test_rung_passes_every_probe_in_every_format(name):
+    for probe in probes():
+        for dtype in probe.formats:
+            result = check(f"torch_twin.{name}:make", probe.case, dtype=dtype)
+            assert result.verdict.exit_status == 0, (probe.name, dtype, result.reason)
+
+
+def test_twin_passes_every_probe_in_narrow_formats():
+    for dtype in ("bfloat16", "float16"):
+        for probe in probes(dtype=dtype):
+            result = check("torch_twin.microgpt:make", probe.case, dtype=dtype)
+            assert result.verdict.exit_status == 0, (probe.name, dtype, result.reason)
+
+
+def test_sizes_differ_from_each_other_in_every_probe():
+    for probe in probes():
+        config = probe.case.config
+        sizes = (config.n_embd, config.n_head, config.head_dim, config.block_size, config.vocab_size)
+        assert len(set(sizes)) == len(sizes), probe.name
+        assert 4 * config.n_embd not in sizes
+
+
+def test_probes_exercise_what_the_default_case_does_not():
+    missing = Case.from_names().not_exercised()
+    assert missing
+    for what in missing:
+        if not what.startswith("what the preset"):
+            assert any(what not in probe.case.not_exercised() for probe in probes()), what
+    assert {probe.case.config.activation for probe in probes()} == {"relu", "relu2"}
+    assert {probe.case.hyper.lr_schedule for probe in probes()} == {"linear", "cosine"}
+    assert {bool(probe.case.state.step) for probe in probes()} == {False, True}
+
+
+def test_probes_are_selected_by_activation_schedule_and_format():
+    squared = probes(activation="relu2")
+    assert squared
+    assert all(probe.case.config.activation == "relu2" for probe in squared)
+    assert len(probes("relu")) + len(squared) == len(probes())
+    assert {probe.case.hyper.lr_schedule for probe in probes(lr_schedule="linear")} == {"linear"}
+    assert probes(activation="relu", lr_schedule="cosine") == ()
+    assert {probe.formats for probe in probes()} == {EVERY_FORMAT, WIDE_RANGE}
+    assert all("float16" in probe.formats for probe in probes(dtype="float16"))
+    assert len(probes(dtype="float16")) < len(probes())
+
+
+def test_default_case_passes_mistakes_that_the_probes_refuse():
+    default = Case.from_names(steps=2)
+    for name in ("scores_scaled_by_n_head", "head_sizes_swapped", "relu6", "window_of_12", "layers_share_weights"):
+        assert check(MUTANTS[name].make, default).verdict in (Verdict.IDENTICAL, Verdict.PARITY)
+
+
+def test_cover_takes_what_shows_most_of_the_rest_and_stops_where_nothing_shows_more():
+    shown_in = {"one": {"a", "b"}, "two": {"a", "b", "c"}, "three": {"d"}, "four": {"a"}}
+    assert cover(shown_in, "abcd") == ["two", "three"]
+    assert cover(shown_in, "abx") == ["one"]
+    assert cover({}, "a") == []

@@ -18,9 +18,9 @@ from pathlib import Path
 from parity import Case
 from parity.catalogue.detection import Questions
 from parity.catalogue.mutants import ALL, MUTANTS
-from parity.catalogue.probes import CHOSEN, EVERY_FORMAT, OPTIMIZERS, SIZES, WEIGHTS, Plan, probes
 from parity.errors import NoExpectation
 from parity.files import write_whole
+from parity.judging.probes import CHOSEN, EVERY_FORMAT, OPTIMIZERS, SIZES, WEIGHTS, Plan, probes
 from parity.ladder import machine
 
 NEEDED = ("float64", "float32")

@@ -14,6 +14,13 @@ from reference.config import PRESETS, Config, Hyper, State
 from reference.data import load_documents
 from reference.microgpt import Tokenizer, init_params, init_state
 
+BATCHES, LONG_DOCUMENTS, SECOND_LAYER = (
+    "batches of several documents",
+    "documents longer than the block",
+    "a second layer",
+)
+"""What a case may leave unexercised."""
+
 CASE_FORMAT = "microgpt-parity case 1"
 
 
@@ -126,14 +133,13 @@ class Case:
             yield [list(self.documents[i % len(self.documents)]) for i in range(start, start + self.batch_size)]
 
     def not_exercised(self) -> list[str]:
-        """What a mistake could hide in, since the run never does it."""
+        """What a mistake could hide in, since the run never does it; the keys of `how_to_exercise` begin it."""
         used = [tokens for batch in self.batches() for tokens in batch]
-        missing = [] if self.batch_size > 1 else ["batches of several documents"]
+        missing = [] if self.batch_size > 1 else [BATCHES]
         long = any(len(tokens) - 1 > self.config.block_size for tokens in used)
-        missing += [] if long else ["documents longer than the block"]
-        missing += [] if self.config.n_layer > 1 else ["a second layer"]
-        presets = {("relu", "linear"): "microgpt_early", ("relu2", "cosine"): "microgpt_200"}
-        other = presets.get((self.config.activation, self.hyper.lr_schedule))
+        missing += [] if long else [LONG_DOCUMENTS]
+        missing += [] if self.config.n_layer > 1 else [SECOND_LAYER]
+        other = other_preset(self.config, self.hyper)
         return [*missing, f"what the preset {other} does otherwise"] if other else missing
 
     def to_json(self) -> str:
@@ -171,6 +177,19 @@ class Case:
             raise UsageError(f"The case {path} is not JSON text.") from None
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None
+
+
+def other_preset(config: Config, hyper: Hyper) -> str | None:
+    """The preset whose activation and schedule are both other ones than these; None if there is none."""
+    presets = {("relu", "linear"): "microgpt_early", ("relu2", "cosine"): "microgpt_200"}
+    return presets.get((config.activation, hyper.lr_schedule))
+
+
+def how_to_exercise(phrase: str) -> str:
+    """What a case left unexercised, with the option that exercises it, if there is one."""
+    options = {BATCHES: "--batch-size 3", LONG_DOCUMENTS: "--block-size 4", SECOND_LAYER: "--n-layer 2"}
+    options |= {f"what the preset {name} does otherwise": f"--preset {name}" for name in PRESETS}
+    return f"{phrase} ({options[phrase]})" if phrase in options else phrase
 
 
 def names_difference(actual: Collection[Any], expected: Collection[Any]) -> str:

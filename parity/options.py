@@ -87,6 +87,10 @@ OPTIONS: dict[str, Details] = {
         for size in CONFIG_SIZES
     },
     "--mode": {"choices": [*MODES, "both"], "default": "both", "help": "(default: %(default)s)"},
+    "--only-case": {
+        "action": "store_true",
+        "help": "leave out the probes: small cases of other sizes, documents, weights and steps, checked besides",
+    },
     "--sites": {"action": "store_true", "help": "compare every named intermediate and its gradient, too"},
     "--dtype": {"choices": _formats, "help": "number format for the subject (default: the subject's own)"},
     "--device": {"metavar": "DEVICE", "help": "device for the subject, as torch names it (default: the subject's own)"},
@@ -163,10 +167,10 @@ OPTIONS: dict[str, Details] = {
 _CASE = "--names --steps --num-steps --batch-size --seed --preset --n-layer --n-embd --n-head --block-size"
 _CHECK = "--mode --sites --dtype --device --false-alarm --oracle --truth --isolate --time-limit --memory-limit --json"
 _GROUPS = {
-    "check": {"the case": _CASE, "the check": _CHECK},
+    "check": {"the case": f"{_CASE} --only-case", "the check": _CHECK},
     "replay": {"the check": _CHECK},
     "gate": {
-        "the case": _CASE,
+        "the case": f"{_CASE} --only-case",
         "the gate": "--base --rounds --markdown --dtype --device --false-alarm --memory-limit --json --time-limit",
     },
     "ladder": {"the ladder": "--rungs --names --steps --threads --json --markdown"},

@@ -135,6 +135,10 @@ def _summary(result: Result) -> str:
     if result.verdict is not Verdict.ERROR:
         if result.unchecked:
             parts.append(f"Not exposed by the subject, so not checked: {', '.join(result.unchecked)}.")
-        if result.case.not_exercised():
-            parts.append(f"Not exercised by this case: {', '.join(result.case.not_exercised())}.")
+        decided = [found for found in result.probes if found.verdict is not None]
+        if decided and result.verdict.passes:
+            largest = max(found.result.largest_z or 0.0 for found in decided if found.result)
+            parts.append(f"So it does in {counted(len(decided), 'probe')}: largest z {largest:.2g}.")
+        if result.not_exercised:
+            parts.append(f"Not exercised: {'; '.join(result.not_exercised)}.")
     return " ".join(parts)

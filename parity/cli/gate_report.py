@@ -24,7 +24,9 @@ def gate_report(result: GateResult) -> Group:
         parts.append(Text(f"speed: {_ratio_in_words(result.speed)}"))
     if result.files:
         parts.append(Text(f"changed: {_places(result)}"))
-    if result.speed or result.files:
+    if result.head.not_exercised:
+        parts.append(Text(f"not exercised: {'; '.join(result.head.not_exercised)}"))
+    if result.speed or result.files or result.head.not_exercised:
         parts.append("")
     return Group(*parts, verdict_line(result.verdict, f"{result.change}. {result.reason}"))
 
@@ -60,6 +62,8 @@ def gate_markdown(result: GateResult) -> str:
         lines += [f"Speed: {_ratio_in_words(result.speed)}.", ""]
     if result.files:
         lines += [f"Changed: {_places(result)}.", ""]
+    if result.head.not_exercised:
+        lines += [f"Not exercised: {'; '.join(result.head.not_exercised)}.", ""]
     run = f"{counted(result.head.case.steps, 'step')} in {result.head.judge.form.name}"
     return "\n".join([*lines, f"Subject `{result.subject}`, {run}, limit {result.head.judge.limit:.1f}.", ""])
 

@@ -76,11 +76,13 @@ def gate(
 
     Both run in processes of their own, the base in a temporary worktree; what is not committed counts as part of the
     working tree, which is only read. rounds: pairs of timed steps, 0 for none. progress(what is done next) is called
-    before every part. options: dtype, device, false_alarm and limits, as `parity.check` takes them. Raises UsageError
+    before every part. options: dtype, device, false_alarm and limits, as `parity.check` takes them; probes=False for
+    the case alone. Raises UsageError
     where there is no repository, no such revision, or no such subject in either, TypeError for other options.
     """
     case, making = case or Case.from_names(), CheckOptions.of(options, GateKeywords).making
     limits = options.pop("limits", None) or Limits()
+    options["probes"] = probes = options.get("probes") is not False
     here = Path.cwd()
     root, head_name = working_tree(here)
     root = root.resolve()
@@ -97,9 +99,9 @@ def gate(
             head_result = check(head, case, **options)
             _require_existence(old, case, making, base)
             progress("head against base")
-            revisions = Revisions(case, head_result)
+            revisions = Revisions(head_result)
             if head_result.verdict is not Verdict.ERROR:
-                revisions.compare(head, old, making)
+                revisions.compare(head, old, making, probes=probes)
             base_result = None
             if not revisions.identical:
                 progress("base against the reference")

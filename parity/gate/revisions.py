@@ -1,16 +1,19 @@
 """Head and base: how their answers to the same questions differ."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import sqrt
 
 import numpy as np
 
 from parity.case import Case
-from parity.errors import NoExpectation, SubjectError
+from parity.errors import NoExpectation, SubjectError, UnsupportedModel
 from parity.judging.element_errors import ULPS, Z
 from parity.judging.exchange import Exchange, Run
+from parity.judging.judge import Judge, offered_elements
 from parity.judging.pairs import Difference, Pairs
+from parity.judging.probes import probes_for
 from parity.judging.result import Result
+from parity.options import MODES
 from parity.quantities import FIELDS
 from parity.subjects.command import Command, CommandSubject
 from parity.subjects.subject import train_step
@@ -32,10 +35,13 @@ class Changed:
 
 
 class Revisions:
-    """Head and base, step by step: in lock-step with the noise floor between them, and free-running bit by bit."""
+    """Head and base, step by step: in lock-step with the noise floor between them, and free-running bit by bit.
 
-    def __init__(self, case: Case, head: Result) -> None:
-        self.case, self.judge = case, head.judge
+    head: the check of head, whose case and probes both are asked for.
+    """
+
+    def __init__(self, head: Result) -> None:
+        self.head, self.judge = head, head.judge
         self.changed: dict[str, Changed] = {}
         self.first: Difference | None = None
         """The first element on which they differ by more than rounding, in lock-step."""
@@ -49,6 +55,8 @@ class Revisions:
         self.dropped: list[str] = []
         """Quantities that base exposes and head does not."""
         self.formats = ("", "")
+        self.probes: list[str] = []
+        """The probes that were compared, too."""
 
     @property
     def rows(self) -> list[Changed]:
@@ -61,31 +69,47 @@ class Revisions:
         same = bool(self.changed) and not any(row.different for row in self.changed.values())
         return same and not self.dropped and not self.failure and self.formats[0] == self.formats[1]
 
-    def compare(self, head: Command, base: Command, options: dict[str, str | None]) -> None:
-        """Ask both for every step, twice over."""
-        new = head(self.case.config, self.case.hyper, **options)
-        run = Run(self.case, new, self.judge)
+    def compare(self, head: Command, base: Command, options: dict[str, str | None], *, probes: bool) -> None:
+        """Ask both for every step of the case, and of the probes that they have models for, twice over."""
+        case, judge = self.head.case, self.head.judge
         try:
-            old = base(self.case.config, self.case.hyper, **options)
-            self.formats = (new.dtype, old.dtype)
-            for mode in ("lock-step",) if new.forward_only else ("lock-step", "free-running"):
-                self._go(run, old, mode)
-            if self.drift is not None:
-                self.carries = _carries(run)
+            self._compare(case, judge, head, base, options)
         except NoExpectation as error:
             self.failure = str(error)
         except SubjectError as error:
             self.failure = f"At base: {error}"
+        if not probes or self.failure:
+            return
+        for probe in probes_for(case.config, case.hyper, judge.form.name):
+            of_probe = Judge.of_elements(offered_elements(probe.case, len(MODES)), judge.false_alarm, judge.form)
+            try:
+                self._compare(probe.case, replace(of_probe, storage=judge.storage), head, base, options)
+                self.probes.append(probe.name)
+            except (UnsupportedModel, NoExpectation):
+                continue
+            except SubjectError as error:
+                self.failure = f"In the probe {probe.name}: {error}"
+                return
+
+    def _compare(self, case: Case, judge: Judge, head: Command, base: Command, options: dict[str, str | None]) -> None:
+        new, old = (side(case.config, case.hyper, **options) for side in (head, base))
+        run = Run(case, new, judge)
+        self.judge, self.formats = judge, (new.dtype, old.dtype)
+        drift = self.drift
+        for mode in ("lock-step",) if new.forward_only else MODES:
+            self._go(run, old, mode)
+        if self.drift is not drift:
+            self.carries &= _carries(run)
 
     def _go(self, run: Run, old: CommandSubject, mode: str) -> None:
         latest: Exchange | None = None
-        for number, batch in enumerate(self.case.batches(), self.case.state.step):
+        for number, batch in enumerate(run.case.batches(), run.case.state.step):
             if latest is not None and mode == "free-running":
                 exchange = run.go_on(latest, batch, explain=False)
             else:
-                state = run.rounded(self.case.state if latest is None else latest.after.state(self.case.config))
+                state = run.rounded(run.case.state if latest is None else latest.after.state(run.case.config))
                 exchange = run.ask(state, batch, explain=False)
-                old.load(listed_state(self.case.config, state))
+                old.load(listed_state(run.case.config, state))
             before = train_step(old, batch, f"step {number}, at base")
             self._note_dropped(exchange.answer, before)
             self._add(run.paired(exchange.expectation, exchange.answer, before, exchange.expectation.sigma), mode)

@@ -19,6 +19,7 @@ class GateKeywords(TypedDict, total=False):
     device: str | None
     false_alarm: float
     limits: "Limits | None"
+    probes: bool | None
 
 
 class CheckKeywords(GateKeywords, total=False):
@@ -44,6 +45,7 @@ class CheckOptions:
     false_alarm: float = FALSE_ALARM
     oracle: str = ORACLES[0]
     isolate: bool = False
+    probes: bool | None = None
     limits: "Limits | None" = None
     progress: Callable[[str, int], None] = field(default=lambda mode, steps: None, compare=False, repr=False)
 
@@ -97,6 +99,8 @@ def check_keywords(arguments: Mapping[str, Any]) -> dict[str, Any]:
     from parity.subjects.process import Limits
 
     keywords = {option.name: arguments[option.name] for option in fields(CheckOptions) if option.name in arguments}
+    if "only_case" in arguments:
+        keywords["probes"] = not arguments["only_case"]
     if "mode" in arguments:
         keywords["modes"] = MODES if arguments["mode"] == "both" else (arguments["mode"],)
     keywords["limits"] = Limits(arguments["time_limit"], int(arguments["memory_limit"] * 2**30))

@@ -11,6 +11,7 @@ from parity.judging.check_options import CheckKeywords, CheckOptions
 from parity.judging.diagnosis import ask_again, look_for_a_cause, look_for_precision_loss
 from parity.judging.exchange import Run, quantities_asked
 from parity.judging.judge import Judge, offered_elements
+from parity.judging.probing import Make, with_probes
 from parity.judging.result import ModeResult, Result
 from parity.judging.trial import Trial
 from parity.subjects.calls import time_limit
@@ -30,8 +31,6 @@ from parity.subjects.subject import (
 from parity.verdict import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from parity.judging.true_exchange import TruthJudge
 
 
@@ -57,6 +56,8 @@ def check(
     - oracle ("replay"): "replay" or "python", which give the same bits.
     - truth (False): judge the subject, and the reference beside it, by a certified enclosure of the exact result; in
       lock-step only.
+    - probes (None: where no case is given): check small cases of other sizes, documents, weights and steps besides
+      (`parity.judging.probes`).
     - isolate (False): run a subject that is named in a process of its own.
     - limits (None, or a `parity.subjects.process.Limits`): seconds for each call, and bytes of memory for a process.
     - progress (none): called with the mode and the number of steps done, after every step.
@@ -64,23 +65,30 @@ def check(
     A subject that fails gives the verdict ERROR. Raises UsageError where the subject does not exist and for options
     that cannot be together, TypeError for an option that there is not.
     """
-    case, given, name = case or Case.from_names(), CheckOptions.of(options), subject_name(subject)
+    given = CheckOptions.of(options)
+    probed = case is None if given.probes is None else given.probes
+    case = case or Case.from_names()
+
+    def checked(make: Make, factory: Factory | None) -> Result:
+        one = partial(_checked_case, factory, subject_name(subject))
+        return with_probes(one, make, case, given, made=factory is None) if probed else one(make, case, given)
+
     if not isinstance(subject, (str, type, list, tuple)) and hasattr(subject, "train_step"):
         if given.dtype or given.device or given.isolate:
             raise UsageError(
                 "dtype, device and isolate are for a factory to make a subject with; this one is made already."
             )
         with time_limit(given.limits.seconds if given.limits else None):
-            return _checked(partial(_as_it_is, cast("Subject", subject)), None, name, case, given)
+            return checked(partial(_as_it_is, cast("Subject", subject)), None)
     named = cast("Named", subject)
     own_process = given.isolate or is_command(named)
     with time_limit(given.limits.seconds if given.limits and not own_process else None):
         try:
             factory = find_factory(named, given.isolate, given.limits)
         except SubjectError as error:
-            return _checked(partial(_raising, error), None, name, case, given)
+            return checked(partial(_raising, error), None)
         try:
-            return _checked(partial(_made, factory, given), factory, name, case, given)
+            return checked(partial(_made, factory, given), factory)
         finally:
             if own_process:
                 factory.close()  # type: ignore[attr-defined]
@@ -99,9 +107,7 @@ def _raising(error: SubjectError, case: Case) -> Subject:
     raise error
 
 
-def _checked(
-    make: "Callable[[Case], Subject]", factory: Factory | None, name: str, case: Case, options: CheckOptions
-) -> Result:
+def _checked_case(factory: Factory | None, name: str, make: Make, case: Case, options: CheckOptions) -> Result:
     """What becomes of one case, in every mode; a subject that fails ends it."""
     judge = Judge.of_elements(offered_elements(case, len(options.modes), options.sites), options.false_alarm)
     result = Result(case, name, judge, [], quantities_asked(options.sites))

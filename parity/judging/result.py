@@ -6,12 +6,22 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parity import __version__
-from parity.case import Case
-from parity.judging.causes import AllVacuous, Cause, NoFloor, NothingCompared, Outside, RoundingExplains, SameBits
+from parity.case import Case, how_to_exercise
+from parity.judging.causes import (
+    AllVacuous,
+    Cause,
+    Failed,
+    NoFloor,
+    NothingCompared,
+    Outside,
+    RoundingExplains,
+    SameBits,
+)
 from parity.judging.judge import Judge
 from parity.judging.pairs import Difference, Pairs
+from parity.judging.probes import Probe
 from parity.judging.quantity_result import QuantityResult, TensorPower, magnitude
-from parity.judging.sentences import said
+from parity.judging.sentences import in_probe, said
 from parity.verdict import Verdict, worst
 
 
@@ -134,6 +144,39 @@ class ModeResult:
 
 
 @dataclass
+class ProbeResult:
+    """What became of a probe; result is None where the subject has another size than it, and was not asked."""
+
+    probe: Probe
+    result: "Result | None"
+
+    @property
+    def refused(self) -> bool:
+        """Whether the subject has no such model."""
+        return self.result is None or any(
+            isinstance(cause, Failed) and cause.unsupported for mode in self.result.modes for cause in mode.causes
+        )
+
+    @property
+    def verdict(self) -> Verdict | None:
+        """The verdict that counts; None where nothing was decided."""
+        if self.result is None or self.refused or self.result.verdict is Verdict.INCONCLUSIVE:
+            return None
+        return self.result.verdict
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        found = self.result
+        return {
+            "probe": self.probe.name,
+            "exercises": self.probe.exercises,
+            "verdict": None if self.verdict is None else self.verdict.value,
+            "reason": "The subject has no such model." if found is None else found.reason,
+            "largest_z": plain(found and found.largest_z),
+        }
+
+
+@dataclass
 class Result:
     """The outcome of a check."""
 
@@ -142,21 +185,52 @@ class Result:
     judge: Judge
     modes: list[ModeResult]
     unchecked: list[str]
+    probes: list[ProbeResult] = field(default_factory=list)
 
     @property
     def verdict(self) -> Verdict:
-        """The worst of all modes."""
-        return worst(mode.verdict for mode in self.modes)
+        """The worst of all modes and probes."""
+        return worst([*(mode.verdict for mode in self.modes), *filter(None, (found.verdict for found in self.probes))])
+
+    @property
+    def deciding_probe(self) -> ProbeResult | None:
+        """The first probe with that verdict, if none of the modes has it."""
+        if any(mode.verdict is self.verdict for mode in self.modes):
+            return None
+        return next(found for found in self.probes if found.verdict is self.verdict)
+
+    @property
+    def deciding(self) -> "Result":
+        """What decided the verdict: this result, or that of a probe."""
+        probe = self.deciding_probe
+        return self if probe is None or probe.result is None else probe.result
 
     @property
     def decisive(self) -> ModeResult:
         """The first mode with that verdict."""
-        return next(mode for mode in self.modes if mode.verdict is self.verdict)
+        return next(mode for mode in self.deciding.modes if mode.verdict is self.verdict)
 
     @property
     def reason(self) -> str:
         """Why, in sentences."""
-        return self.decisive.reason
+        probe = self.deciding_probe
+        if probe is None or self.verdict.passes:
+            return next(mode for mode in self.modes if mode.verdict is worst(m.verdict for m in self.modes)).reason
+        return f"{in_probe(probe.probe)} {self.decisive.reason}"
+
+    @property
+    def not_exercised(self) -> list[str]:
+        """What neither the case nor a probe did that was decided, each with an option that does it, if there is one."""
+        decided = [found.probe for found in self.probes if found.verdict is not None]
+        left = self.case.not_exercised()
+        for probe in decided:
+            missing = probe.case.not_exercised()
+            left = [phrase for phrase in left if phrase in missing or phrase.startswith("what the preset")]
+        undecided = [found.probe for found in self.probes if found.verdict is None and not found.refused]
+        by_probes = [f"{p.exercises} ({p.otherwise})" if p.otherwise else p.exercises for p in undecided]
+        if any(found.refused for found in self.probes):
+            by_probes.append("models of other sizes (which the subject does not make)")
+        return [*map(how_to_exercise, left), *by_probes]
 
     @property
     def largest_z(self) -> float | None:
@@ -174,13 +248,15 @@ class Result:
                 "reason": self.reason,
                 "subject": self.subject,
                 "dtype": self.judge.form.name,
+                "storage": self.judge.widest.name if self.judge.storage is None else self.judge.storage.name,
                 "false_alarm": self.judge.false_alarm,
                 "limit": self.judge.limit,
                 "config": vars(self.case.config),
                 "hyper": vars(self.case.hyper),
                 "run": run,
                 "unchecked": self.unchecked,
-                "not_exercised": self.case.not_exercised(),
+                "not_exercised": self.not_exercised,
+                "probes": [found.to_dict() for found in self.probes],
                 "modes": [mode.to_dict() for mode in self.modes],
             }
         )

@@ -21,6 +21,7 @@ from parity.judging.causes import (
     SameBits,
     StateNotCarried,
 )
+from parity.judging.probes import Probe
 
 
 def said(causes: Iterable[Cause]) -> str:
@@ -71,6 +72,16 @@ def sentence(cause: Cause) -> str:
         case Failed(message, _) | NoAnswer(message) | LawBroken(message):
             return message
     assert_never(cause)
+
+
+def in_probe(probe: Probe) -> str:
+    """Where a probe decides: which one it is, and what it does that the case does not."""
+    config, hyper = probe.case.config, probe.case.hyper
+    sizes = f"n_layer {config.n_layer}, n_embd {config.n_embd}, n_head {config.n_head}, block_size {config.block_size}"
+    return (
+        f"In the probe {probe.name} ({probe.exercises}; {sizes}, vocab_size {config.vocab_size}, {config.activation}, "
+        f"{hyper.lr_schedule}):"
+    )
 
 
 def _loses_precision(cause: LosesPrecision) -> str:

@@ -99,6 +99,7 @@ class CommandSubject:
         self.number, self.seconds = 0, 0.0
         ready = self._greet()
         self.dtype = str(ready.get("dtype", "float64"))
+        self.sizes = ready.get("sizes")
         self.storage = str(ready.get("storage", self.dtype))
         self.forward_only = ready.get("forward_only") is True
         methods = ready.get("methods", [])

@@ -31,8 +31,9 @@ shown where the subject fails. Both sides flush after every line. When standard 
    The subject answers in which number format it computes:
      {"type": "ready", "protocol": "microgpt-parity 1", "dtype": "float64"}
    dtype: "float64", "float32", "bfloat16" or "float16". Optional: "storage", the format that weights and moments lie
-   in, where that is another one, as with autocast; "sites": true (it can answer with sites),
-   "forward_only": true (train_step changes nothing), "methods": ["decode", "sample"] (it understands those, too).
+   in, where that is another one, as with autocast; "sizes": "given" (it has but this one model); "sites": true (it can
+   answer with sites); "forward_only": true (train_step changes nothing); "methods": ["decode", "sample"] (it
+   understands those, too).
    The greeting may come again: what follows is about another model, and nothing of the former one counts.
 
 2. Weights. step counts the updates done so far; params, m and v hold every tensor as a list of rows:

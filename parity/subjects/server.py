@@ -46,6 +46,7 @@ class Server:
             "protocol": PROTOCOL,
             "dtype": subject_dtype(self.subject),
             "storage": (subject_storage(self.subject) or subject_format(self.subject)).name,
+            "sizes": getattr(self.subject, "sizes", None),
             "sites": hasattr(self.subject, "expose_sites"),
             "forward_only": getattr(self.subject, "forward_only", False) is True,
             "methods": [name for name in METHODS if callable(getattr(self.subject, name, None))],

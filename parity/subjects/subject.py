@@ -26,7 +26,8 @@ class Subject(Protocol):
     """An implementation under test.
 
     An attribute dtype, "float64" if missing, names the number format it computes in, and an attribute storage the one
-    that its weights and moments lie in, where that is another one, as with autocast. A subject with an attribute
+    that its weights and moments lie in, where that is another one, as with autocast. One that has but the size it was
+    made for says sizes = "given", or raises NotImplementedError for others when it is made. A subject with an attribute
     expose_sites is asked for its sites by setting it to True. One with forward_only = True updates nothing, so it is
     not run freely. `parity.suite` also tests decode(tokens), the (n, vocab_size) logits of tokens taken one at a time
     with a key/value cache, and sample(temperature, count, seed), documents without BOS, where a subject has them.

@@ -76,6 +76,8 @@ def parity_error(result: Result, kind: tuple[str, ...], store: Path, options: di
     repetition = _repetition(result, kind, store, options)
     error = error_class(kind)(f"{result.verdict.value}: {' '.join(result.reason.split())} {repetition}")
     error.result = result
+    if result.not_exercised:
+        error.add_note(f"Not exercised: {'; '.join(result.not_exercised)}.")
     return error
 
 
@@ -94,9 +96,9 @@ def _repetition(result: Result, kind: tuple[str, ...], store: Path, options: dic
 def _store(result: Result, kind: tuple[str, ...], folder: Path) -> Path:
     test = os.environ.get("PYTEST_CURRENT_TEST", "")
     key = "\n".join((str(folder), test, result.subject, *kind))
-    digest = hashlib.sha256("\n".join((key, result.case.to_json())).encode()).hexdigest()
+    digest = hashlib.sha256("\n".join((key, result.deciding.case.to_json())).encode()).hexdigest()
     path = folder / f"{digest[:12]}.json"
-    result.case.save(path)
+    result.deciding.case.save(path)
     last = _stored.get(key, path)
     if test and last != path:
         last.unlink(missing_ok=True)

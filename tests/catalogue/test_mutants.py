@@ -8,7 +8,7 @@ import pytest
 from parity import Case, Config, Hyper, Verdict, check
 from parity.catalogue.mutant_noise import NoisyMutant
 from parity.catalogue.mutants import ALL, MUTANTS, SOURCE, STAGES, Mutant, MutantSubject
-from parity.catalogue.probes import probes
+from parity.judging.probes import probes
 from parity.number_formats import FORMATS
 from parity.oracle.oracle import Oracle
 from parity.verdict import FALSE_ALARM, limit

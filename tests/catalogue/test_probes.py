@@ -8,7 +8,7 @@ import pytest
 from benchmarks.probes import cover
 from parity import Case, Verdict, check
 from parity.catalogue.mutants import ALL, MUTANTS
-from parity.catalogue.probes import CHOSEN, EVERY_FORMAT, WIDE_RANGE, probes
+from parity.judging.probes import CHOSEN, EVERY_FORMAT, WIDE_RANGE, probes
 from parity.options import MODES
 from tests.implementations import IMPLEMENTATIONS
 

@@ -1,6 +1,6 @@
 """The catalogue of mistakes: the reference with each of them, by name and by the stage of a training step it lies in.
 
-It serves to show what a check catches, to choose the probes of `parity.catalogue.probes`, and to name the mistake of a
+It serves to show what a check catches, to choose the probes of `parity.judging.probes`, and to name the mistake of a
 subject that behaves just like a mutant.
 """
 

@@ -10,6 +10,7 @@ All numbers are short enough to be exact in bfloat16, and eps_adam is a number i
 6e-8 only: where v is smaller, eps is all that keeps an update finite.
 """
 
+import math
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -190,10 +191,10 @@ CHOSEN = {
         "one longer than the block, one shorter and there twice, one empty",
         "--n-layer 2 --n-embd 6 --n-head 3 --block-size 4 --batch-size 4 --num-steps 50",
     ),
-    "three-layers-squared": (
+    "three-layers": (
         Plan("three layers", "plain", "late, squared"),
-        "three layers with the square of ReLU, moments from earlier steps, other betas, and a cosine schedule far on",
-        "--preset microgpt_early --n-layer 3 --batch-size 3",
+        "three layers, moments from earlier steps, other betas, and a schedule far on",
+        "--n-layer 3 --batch-size 3",
     ),
     "long": (
         Plan("long block", "plain", "late"),
@@ -243,3 +244,42 @@ def probes(
         and lr_schedule in (None, probe.case.hyper.lr_schedule)
         and (dtype is None or dtype in probe.formats)
     )
+
+
+def probes_for(config: Config, hyper: Hyper, form: str) -> tuple[Probe, ...]:
+    """The probes of a model that computes in a format: with its activation and its schedule, at sizes of their own."""
+    return tuple(replace(probe, case=_alike(probe.case, config, hyper)) for probe in _all() if form in probe.formats)
+
+
+def _alike(case: Case, config: Config, hyper: Hyper) -> Case:
+    return replace(
+        case,
+        config=replace(case.config, activation=config.activation),
+        hyper=replace(case.hyper, lr_schedule=hyper.lr_schedule),
+    )
+
+
+def probes_of_given_size(config: Config, hyper: Hyper, form: str) -> tuple[Probe, ...]:
+    """What is left for a model that has but one size and these hyper-parameters: other documents, weights, steps."""
+    bos, block = config.vocab_size - 1, config.block_size
+    if not bos:
+        return ()
+    rng = random.Random(1)
+    long = [bos, *(rng.randrange(bos) for _ in range(block + 2)), bos]
+    documents = [long, [bos, 0, 0, bos], [bos, bos]]
+    start = max(0, hyper.num_steps - 6) if hyper.num_steps > 1 else 0
+    found = []
+    for weights, make in WEIGHTS.items():
+        formats = Plan("", weights, "").formats
+        # In short formats scores of many hundreds are chance at this size.
+        if form not in formats or (weights == "saturated attention" and form not in ("float64", "float32")):
+            continue
+        # As large as those of the other probes, in sums over more terms.
+        std = 0.4 * min(1.0, math.sqrt(6 / config.n_embd))
+        params, m, spread = _drawn(config, 1, std), _drawn(config, 2, 0.1), _drawn(config, 3, 0.1)
+        make(params)
+        v = {name: [[a * a + b * b for a, b in zip(*rows)] for rows in zip(m[name], spread[name])] for name in m}
+        case = Case(config, hyper, State(params, m, v, start), documents, batch_size=len(documents), steps=1)
+        exercises = f"a batch of documents, one longer than the block, and {weights} weights late in training"
+        found.append(Probe(f"given-size-{weights.replace(' ', '-')}", exercises, NO_OPTION, case, formats))
+    return tuple(found)

@@ -1,0 +1,45 @@
+"""Checking the probes besides a case: a pass is worth what it exercises."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+from parity.case import Case
+from parity.judging.check_options import CheckOptions
+from parity.judging.probes import Probe, probes_for, probes_of_given_size
+from parity.judging.result import ProbeResult, Result
+from parity.subjects.subject import Subject
+
+_MOST_PARAMETERS = 20_000
+"""Of a model whose sizes are given, beyond which probes of that size would take longer than the case itself."""
+
+Make = Callable[[Case], Subject]
+Check = Callable[[Make, Case, CheckOptions], Result]
+
+
+def with_probes(check: Check, make: Make, case: Case, options: CheckOptions, *, made: bool) -> Result:
+    """A case and, where it passes, the probes: at sizes of their own, or of the size that the subject has.
+
+    check: of one case. made: the subject is there already, and has but one size.
+    """
+    subjects: list[Subject] = []
+
+    def remembered(case: Case) -> Subject:
+        subjects.append(make(case))
+        return subjects[-1]
+
+    result = check(remembered, case, options)
+    if not result.verdict.passes:
+        return result
+    quiet = replace(options, sites=False, truth=False, progress=lambda mode, steps: None)
+    given, form = made or getattr(subjects[0], "sizes", None) == "given", result.judge.form.name
+    if not given:
+        result.probes = _checked(check, make, probes_for(case.config, case.hyper, form), quiet)
+    else:
+        result.probes = [ProbeResult(probe, None) for probe in probes_for(case.config, case.hyper, form)]
+    if any(found.refused for found in result.probes) and case.config.num_params() <= _MOST_PARAMETERS:
+        result.probes += _checked(check, make, probes_of_given_size(case.config, case.hyper, form), quiet)
+    return result
+
+
+def _checked(check: Check, make: Make, probes: Sequence[Probe], options: CheckOptions) -> list[ProbeResult]:
+    return [ProbeResult(probe, check(make, probe.case, options)) for probe in probes]

@@ -13,7 +13,7 @@ from parity.judging.judge import Judge, positions
 from parity.judging.own_updates import with_own_updates
 from parity.judging.pairing import paired
 from parity.judging.pairs import Difference, Pairs
-from parity.judging.relu_gates import SHORT_DIGITS, Shown, observed_gates, shown_gates, with_own_gates
+from parity.judging.relu_gates import SHORT_DIGITS, expect_with_shown, observed_gates, shown_gates, with_own_gates
 from parity.number_formats import Floats
 from parity.oracle.oracle import Expectation, Oracle, Point
 from parity.quantities import FIELDS, SITES, STATE
@@ -143,13 +143,13 @@ class Run:
     ) -> Exchange:
         """An answer beside an expectation, which takes the subject's own gates and updates where that explains it."""
         pairs, near, updates = self.compared(expectation, answer), len(expectation.near), 0
-        shown = self._shown(expectation, answer) if explain else None
-        if explain and (shown is not None or self.judge.count_outside(pairs)):
+        if explain and self.judge.count_outside(pairs):
 
             def compare(expected: Step, sigma: Step) -> Pairs:
                 return self.paired(expectation, answer, expected, sigma)
 
-            expectation, pairs = with_own_gates(self.oracle, self.judge, expectation, pairs, shown, compare)
+            if not expectation.decided:
+                expectation, pairs = with_own_gates(self.oracle, self.judge, expectation, pairs, compare)
             expectation, pairs, updates = with_own_updates(self.oracle, self.judge, expectation, pairs, before)
         return Exchange(expectation, answer, pairs, before, near, len(expectation.decided), updates)
 
@@ -182,12 +182,13 @@ class Run:
         self._relu_inputs = observer.inputs
         return step
 
-    def _shown(self, expectation: Expectation, answer: Step) -> Shown | None:
-        """What the subject's own gates did, if it shows them or was observed."""
-        shown = shown_gates(self.oracle, expectation, getattr(answer, "sites", None))
+    def _expected(self, point: Point, batch: list[list[int]], answer: Step) -> Expectation:
+        """What is expected of a subject that answered so: with its own gates, where it shows them or was observed."""
+        shown = shown_gates(self.oracle, batch, getattr(answer, "sites", None))
         if shown is None and self._relu_inputs is not None:
-            return observed_gates(self.oracle, expectation, self._relu_inputs) or None
-        return shown
+            shown = observed_gates(self.oracle, point, batch, self._relu_inputs)
+        own = expect_with_shown(self.oracle, self.judge, point, batch, shown, self.sites) if shown else None
+        return own or self.oracle.expect(point, batch, sites=self.sites)
 
     def unchecked(self) -> list[str]:
         """The quantities that the subject does not expose."""
@@ -196,8 +197,14 @@ class Run:
 
     def _exchange(self, point: Point, batch: list[list[int]], before: Floats | None, explain: bool) -> Exchange:
         if self.truth is None:
-            expectation = self.oracle.expect(point, batch, sites=self.sites)
-            exchange = self.judged(expectation, self.answer(point.number, batch), before, explain=explain)
+            # In a wider format few gates are near to their kink, and it is simpler to expect before one asks.
+            if explain and self._asks_for_gates:
+                answer = self.answer(point.number, batch)
+                expectation = self._expected(point, batch, answer)
+            else:
+                expectation = self.oracle.expect(point, batch, sites=self.sites)
+                answer = self.answer(point.number, batch)
+            exchange = self.judged(expectation, answer, before, explain=explain)
         else:
             exchange = self.truth.exchange(self, point, batch, explain=explain)
         self._note_exposed(exchange)

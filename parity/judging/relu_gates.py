@@ -19,7 +19,7 @@ from parity.judging.judge import Judge
 from parity.judging.pairs import Pairs
 from parity.number_formats import Floats
 from parity.oracle.noisy_replay import REPLICAS
-from parity.oracle.oracle import NATURALLY, Decisions, Expectation, Gate, Nearness, Oracle
+from parity.oracle.oracle import NATURALLY, Decisions, Expectation, Gate, Nearness, Oracle, Point
 from parity.quantities import STATE
 from reference.config import Step
 
@@ -46,18 +46,15 @@ Compare = Callable[[Step, Step], Pairs]
 
 
 def with_own_gates(
-    oracle: Oracle, judge: Judge, expectation: Expectation, pairs: Pairs, shown: Shown | None, compare: Compare
+    oracle: Oracle, judge: Judge, expectation: Expectation, pairs: Pairs, compare: Compare
 ) -> tuple[Expectation, Pairs]:
-    """Expectation and pairs, with the gates turned that explain the subject's answer, if any do.
+    """Expectation and pairs, with the gates turned that explain the answer of a subject that does not show its own.
 
-    shown: what the subject itself does, where it says so: then its gates near to their kink are taken, and nothing is
-    searched for. Otherwise an effect of a gate is what the exact replay changes by when the gate is turned. Matching
-    pursuit (Mallat and Zhang 1993) picks, one after another, the gate whose effect explains most of what is left
-    between subject and reference; then the effects are computed anew, from the gates as they stand. Raises
-    NoExpectation where that would take too long, or where gates might explain the answer, and none were found that do.
+    An effect of a gate is what the exact replay changes by when the gate is turned. Matching pursuit (Mallat and Zhang
+    1993) picks, one after another, the gate whose effect explains most of what is left between subject and reference;
+    then the effects are computed anew, from the gates as they stand. Raises NoExpectation where that would take too
+    long, or where gates might explain the answer, and none were found that do.
     """
-    if shown is not None and shown.keys() >= expectation.near.keys():
-        return _with_shown_gates(oracle, judge, expectation, pairs, shown, compare)
     if not expectation.near or not judge.count_outside(_early(pairs)):
         return expectation, pairs
     operations = sum(oracle.program(tokens).nodes for tokens in expectation.batch) * len(expectation.near)
@@ -73,14 +70,34 @@ def with_own_gates(
     return expectation, pairs
 
 
-def shown_gates(oracle: Oracle, expectation: Expectation, sites: Any) -> Shown | None:
-    """What a subject did with the gates near to their kink, by its sites; None where these do not tell."""
+def expect_with_shown(
+    oracle: Oracle, judge: Judge, point: Point, batch: list[list[int]], shown: Shown, sites: bool
+) -> Expectation | None:
+    """What is expected of a subject with these gates, wherever rounding may have decided them.
+
+    None where that is not for rounding to explain, or where a gate near to its kink is not shown.
+    """
+    decided = oracle.decisions(point, batch, shown)
+    expectation = oracle.expect(point, batch, decided, sites)
+    far = decided.keys() - expectation.near.keys()
+    if far:  # they are wrong, and the others are what is left of it
+        decided = {gate: opened for gate, opened in decided.items() if gate not in far}
+        expectation = oracle.expect(point, batch, decided, sites)
+    if not shown.keys() >= expectation.near.keys() >= decided.keys():
+        return None
+    # Each gate of a dead band lies near to its kink; that they all close is not rounding.
+    distances = [expectation.near[gate].distance for gate in decided]
+    return expectation if _plausible(distances, len(expectation.near), judge.false_alarm) else None
+
+
+def shown_gates(oracle: Oracle, batch: list[list[int]], sites: Any) -> Shown | None:
+    """What a subject did with its gates, by its sites; None where these do not tell."""
     if oracle.smooth or not isinstance(sites, dict):
         return None
     shown: dict[Gate, bool] = {}
     start = 0
     try:
-        for number, tokens in enumerate(expectation.batch):
+        for number, tokens in enumerate(batch):
             program = oracle.program(tokens)
             for layer in range(oracle.config.n_layer):
                 site = f"layer{layer}.mlp.post"
@@ -93,17 +110,17 @@ def shown_gates(oracle: Oracle, expectation: Expectation, sites: Any) -> Shown |
     return shown
 
 
-def observed_gates(oracle: Oracle, expectation: Expectation, inputs: Floats) -> Shown:
+def observed_gates(oracle: Oracle, point: Point, batch: list[list[int]], inputs: Floats) -> Shown | None:
     """What a subject did with its gates, by what its ReLUs were seen to be given, (vectors, 4·n_embd), in any order.
 
     Each position's vector is that which lies nearest to the expected one; where none lies near, nothing is known.
     """
     shown: dict[Gate, bool] = {}
-    step = oracle.exact_step(expectation.before, expectation.batch, expectation.decided, sites=True)
+    step = oracle.exact_step(point, batch, sites=True)
     if step is None or not np.isfinite(inputs).all():
-        return shown
+        return None
     start = 0
-    for number, tokens in enumerate(expectation.batch):
+    for number, tokens in enumerate(batch):
         program = oracle.program(tokens)
         for layer in range(oracle.config.n_layer):
             expected = np.array(step.sites[f"layer{layer}.mlp.pre"][start : start + program.n])
@@ -111,7 +128,8 @@ def observed_gates(oracle: Oracle, expectation: Expectation, inputs: Floats) -> 
             for slots, row, distance in zip(program.sites[f"layer{layer}.mlp.post"], expected, distances, strict=True):
                 nearest = int(np.argmin(distance))
                 if distance[nearest] <= _NEAR * np.linalg.norm(row):
-                    shown |= {(number, int(slot)): bool(x > 0) for slot, x in zip(slots, inputs[nearest], strict=True)}
+                    own = zip(slots, inputs[nearest], strict=True)
+                    shown |= {(number, int(slot)): bool(x > 0) for slot, x in own}
         start += program.n
     return shown
 
@@ -122,28 +140,6 @@ def _undecided(expectation: Expectation, why: str) -> str:
         "subject that shows its sites layer0.mlp.post and so on (see help(parity.Step)) is held to the gates that it "
         "took."
     )
-
-
-def _with_shown_gates(
-    oracle: Oracle, judge: Judge, expectation: Expectation, pairs: Pairs, shown: Shown, compare: Compare
-) -> tuple[Expectation, Pairs]:
-    """The gates near to their kink as the subject has them; others follow from these, and may be near, too, then."""
-    natural = expectation, pairs
-    for _ in range(_MAX_ROUNDS):
-        decided = {
-            gate: shown[gate]
-            for gate, nearness in expectation.near.items()
-            if gate in shown and shown[gate] is not nearness.natural
-        }
-        if decided == expectation.decided:
-            break
-        # Each of a dead band lies near to its kink; that they all close is not rounding.
-        distances = [expectation.near[gate].distance for gate in decided]
-        if not _plausible(distances, len(expectation.near), judge.false_alarm):
-            return natural
-        expectation = oracle.expect(expectation.before, expectation.batch, decided, expectation.step.sites is not None)
-        pairs = compare(expectation.step, expectation.sigma)
-    return expectation, pairs
 
 
 def _attempt(

@@ -150,6 +150,27 @@ class Oracle:
         outcome = self._exact(point, batch, decided, sites)
         return None if outcome is None else outcome.as_step(self.config, sites)
 
+    def decisions(self, point: Point, batch: list[list[int]], shown: Decisions) -> Decisions:
+        """The decisions that make the gates of the exact step those that are shown, where it has others by itself.
+
+        What is decided early changes what others are given; a few rounds settle that.
+        """
+        decided: Decisions = NATURALLY
+        for _ in range(2 * self.config.n_layer + 2):
+            outcome = self._exact(point, batch, decided, sites=False)
+            if outcome is None:
+                break
+            natural: dict[Gate, bool] = {}
+            for number, document in enumerate(outcome.documents):
+                slots, sources = document.program.relus.T
+                own = zip(slots.tolist(), (document.values[sources] > 0).tolist(), strict=True)
+                natural |= {(number, slot): opened for slot, opened in own}
+            wanted = {gate: opened for gate, opened in shown.items() if natural[gate] is not opened}
+            if wanted == decided:
+                break
+            decided = wanted
+        return decided
+
     def _exact(self, point: Point, batch: list[list[int]], decided: Decisions, sites: bool) -> Outcome | None:
         replay = self._replay
         replay.expose_sites, replay.tensors, replay.number = sites, point.exact, point.number

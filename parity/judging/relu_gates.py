@@ -237,6 +237,7 @@ def _dead(left: Floats, effects: Floats, sigma: Floats) -> list[int]:
     return [i for i, effect in enumerate(effects) if effect[dead].any()]
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what is so far off that its square is infinite, no gate explains
 def _pursuit(left: Floats, effects: Floats, near: Sequence[Nearness], sigma: Floats, with_input: bool) -> list[int]:
     """Rows of effects, (gates, elements), that add up to what is left, as far as rounding lets one tell.
 

@@ -299,6 +299,7 @@ def main() -> None:
         while tally.comparisons.total() < arguments.comparisons:
             for part in pool.map(draw, range(seed, seed + 64), chunksize=4):
                 tally.add(part)
+                print(*part.refused, sep="\n", end="\n" if part.refused else "")
             seed += 64
             print(f"{tally.comparisons.total():,} comparisons, {len(tally.refused)} refused", flush=True)
     caught = catch_faults()

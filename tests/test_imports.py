@@ -48,6 +48,7 @@ HEAVY = {"torch", "torch_twin", "numba", "flint", "matplotlib"}
 MAY_BE_HEAVY = {
     "parity/machine_code.py": {"numba"},
     "parity/oracle/truth.py": {"flint"},
+    "parity/subjects/module_sites.py": {"torch"},
     "parity/subjects/modules.py": {"torch"},
     "parity/subjects/observed_relus.py": {"torch"},
     "parity/subjects/name_map.py": {"torch"},

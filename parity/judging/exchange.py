@@ -87,6 +87,7 @@ class Run:
         self._exposed: frozenset[tuple[str, str]] | None = None
         # In short formats many ReLUs lie so near to their kink that the subject is best asked for its own gates.
         self._asks_for_gates = judge.form.digits <= SHORT_DIGITS and not self.oracle.smooth
+        self._shows_gates = False
         self._relu_inputs: Floats | None = None
         self._expose_sites(sites or self._asks_for_gates)
 
@@ -173,7 +174,8 @@ class Run:
 
     def answer(self, number: int, batch: list[list[int]]) -> Step:
         """The subject's step."""
-        if not self._asks_for_gates or hasattr(self.subject, "expose_sites") or "torch" not in sys.modules:
+        self._relu_inputs = None
+        if not self._asks_for_gates or self._shows_gates or "torch" not in sys.modules:
             return train_step(self.subject, batch, f"step {number}")
         from parity.subjects.observed_relus import ReluObserver
 
@@ -185,6 +187,7 @@ class Run:
     def _expected(self, point: Point, batch: list[list[int]], answer: Step) -> Expectation:
         """What is expected of a subject that answered so: with its own gates, where it shows them or was observed."""
         shown = shown_gates(self.oracle, batch, getattr(answer, "sites", None))
+        self._shows_gates = shown is not None
         if shown is None and self._relu_inputs is not None:
             shown = observed_gates(self.oracle, point, batch, self._relu_inputs)
         own = expect_with_shown(self.oracle, self.judge, point, batch, shown, self.sites) if shown else None

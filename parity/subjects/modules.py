@@ -1,6 +1,8 @@
 """A subject made of any torch.nn.Module, with gradients by autograd and an optimizer of torch.
 
-A name map says where the reference's matrices lie in the module; weights, gradients, m and v go through it alike:
+The documents of a batch go through the module at once, padded after their ends. Hooks show what modules within it give
+or are given, so that a divergence is placed. A name map says where the reference's matrices lie in the module; weights,
+gradients, m and v go through it alike:
 
     from my_gpt import GPT
     from parity.subjects.modules import ModuleSubject, stacked
@@ -9,21 +11,25 @@ A name map says where the reference's matrices lie in the module; weights, gradi
              "h.{i}.attn.qkv.weight": stacked("layer{i}.attn_wq", "layer{i}.attn_wk", "layer{i}.attn_wv"),
              "h.{i}.attn.proj.weight": "layer{i}.attn_wo",
              "h.{i}.mlp.up.weight": "layer{i}.mlp_fc1", "h.{i}.mlp.down.weight": "layer{i}.mlp_fc2"}
+    SITES = {"h.{i}.mlp.up": "layer{i}.mlp.pre", "h.{i}.mlp.down.input": "layer{i}.mlp.post"}
 
     def make(config, hyper, dtype="float64", device="cpu"):
-        return ModuleSubject(GPT(config), config, hyper, NAMES, dtype=dtype, device=device)
+        return ModuleSubject(GPT(config), config, hyper, NAMES, sites=SITES, dtype=dtype, device=device)
 """
 
-from collections.abc import Callable, Iterable, Mapping
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
+from torch.nn.utils.rnn import pad_sequence
 
 from parity.errors import UsageError
 from parity.number_formats import FORMATS
+from parity.subjects.module_sites import ModuleSites
 from parity.subjects.name_map import Arranged as Arranged
 from parity.subjects.name_map import NameMap
 from parity.subjects.name_map import stacked as stacked
@@ -43,14 +49,27 @@ class ModuleSubject:
     and keep their values: gains must be 1 and biases 0.
     loss: takes the module and the batch (lists of tokens, of which n = min(block_size, len - 1) positions count) and
     returns the loss, or it and the logits, one (n, vocab_size) tensor for each document. None: the module maps int64
-    tokens (1, n) to logits (1, n, vocab_size); the mean cross entropy of each document, and the mean of these.
+    tokens (documents, longest n) to logits (documents, longest n, vocab_size); the mean cross entropy of each document,
+    and the mean of these. Shorter documents are padded after their ends with token 0. A module whose forward has a
+    parameter attention_mask is given it as well, int64 as the tokens, 1 for tokens and 0 for padding. One that refuses
+    several documents is given them one by one, and not_exercised says so.
+    sites: from names of modules within the module to the reference's sites (see the tap calls in
+    reference/microgpt.py), as "h.{i}.ln_1": "layer{i}.attn.norm": the site is what that module gives, or with
+    "h.{i}.ln_1.input" what it is given; `stacked` for several of them side by side. Where documents are rows of its
+    tensors, padded after their ends, the site and its gradient are seen by hooks, and place a divergence. Sites that
+    the map leaves out are not compared.
     optimizer: a class or function that takes params, lr, betas and eps and keeps its moments as torch.optim.Adam does.
     The learning rate is set before every step.
     dtype: a name of `parity.number_formats.FORMATS`; device: as torch names it. The module is moved to both and set to
     training, so dropout must be 0.
 
-    Raises UsageError where map and module or the optimizer do not fit.
+    not_exercised: what a check of this subject left out, in the words of `Case.not_exercised`; known after a step.
+
+    Raises UsageError where maps and module or the optimizer do not fit.
     """
+
+    expose_sites: bool
+    """Whether steps hold sites; there only where `sites` names some, for it is what the harness asks by."""
 
     def __init__(
         self,
@@ -59,6 +78,7 @@ class ModuleSubject:
         hyper: Hyper,
         names: Mapping[str, str | Arranged],
         *,
+        sites: Mapping[str, str | Arranged] | None = None,
         frozen: str | Iterable[str] = (),
         loss: Callable[[nn.Module, Batch], Any] | None = None,
         optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
@@ -72,6 +92,13 @@ class ModuleSubject:
         self.loss = loss or self._next_token_loss
         self.parameters = _trained(self.module, (frozen,) if isinstance(frozen, str) else tuple(frozen))
         self.layout = NameMap(config, self.parameters, names)
+        self.sites = ModuleSites(self.module, config, sites or {})
+        if sites:
+            self.expose_sites = False
+        self.steps = 0
+        self.not_exercised: tuple[str, ...] = ()
+        self._takes_batches: bool | None = None
+        self._takes_mask = _takes_mask(self.module)
         self.optimizer = _optimizer(optimizer, self.parameters, hyper)
 
     def load(self, state: State) -> None:
@@ -92,13 +119,20 @@ class ModuleSubject:
         for group in self.optimizer.param_groups:
             group["lr"] = learning_rate(self.number, self.hyper)
         self.module.zero_grad()
+        exposing = getattr(self, "expose_sites", False)
+        # Where its map does not fit, the first step says so, and no divergence goes without its place.
+        self.sites.start(exposing or not self.steps)
         answer = self.loss(self.module, batch)
+        self.sites.stop()  # what backward computes again is no news
         loss, logits = answer if isinstance(answer, tuple) else (answer, None)
         loss.backward()
+        lengths = [min(self.config.block_size, len(document) - 1) for document in batch]
+        shown = self.sites.shown(lengths) if exposing or not self.steps else None
+        sites, site_grads = shown if exposing and shown else (None, None)
         # Copied before the update, which may change gradients in place.
         grads = self.layout.read({name: gradient(parameter) for name, parameter in self.parameters.items()})
         self.optimizer.step()
-        self.number += 1
+        self.number, self.steps = self.number + 1, self.steps + 1
         return Step(
             loss=loss.item(),
             logits=None if logits is None else [torch.as_tensor(rows).detach() for rows in logits],
@@ -106,29 +140,56 @@ class ModuleSubject:
             params=self.layout.read(self.parameters),
             m=self.layout.read(self._moments("exp_avg")),
             v=self.layout.read(self._moments("exp_avg_sq")),
+            sites=sites,
+            site_grads=site_grads,
         )
 
     def _moments(self, key: str) -> dict[str, Tensor]:
         return {name: self.optimizer.state[parameter][key] for name, parameter in self.parameters.items()}
 
     def _next_token_loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, list[Tensor]]:
-        losses, logits = [], []
-        for document in batch:
-            n = min(self.config.block_size, len(document) - 1)
-            tokens = torch.tensor(document[: n + 1], device=self.device)
-            answer = module(tokens[None, :n])
-            answer = getattr(answer, "logits", answer)  # as transformers wraps them
-            answer = answer[0] if isinstance(answer, tuple) else answer  # with a loss or a cache after them
-            expected = (1, n, self.config.vocab_size)
-            if tuple(getattr(answer, "shape", ())) != expected:
-                what = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
-                raise ValueError(
-                    f"For tokens of shape (1, {n}) the module gave logits of {what}, expected shape {expected}; "
-                    "where a module is called in another way, pass loss="
-                )
-            logits.append(answer[0])
-            losses.append(cross_entropy(answer[0], tokens[1:]))
+        documents = [torch.tensor(tokens[: self.config.block_size + 1], device=self.device) for tokens in batch]
+        logits = self._all_at_once(module, documents) if len(documents) > 1 else None
+        if logits is None:
+            logits = [rows for document in documents for rows in self._logits(module, [document])]
+        losses = [cross_entropy(rows, document[1:]) for rows, document in zip(logits, documents)]
         return torch.stack(losses).mean(), logits
+
+    def _all_at_once(self, module: nn.Module, documents: Sequence[Tensor]) -> list[Tensor] | None:
+        """As `_logits`; None where the module refuses several documents, for good."""
+        if self._takes_batches is False:
+            return None
+        try:
+            logits = self._logits(module, documents)
+        except Exception:
+            if self._takes_batches:
+                raise
+            self._takes_batches, self.not_exercised = False, ("batches of several documents",)
+            self.sites.forget()
+            return None
+        self._takes_batches = True
+        return logits
+
+    def _logits(self, module: nn.Module, documents: Sequence[Tensor]) -> list[Tensor]:
+        """Of each document (n + 1,), which are given to the module in one call, (n, vocab_size)."""
+        tokens = pad_sequence([document[:-1] for document in documents], batch_first=True)
+        mask = pad_sequence([torch.ones_like(document[:-1]) for document in documents], batch_first=True)
+        answer = module(tokens, attention_mask=mask) if self._takes_mask else module(tokens)
+        answer = getattr(answer, "logits", answer)  # as transformers wraps them
+        answer = answer[0] if isinstance(answer, tuple) else answer  # with a loss or a cache after them
+        expected = (*tokens.shape, self.config.vocab_size)
+        if tuple(getattr(answer, "shape", ())) != expected:
+            what = f"shape {tuple(answer.shape)}" if isinstance(answer, Tensor) else type(answer).__name__
+            raise ValueError(
+                f"For tokens of shape {tuple(tokens.shape)} the module gave logits of {what}, expected shape "
+                f"{expected}; where a module is called in another way, pass loss="
+            )
+        return [rows[: len(document) - 1] for rows, document in zip(answer, documents)]
+
+
+def _takes_mask(module: nn.Module) -> bool:
+    """Whether the module asks which tokens are padding, as those of transformers do."""
+    return "attention_mask" in inspect.signature(getattr(module, "_orig_mod", module).forward).parameters
 
 
 def _trained(module: nn.Module, frozen: tuple[str, ...]) -> dict[str, nn.Parameter]:

@@ -1,6 +1,6 @@
 """Where the reference's matrices lie in a torch.nn.Module: maps of names, and what is wrong with one."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from math import prod
@@ -54,9 +54,9 @@ class NameMap:
         self.shapes = config.shapes()
         self.sizes = [prod(shape) for shape in self.shapes.values()]
         matrices = self._matrices(torch.arange(sum(self.sizes)))
-        entries = dict(_expanded(names, config.n_layer))
+        entries = dict(expanded(names, config.n_layer))
         self.places = {
-            name: _arranged(name, entry, matrices)
+            name: arranged(name, entry, matrices)
             for name, entry in entries.items()
             if name in parameters and matrices.keys() >= set(entry.names)
         }
@@ -85,7 +85,7 @@ class NameMap:
         return {name: part.view(self.shapes[name]) for name, part in zip(self.shapes, torch.split(flat, self.sizes))}
 
 
-def _expanded(names: Mapping[str, str | Arranged], n_layer: int) -> Iterator[tuple[str, Arranged]]:
+def expanded(names: Mapping[str, str | Arranged], n_layer: int) -> Iterator[tuple[str, Arranged]]:
     """The name map with {i} replaced by every layer."""
     for name, entry in names.items():
         if isinstance(entry, str):
@@ -103,7 +103,8 @@ def _expanded(names: Mapping[str, str | Arranged], n_layer: int) -> Iterator[tup
             )
 
 
-def _arranged(name: str, entry: Arranged, matrices: Mapping[str, Tensor]) -> Tensor:
+def arranged(name: str, entry: Arranged, matrices: Mapping[str, Tensor]) -> Tensor:
+    """The positions of the matrices' elements, put where the entry has them; UsageError where it cannot."""
     try:
         place = entry.arrange(*(matrices[matrix] for matrix in entry.names))
         if not isinstance(place, Tensor) or place.dtype != torch.int64:
@@ -125,10 +126,15 @@ def _unmatched(
         if left:
             yield f"Unmatched among the {side}: {', '.join(left)}."
     for side, there, named in sides:
-        unknown = {name: get_close_matches(name, there, n=1) for name in named if name not in there}
-        if unknown:
-            hinted = (f"{name} (is it {close[0]}?)" if close else name for name, close in unknown.items())
-            yield f"Not among the {side}: {', '.join(hinted)}."
+        yield from unknown(named, side, there)
+
+
+def unknown(named: Iterable[str], side: str, there: Collection[str]) -> Iterator[str]:
+    """Which of the names are not there, with what may have been meant; nothing where all are."""
+    near = {name: get_close_matches(name, there, n=1) for name in named if name not in there}
+    if near:
+        hinted = (f"{name} (is it {close[0]}?)" if close else name for name, close in near.items())
+        yield f"Not among the {side}: {', '.join(hinted)}."
 
 
 def _misshapen(

@@ -60,8 +60,11 @@ class NanoGPT(nn.Module):
     def norm(self, x):
         return F.rms_norm(x, x.shape[-1:], eps=self.eps)
 
+    def positions(self, tokens):
+        return torch.arange(tokens.shape[1], device=tokens.device)
+
     def forward(self, tokens):
-        x = self.norm(self.wte(tokens) + self.wpe.weight[: tokens.shape[1]])
+        x = self.norm(self.wte(tokens) + self.wpe(self.positions(tokens)))
         for block in self.h:
             x = x + block["attn"](self.norm(x))
             x = x + block["mlp"](self.norm(x))
@@ -99,6 +102,7 @@ class GPT2Block(nn.Module):
         self.c_proj = Conv1D(config.n_embd, config.n_embd)
         self.c_fc = Conv1D(config.n_embd, 4 * config.n_embd)
         self.c_out = Conv1D(4 * config.n_embd, config.n_embd)
+        self.act = nn.ReLU()
         self.n_head = config.n_head
         self.register_buffer("mask", torch.ones(config.block_size, config.block_size, dtype=torch.bool).triu(1))
 
@@ -110,7 +114,7 @@ class GPT2Block(nn.Module):
         scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
         heads = scores.masked_fill(self.mask[:n, :n], float("-inf")).softmax(-1) @ v
         x = x + self.c_proj(heads.transpose(1, 2).flatten(2))
-        return x + self.c_out(F.relu(self.c_fc(self.ln_2(x))))
+        return x + self.c_out(self.act(self.c_fc(self.ln_2(x))))
 
 
 class GPT2(nn.Module):
@@ -139,6 +143,20 @@ GPT2_NAMES = {
     "h.{i}.c_proj.weight": "layer{i}.attn_wo.T",
     "h.{i}.c_fc.weight": "layer{i}.mlp_fc1.T",
     "h.{i}.c_out.weight": "layer{i}.mlp_fc2.T",
+}
+
+GPT2_SITES = {
+    "ln.input": "embedding",
+    "ln": "norm",
+    "h.{i}.ln_1": "layer{i}.attn.norm",
+    "h.{i}.c_attn": stacked("layer{i}.attn.q", "layer{i}.attn.k", "layer{i}.attn.v"),
+    "h.{i}.c_proj.input": "layer{i}.attn.heads",
+    "h.{i}.ln_2.input": "layer{i}.attn.residual",
+    "h.{i}.ln_2": "layer{i}.mlp.norm",
+    "h.{i}.c_fc": "layer{i}.mlp.pre",
+    "h.{i}.act": "layer{i}.mlp.post",
+    "h.{i}": "layer{i}.mlp.residual",
+    "head": "logits",
 }
 
 

@@ -10,13 +10,13 @@ floor (`parity.catalogue.detection`), in lock-step or free-running.
 
 import argparse
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
 
 from parity import Case
-from parity.catalogue.detection import Questions
+from parity.catalogue.detection import Questions, cover
 from parity.catalogue.mutants import ALL, MUTANTS
 from parity.errors import NoExpectation
 from parity.files import write_whole
@@ -31,18 +31,6 @@ def shown(case: Case, dtype: str) -> dict[str, str]:
     """The mutants that show in a case, with the first mode in which they do."""
     questions = Questions(case, dtype)
     return {mutant.name: mode for mutant in ALL if (mode := questions.refusing_mode(mutant))}
-
-
-def cover(shown_in: Mapping[str, set[str]], needed: Iterable[str]) -> list[str]:
-    """Names of cases that show all that is needed, as far as any do: next is always what shows most of the rest."""
-    left, chosen = set(needed), []
-    while left and shown_in:
-        best = max(shown_in, key=lambda name: len(left & shown_in[name]))
-        if not left & shown_in[best]:
-            break
-        chosen.append(best)
-        left -= shown_in[best]
-    return chosen
 
 
 def combinations() -> list[Plan]:

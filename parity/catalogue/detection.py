@@ -1,5 +1,6 @@
 """Which mutant shows in which case: every answer against the noise floor of a number format, without any diagnosis."""
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -74,3 +75,15 @@ class Questions:
             return True  # it has no answer, or one of another shape
         # A z that is NaN says that the noise floor is not finite: there, nobody knows.
         return bool(np.any(z > self.limit))
+
+
+def cover(shown_in: Mapping[str, set[str]], needed: Iterable[str]) -> list[str]:
+    """Names of cases that show all that is needed, as far as any do: next is always what shows most of the rest."""
+    left, chosen = set(needed), []
+    while left and shown_in:
+        best = max(shown_in, key=lambda name: len(left & shown_in[name]))
+        if not left & shown_in[best]:
+            break
+        chosen.append(best)
+        left -= shown_in[best]
+    return chosen

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.probes import cover
 from parity import Case, Verdict, check
+from parity.catalogue.detection import cover
 from parity.catalogue.mutants import ALL, MUTANTS
 from parity.judging.probes import CHOSEN, EVERY_FORMAT, WIDE_RANGE, probes
 from parity.options import MODES

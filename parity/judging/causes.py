@@ -1,8 +1,10 @@
 """Why a verdict is what it is, as data; `parity.judging.sentences` says it in words."""
 
 from dataclasses import dataclass
+from typing import Self
 
 from parity.judging.pairs import Difference
+from reference.config import PRESETS, Config, Hyper
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,22 @@ class StateNotCarried:
 
 
 @dataclass(frozen=True)
+class OtherRevision:
+    """The case has another activation or schedule than the 200-line revision."""
+
+    activation: str | None
+    lr_schedule: str | None
+
+    @classmethod
+    def of(cls, config: Config, hyper: Hyper) -> Self | None:
+        """What differs; None where nothing does."""
+        usual, usual_hyper = PRESETS["microgpt_200"]
+        activation = config.activation if config.activation != usual.activation else None
+        lr_schedule = hyper.lr_schedule if hyper.lr_schedule != usual_hyper.lr_schedule else None
+        return cls(activation, lr_schedule) if activation or lr_schedule else None
+
+
+@dataclass(frozen=True)
 class EarlierOutside:
     """Another quantity was outside before the one in question."""
 
@@ -120,6 +138,7 @@ Cause = (
     | NarrowAnswers
     | NeverUpdated
     | StateNotCarried
+    | OtherRevision
     | EarlierOutside
     | Failed
     | NoAnswer

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Unpack, cast
 
 from parity.case import Case
 from parity.errors import NoExpectation, SubjectError, UnsupportedModel, UsageError
-from parity.judging.causes import Failed, NeverUpdated, NoAnswer, StateNotCarried
+from parity.judging.causes import Failed, NeverUpdated, NoAnswer, OtherRevision, StateNotCarried
 from parity.judging.check_options import CheckKeywords, CheckOptions
+from parity.judging.cost import require_that_it_fits
 from parity.judging.diagnosis import ask_again, look_for_a_cause, look_for_precision_loss
 from parity.judging.exchange import Run, quantities_asked
 from parity.judging.judge import Judge, offered_elements
@@ -68,6 +69,7 @@ def check(
     given = CheckOptions.of(options)
     probed = case is None if given.probes is None else given.probes
     case = case or Case.from_names()
+    require_that_it_fits(case, len(given.modes))
 
     def checked(make: Make, factory: Factory | None) -> Result:
         one = partial(_checked_case, factory, subject_name(subject))
@@ -124,10 +126,16 @@ def _checked_case(factory: Factory | None, name: str, make: Make, case: Case, op
     except SubjectError as error:
         result.modes = result.modes or [ModeResult(options.modes[0])]
         result.modes[-1].decide(Verdict.ERROR, Failed(str(error), isinstance(error, UnsupportedModel)))
-    result.unchecked = run.unchecked() if run else result.unchecked
+    if run is not None:
+        result.unchecked = run.unchecked()
+        result.left_out = tuple(map(str, getattr(run.subject, "not_exercised", ())))
     first, last = result.modes[0], result.modes[-1]
     if first.mode == "lock-step" and first.verdict.passes and last.verdict is Verdict.DIVERGED:
         last.causes += [] if NeverUpdated() in last.causes else [StateNotCarried()]
+    other = OtherRevision.of(case.config, case.hyper)
+    for found in result.modes:
+        if other and found.verdict is Verdict.DIVERGED:
+            found.causes.append(other)
     return result
 
 

@@ -153,9 +153,7 @@ class ProbeResult:
     @property
     def refused(self) -> bool:
         """Whether the subject has no such model."""
-        return self.result is None or any(
-            isinstance(cause, Failed) and cause.unsupported for mode in self.result.modes for cause in mode.causes
-        )
+        return self.result is None or self.result.unsupported
 
     @property
     def verdict(self) -> Verdict | None:
@@ -186,11 +184,18 @@ class Result:
     modes: list[ModeResult]
     unchecked: list[str]
     probes: list[ProbeResult] = field(default_factory=list)
+    left_out: tuple[str, ...] = ()
+    """What the subject itself says that it does not exercise, in the words of `parity.case`."""
 
     @property
     def verdict(self) -> Verdict:
         """The worst of all modes and probes."""
         return worst([*(mode.verdict for mode in self.modes), *filter(None, (found.verdict for found in self.probes))])
+
+    @property
+    def unsupported(self) -> bool:
+        """Whether the subject has no such model, as it says with NotImplementedError when it is made."""
+        return any(isinstance(cause, Failed) and cause.unsupported for mode in self.modes for cause in mode.causes)
 
     @property
     def deciding_probe(self) -> ProbeResult | None:
@@ -226,6 +231,7 @@ class Result:
         for probe in decided:
             missing = probe.case.not_exercised()
             left = [phrase for phrase in left if phrase in missing or phrase.startswith("what the preset")]
+        left += [phrase for phrase in self.left_out if phrase not in left]
         undecided = [found.probe for found in self.probes if found.verdict is None and not found.refused]
         by_probes = [f"{p.exercises} ({p.otherwise})" if p.otherwise else p.exercises for p in undecided]
         if any(found.refused for found in self.probes):

@@ -16,6 +16,7 @@ from parity.judging.causes import (
     NoAnswer,
     NoFloor,
     NothingCompared,
+    OtherRevision,
     Outside,
     RoundingExplains,
     SameBits,
@@ -66,6 +67,13 @@ def sentence(cause: Cause) -> str:
             return (
                 "That is in free-running; lock-step agrees, so what is carried from step to step (weights, moments, "
                 "the step number) is not what was loaded."
+            )
+        case OtherRevision(activation, lr_schedule):
+            asked = [f"the activation {activation}"] if activation else []
+            asked += [f"the schedule {lr_schedule}"] if lr_schedule else []
+            return (
+                f"This case has {' and '.join(asked)}, which the preset microgpt_200 has not; a subject that does not "
+                "have that raises NotImplementedError when it is made."
             )
         case EarlierOutside(first):
             return f"Earlier: {first}."

@@ -100,6 +100,8 @@ class CommandSubject:
         ready = self._greet()
         self.dtype = str(ready.get("dtype", "float64"))
         self.sizes = ready.get("sizes")
+        left_out = ready.get("not_exercised", [])
+        self.not_exercised = tuple(map(str, left_out)) if isinstance(left_out, list) else ()
         self.storage = str(ready.get("storage", self.dtype))
         self.forward_only = ready.get("forward_only") is True
         methods = ready.get("methods", [])

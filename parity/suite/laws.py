@@ -45,7 +45,7 @@ def agrees(subject: Bound, case: Case, *quantities: str, mode: str = "lock-step"
     """
     result = check(subject, case, modes=(mode,))
     (found,) = result.modes
-    if not found.steps and (result.verdict is Verdict.INCONCLUSIVE or _unsupported(found)):
+    if not found.steps and (result.verdict is Verdict.INCONCLUSIVE or result.unsupported):
         pass_over(result.reason)
     if result.verdict is Verdict.ERROR:
         tally.note(result)
@@ -58,11 +58,6 @@ def agrees(subject: Bound, case: Case, *quantities: str, mode: str = "lock-step"
         pass_over(about.reason)
     if not about.verdict.passes:
         _refuse(about, subject, mode)
-
-
-def _unsupported(mode: ModeResult) -> bool:
-    """Whether a factory said that it has no such model."""
-    return any(isinstance(cause, Failed) and cause.unsupported for cause in mode.causes)
 
 
 def pass_over(reason: str) -> NoReturn:

@@ -4,9 +4,11 @@ import hashlib
 import os
 import re
 import shlex
+import sys
 from functools import cache
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, NoReturn, Unpack
+from unittest import SkipTest
 
 from parity.case import Case
 from parity.errors import UsageError
@@ -58,17 +60,29 @@ def assert_parity(
 ) -> Result:
     """Check a subject (see `parity.check`, which takes the options) and return the result if it passes.
 
-    Otherwise store the case as JSON in the folder store, in place of the one that the same test stored before, and
-    raise ParityError, an AssertionError.
+    A model that the subject does not have (NotImplementedError when it is made) is passed over: in a property another
+    case is drawn, elsewhere the test is skipped. Otherwise store the case as JSON in the folder store, in place of the
+    one that the same test stored before, and raise ParityError, an AssertionError.
     """
     __tracebackhide__ = True
     result = check(subject, case, **options)
     tally.note(result)
     if result.verdict.passes:
         return result
+    if result.unsupported:
+        _pass_over(result.reason)
     # A factory that the fixture parity_subject gives has options of its own.
     all_options = {**getattr(subject, "options", {}), **options}
     raise parity_error(result, signature(result), store, all_options)
+
+
+def _pass_over(reason: str) -> NoReturn:
+    """Decide nothing of a model that the subject does not have: another case is drawn, or the test is skipped."""
+    hypothesis = sys.modules.get("hypothesis")
+    if hypothesis is not None and hypothesis.currently_in_test_context():
+        hypothesis.event(f"passed over: {reason}")
+        hypothesis.reject()
+    raise SkipTest(reason)
 
 
 def parity_error(result: Result, kind: tuple[str, ...], store: Path, options: dict[str, Any]) -> ParityError:

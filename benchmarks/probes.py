@@ -16,11 +16,11 @@ from itertools import product
 from pathlib import Path
 
 from parity import Case
-from parity.catalogue.detection import Questions, cover
+from parity.catalogue.detection import AskedCase, cover
 from parity.catalogue.mutants import ALL, MUTANTS
 from parity.errors import NoExpectation
 from parity.files import write_whole
-from parity.judging.probes import CHOSEN, EVERY_FORMAT, OPTIMIZERS, SIZES, WEIGHTS, Plan, probes
+from parity.judging.probes import CHOSEN, EVERY_FORMAT, OPTIMIZERS, SIZES, WEIGHTS, Combination, probes
 from parity.ladder import machine
 
 NEEDED = ("float64", "float32")
@@ -29,19 +29,19 @@ NEEDED = ("float64", "float32")
 
 def shown(case: Case, dtype: str) -> dict[str, str]:
     """The mutants that show in a case, with the first mode in which they do."""
-    questions = Questions(case, dtype)
+    questions = AskedCase(case, dtype)
     return {mutant.name: mode for mutant in ALL if (mode := questions.refusing_mode(mutant))}
 
 
-def combinations() -> list[Plan]:
+def combinations() -> list[Combination]:
     """Every combination of sizes, weights and optimizers, with two steps where a run starts: something is carried."""
     return [
-        Plan(size, weights, optimizer, 1 if OPTIMIZERS[optimizer].start else 2)
+        Combination(size, weights, optimizer, 1 if OPTIMIZERS[optimizer].start else 2)
         for size, weights, optimizer in product(SIZES, WEIGHTS, OPTIMIZERS)
     ]
 
 
-def shown_by(plan: Plan) -> set[str]:
+def shown_by(plan: Combination) -> set[str]:
     """The mutants that show in a combination in all formats that are needed; none where the reference has no answer."""
     try:
         return set.intersection(*(set(shown(plan.case(), dtype)) for dtype in NEEDED))

@@ -14,14 +14,14 @@ from reference.config import PRESETS, Config, Hyper, State
 from reference.data import load_documents
 from reference.microgpt import Tokenizer, init_params, init_state
 
-BATCHES, LONG_DOCUMENTS, SECOND_LAYER = (
+_BATCHES, _LONG_DOCUMENTS, _SECOND_LAYER = (
     "batches of several documents",
     "documents longer than the block",
     "a second layer",
 )
 """What a case may leave unexercised."""
 
-CASE_FORMAT = "microgpt-parity case 1"
+_CASE_FORMAT = "microgpt-parity case 1"
 
 
 @dataclass(frozen=True)
@@ -135,24 +135,24 @@ class Case:
     def not_exercised(self) -> list[str]:
         """What a mistake could hide in, since the run never does it; the keys of `how_to_exercise` begin it."""
         used = [tokens for batch in self.batches() for tokens in batch]
-        missing = [] if self.batch_size > 1 else [BATCHES]
+        missing = [] if self.batch_size > 1 else [_BATCHES]
         long = any(len(tokens) - 1 > self.config.block_size for tokens in used)
-        missing += [] if long else [LONG_DOCUMENTS]
-        missing += [] if self.config.n_layer > 1 else [SECOND_LAYER]
-        other = other_preset(self.config, self.hyper)
+        missing += [] if long else [_LONG_DOCUMENTS]
+        missing += [] if self.config.n_layer > 1 else [_SECOND_LAYER]
+        other = _other_preset(self.config, self.hyper)
         return [*missing, f"what the preset {other} does otherwise"] if other else missing
 
     def to_json(self) -> str:
         """The case as JSON; floats are shortest decimals that read back as the same bits."""
-        return json.dumps({"format": CASE_FORMAT, **asdict(self)}, allow_nan=False, separators=(",", ":"))
+        return json.dumps({"format": _CASE_FORMAT, **asdict(self)}, allow_nan=False, separators=(",", ":"))
 
     @classmethod
     def from_json(cls, text: str) -> "Case":
         """The case that `to_json` wrote; UsageError where it is not one."""
         try:
             fields = json.loads(text)
-            if not isinstance(fields, dict) or fields.pop("format", None) != CASE_FORMAT:
-                raise UsageError(f"This is not a stored case: its format is not {CASE_FORMAT!r}.")
+            if not isinstance(fields, dict) or fields.pop("format", None) != _CASE_FORMAT:
+                raise UsageError(f"This is not a stored case: its format is not {_CASE_FORMAT!r}.")
             fields["config"] = Config(**fields["config"])
             fields["hyper"] = Hyper(**fields["hyper"])
             fields["state"] = State(**fields["state"])
@@ -179,7 +179,7 @@ class Case:
             raise UsageError(f"{path}: {error}") from None
 
 
-def other_preset(config: Config, hyper: Hyper) -> str | None:
+def _other_preset(config: Config, hyper: Hyper) -> str | None:
     """The preset whose activation and schedule are both other ones than these; None if there is none."""
     presets = {("relu", "linear"): "microgpt_early", ("relu2", "cosine"): "microgpt_200"}
     return presets.get((config.activation, hyper.lr_schedule))
@@ -187,7 +187,7 @@ def other_preset(config: Config, hyper: Hyper) -> str | None:
 
 def how_to_exercise(phrase: str) -> str:
     """What a case left unexercised, with the option that exercises it, if there is one."""
-    options = {BATCHES: "--batch-size 3", LONG_DOCUMENTS: "--block-size 4", SECOND_LAYER: "--n-layer 2"}
+    options = {_BATCHES: "--batch-size 3", _LONG_DOCUMENTS: "--block-size 4", _SECOND_LAYER: "--n-layer 2"}
     options |= {f"what the preset {name} does otherwise": f"--preset {name}" for name in PRESETS}
     return f"{phrase} ({options[phrase]})" if phrase in options else phrase
 

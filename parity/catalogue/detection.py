@@ -18,10 +18,10 @@ from parity.tensors import listed_state, named_state, vectors
 from parity.verdict import FALSE_ALARM, limit
 from reference.config import State
 
-CLEARLY = 2.0
+_CLEARLY = 2.0
 """A mistake shows where z is so many times the limit: not by a hair, which another compiler may bend."""
 
-ANY_ELEMENTS = 100_000
+_ANY_ELEMENTS = 100_000
 """More than a small case has, so that its limit is no larger than the one taken here."""
 
 
@@ -33,12 +33,12 @@ class Question:
     expected: Expectation
 
 
-class Questions:
+class AskedCase:
     """What a check asks in a case, in both modes, with the answers that it expects in a number format."""
 
     def __init__(self, case: Case, dtype: str) -> None:
         self.case, self.form = case, FORMATS[dtype]
-        self.limit = CLEARLY * limit(FALSE_ALARM, ANY_ELEMENTS, REPLICAS)
+        self.limit = _CLEARLY * limit(FALSE_ALARM, _ANY_ELEMENTS, REPLICAS)
         self.oracle = Oracle(case.config, case.hyper, self.form, self.limit)
         self.modes = {mode: self._asked(mode) for mode in MODES}
 

@@ -26,8 +26,8 @@ COLUMNS = (
     ("× ref.", "right"),
     ("MiB", "right"),
 )
-SKIPPED = "skipped"
-LEGEND = (
+_SKIPPED = "skipped"
+_LEGEND = (
     "z: the largest; power: the relative error in the median element that would not pass; ms/step: of one document "
     "on one thread; µs/doc: in the best batch on all threads; ×: times as fast as the rung below, which it builds "
     "on, and as the reference, with which each is timed in turns; MiB: growth of the process with batches up to 256, "
@@ -42,13 +42,13 @@ def rendered(rungs: Sequence[Mapping[str, Any]]) -> Group:
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for rung in rungs:
         name, verdict, *rest = cells(rung)
-        skipped = rung["verdict"] == SKIPPED
+        skipped = rung["verdict"] == _SKIPPED
         table.add_row(
             name, Text(verdict, style=style(Verdict.INCONCLUSIVE if skipped else Verdict(rung["verdict"]))), *rest
         )
     notes: list[RenderableType] = [Text(f"{r['rung']}: {r['technique']}: {r['changed']}") for r in rungs]
     refused = [Text(f"{r['rung']}: {r['reason']}", style="red") for r in rungs if not r["timing"]]
-    return Group(table, Text(LEGEND, style="dim"), Text(), *notes, *([Text(), *refused] if refused else []))
+    return Group(table, Text(_LEGEND, style="dim"), Text(), *notes, *([Text(), *refused] if refused else []))
 
 
 def markdown(rungs: Sequence[Mapping[str, Any]]) -> str:
@@ -66,7 +66,7 @@ def markdown(rungs: Sequence[Mapping[str, Any]]) -> str:
 def cells(rung: Mapping[str, Any]) -> list[str]:
     """One row; a dash for what the verdict does not allow to say."""
     z = "-" if rung["largest_z"] is None else f"{float(rung['largest_z']):.2g}"
-    verdict = SKIPPED if rung["verdict"] == SKIPPED else f"{rung['verdict']} {rung['dtype']}"
+    verdict = _SKIPPED if rung["verdict"] == _SKIPPED else f"{rung['verdict']} {rung['dtype']}"
     row = [rung["rung"], verdict, z, f"{float(rung['power']):.0e}" if rung["power"] else "-"]
     if not rung["timing"]:
         return row + ["-"] * (len(COLUMNS) - len(row))

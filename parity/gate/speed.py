@@ -25,7 +25,7 @@ class Speed:
     base_seconds: float
 
 
-WARM_UP = 3
+_WARM_UP = 3
 """Pairs that do not count."""
 
 
@@ -33,7 +33,7 @@ def measured(head: Command, base: Command, case: Case, options: dict[str, str | 
     """Steps of both in turns on the same batch, in so many pairs; None where one of them fails."""
     try:
         sides = [_steps(side(case.config, case.hyper, **options), case) for side in (head, base)]
-        pairs = list(islice(in_turns([partial(next, steps) for steps in sides]), WARM_UP, WARM_UP + rounds))
+        pairs = list(islice(in_turns([partial(next, steps) for steps in sides]), _WARM_UP, _WARM_UP + rounds))
     except SubjectError:  # the verdict stands without it
         return None
     ratios = [new / old for new, old in pairs]

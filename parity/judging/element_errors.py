@@ -1,6 +1,6 @@
 """Error, z and distance in ulps of every element, and what the comparison of a step found, compiled.
 
-`error_of` and `z_of` are the only places where an element's error and z are computed.
+`_error_of` and `_z_of` are the only places where an element's error and z are computed.
 """
 
 import math
@@ -17,7 +17,7 @@ WRONG_ANSWERS = ("zeros", "negated", "reversed", "shuffled")
 Z, ERROR, ULPS = range(3)
 """What the places and sizes of `Measures` are of, in this order."""
 
-ACCEPTED, REFUSED, RIGHT = range(3)
+_ACCEPTED, _REFUSED, RIGHT = range(3)
 """What becomes of a wrong answer; RIGHT where it is none, since it equals what is expected."""
 
 
@@ -53,13 +53,13 @@ class Measures(NamedTuple):
 
 
 @inlined
-def error_of(actual: float, expected: float) -> float:
+def _error_of(actual: float, expected: float) -> float:
     """|actual - expected|; 0 where both are the same infinity, NaN where either side is NaN."""
     return 0.0 if actual == expected else abs(actual - expected)
 
 
 @inlined
-def z_of(error: float, sigma: float) -> float:
+def _z_of(error: float, sigma: float) -> float:
     """The error over the noise floor; where that is 0, 0 for equality and infinite otherwise, as for NaN."""
     if error == 0:
         return 0.0
@@ -71,27 +71,27 @@ def z_of(error: float, sigma: float) -> float:
 @compiled
 def element(actual: float, expected: float, sigma: float, digits: int, lowest: int) -> Any:
     """Error, distance in ulps and z of one element."""
-    error = error_of(actual, expected)
+    error = _error_of(actual, expected)
     sides = np.array([actual, expected])
     bits = sides.view(np.int64)
-    return error, ulps_of(actual, expected, bits[0], bits[1], digits, lowest), z_of(error, sigma)
+    return error, ulps_of(actual, expected, bits[0], bits[1], digits, lowest), _z_of(error, sigma)
 
 
 @compiled
 def errors_of(actual: Any, expected: Any) -> Any:
-    """`error_of` for all elements of two vectors."""
+    """`_error_of` for all elements of two vectors."""
     errors = np.empty(len(actual))
     for i in range(len(actual)):
-        errors[i] = error_of(actual[i], expected[i])
+        errors[i] = _error_of(actual[i], expected[i])
     return errors
 
 
 @compiled
 def z_values(actual: Any, expected: Any, sigma: Any) -> Any:
-    """`z_of` for all elements of two vectors and their noise floor."""
+    """`_z_of` for all elements of two vectors and their noise floor."""
     z = np.empty(len(actual))
     for i in range(len(actual)):
-        z[i] = z_of(error_of(actual[i], expected[i]), sigma[i])
+        z[i] = _z_of(_error_of(actual[i], expected[i]), sigma[i])
     return z
 
 
@@ -100,12 +100,12 @@ def count_outside(actual: Any, expected: Any, sigma: Any, limit: float) -> int:
     """How many elements of two vectors rounding does not explain."""
     count = 0
     for i in range(len(actual)):
-        count += z_of(error_of(actual[i], expected[i]), sigma[i]) > limit
+        count += _z_of(_error_of(actual[i], expected[i]), sigma[i]) > limit
     return count
 
 
 @inlined
-def wrong_answer(which: int, expected: Any, order: Any, i: int) -> Any:
+def _wrong_answer(which: int, expected: Any, order: Any, i: int) -> Any:
     """Element i of one of WRONG_ANSWERS."""
     if which == 0:
         return 0.0
@@ -115,18 +115,18 @@ def wrong_answer(which: int, expected: Any, order: Any, i: int) -> Any:
 
 
 @inlined
-def fate(which: int, expected: Any, sigma: Any, order: Any, limit: float) -> int:
+def _fate(which: int, expected: Any, sigma: Any, order: Any, limit: float) -> int:
     """What becomes of one of WRONG_ANSWERS for a tensor."""
     refused, right, nothing = False, which >= 2, True
     for i in range(len(expected)):
-        answer = wrong_answer(which, expected, order, i)
-        refused |= not z_of(error_of(answer, expected[i]), sigma[i]) <= limit
+        answer = _wrong_answer(which, expected, order, i)
+        refused |= not _z_of(_error_of(answer, expected[i]), sigma[i]) <= limit
         right &= answer == expected[i]
         nothing &= expected[i] == 0
         if refused and not right:
-            return REFUSED
+            return _REFUSED
     # Nothing but zeros in another order is the answer of one who computes nothing.
-    return RIGHT if right and not nothing else REFUSED if refused else ACCEPTED
+    return RIGHT if right and not nothing else _REFUSED if refused else _ACCEPTED
 
 
 @compiled
@@ -157,8 +157,8 @@ def measure(
     visible = np.empty(len(actual))
     for g in range(number):
         for i in range(starts[groups[g]], starts[groups[g + 1]]):
-            error = error_of(actual[i], expected[i])
-            z = z_of(error, sigma[i])
+            error = _error_of(actual[i], expected[i])
+            z = _z_of(error, sigma[i])
             ulps = ulps_of(actual[i], expected[i], bits[i], expected_bits[i], digits, lowest)
             counts[0, g] += 1
             counts[1, g] += actual[i] == 0 and expected[i] == 0
@@ -182,7 +182,7 @@ def measure(
         if seen:
             medians[t] = np.median(visible[:seen])
         for which in range(4):
-            what = fate(which, expected[start:end], loose[start:end], order[start:end], limit)
+            what = _fate(which, expected[start:end], loose[start:end], order[start:end], limit)
             if what != RIGHT:
                 fates[what, t] |= 1 << which
-    return counts, first_outside, places, sizes, medians, worst, fates[ACCEPTED], fates[REFUSED]
+    return counts, first_outside, places, sizes, medians, worst, fates[_ACCEPTED], fates[_REFUSED]

@@ -12,7 +12,7 @@ from parity.judging.element_errors import z_values
 from parity.judging.judge import Judge
 from parity.judging.pairs import Pairs
 from parity.number_formats import Floats
-from parity.oracle.oracle import Expectation, Oracle, moved
+from parity.oracle.oracle import Expectation, Oracle, led_elsewhere
 from parity.quantities import STATE
 
 
@@ -39,4 +39,4 @@ def with_own_updates(
         expected[place][explained], sigma[place][explained] = own[part][explained], own_sigma[part][explained]
         elements += int(np.count_nonzero(explained))
     pairs = pairs.with_sides(expected=expected, sigma=sigma, wide_sigma=pairs.sigma)
-    return moved(expectation, by), pairs, elements
+    return led_elsewhere(expectation, by), pairs, elements

@@ -20,7 +20,7 @@ from typing import Any
 from parity.case import Case
 from reference.config import Config, Hyper, State
 
-Matrices = dict[str, Any]
+_Matrices = dict[str, Any]
 
 EVERY_FORMAT = ("float64", "float32", "bfloat16", "float16")
 WIDE_RANGE = ("float64", "float32", "bfloat16")
@@ -66,7 +66,7 @@ class Optimizer:
 
 
 @dataclass(frozen=True)
-class Plan:
+class Combination:
     """A combination, by name."""
 
     size: str
@@ -94,7 +94,7 @@ class Plan:
         return Case(config, optimizer.hyper, state, documents, size.batch_size, self.steps)
 
 
-def _drawn(config: Config, seed: int, std: float) -> Matrices:
+def _drawn(config: Config, seed: int, std: float) -> _Matrices:
     """Gaussian matrices of whole sixty-fourths."""
     rng = random.Random(seed)
     return {
@@ -103,32 +103,32 @@ def _drawn(config: Config, seed: int, std: float) -> Matrices:
     }
 
 
-def _scale(params: Matrices, **factors: float) -> None:
+def _scale(params: _Matrices, **factors: float) -> None:
     for name, matrix in params.items():
         factor = factors.get(name.rpartition(".")[2], 1.0)
         params[name] = [[factor * x for x in row] for row in matrix]
 
 
-def _plain(params: Matrices) -> None:
+def _plain(params: _Matrices) -> None:
     pass
 
 
-def _large(params: Matrices) -> None:
+def _large(params: _Matrices) -> None:
     # Inputs of ReLUs above 100, gradients above 1; fc2 keeps logits where float16 has numbers for their exponentials.
     _scale(params, mlp_fc1=128.0, mlp_fc2=2.0**-7)
 
 
-def _saturated_attention(params: Matrices) -> None:
+def _saturated_attention(params: _Matrices) -> None:
     # Scores of many hundreds: attention looks at one position alone.
     _scale(params, attn_wq=32.0, attn_wk=32.0)
 
 
-def _saturated_output(params: Matrices) -> None:
+def _saturated_output(params: _Matrices) -> None:
     # Probabilities of 1 and next to 0. What layers add must stay small, or float32 has no number for the latter.
     _scale(params, lm_head=16.0, attn_wo=2.0**-3, mlp_fc2=2.0**-3)
 
 
-def _vanishing(params: Matrices) -> None:
+def _vanishing(params: _Matrices) -> None:
     # The embedding of BOS at position 0 is exactly 0 in any arithmetic; that of token 0 at position 1 is so small that
     # the norm's eps is most of what it divides by; and every third ReLU has inputs of exactly 0.
     params["wte"][-1] = [-x for x in params["wpe"][0]]
@@ -159,7 +159,7 @@ SIZES = {
     ),
 }
 
-WEIGHTS: dict[str, Callable[[Matrices], None]] = {
+WEIGHTS: dict[str, Callable[[_Matrices], None]] = {
     "plain": _plain,
     "large": _large,
     "saturated attention": _saturated_attention,
@@ -183,43 +183,43 @@ OPTIMIZERS = {
     ),
 }
 
-NO_OPTION = ""
+_NO_OPTION = ""
 CHOSEN = {
     "two-layers": (
-        Plan("two layers", "plain", "fresh", steps=2),
+        Combination("two layers", "plain", "fresh", steps=2),
         "two layers, three heads of size 2, no two sizes alike, and twice the same batch of four documents: "
         "one longer than the block, one shorter and there twice, one empty",
         "--n-layer 2 --n-embd 6 --n-head 3 --block-size 4 --batch-size 4 --num-steps 50",
     ),
     "three-layers": (
-        Plan("three layers", "plain", "late, squared"),
+        Combination("three layers", "plain", "late, squared"),
         "three layers, moments from earlier steps, other betas, and a schedule far on",
         "--n-layer 3 --batch-size 3",
     ),
     "long": (
-        Plan("long block", "plain", "late"),
+        Combination("long block", "plain", "late"),
         "a document of 16 tokens in a block of 14, other hyper-parameters, and the last twentieth of the schedule",
         "--names FILE with longer documents, --block-size 14, --num-steps 20",
     ),
     "large": (
-        Plan("one layer", "large", "late"),
+        Combination("one layer", "large", "late"),
         "inputs of ReLUs above 100, and gradients above 1",
-        NO_OPTION,
+        _NO_OPTION,
     ),
     "saturated-attention": (
-        Plan("one layer", "saturated attention", "late"),
+        Combination("one layer", "saturated attention", "late"),
         "attention scores of many hundreds",
-        NO_OPTION,
+        _NO_OPTION,
     ),
     "saturated-output": (
-        Plan("one layer", "saturated output", "late"),
+        Combination("one layer", "saturated output", "late"),
         "probabilities of nearly 1 and below 1e-7",
-        NO_OPTION,
+        _NO_OPTION,
     ),
     "vanishing": (
-        Plan("one layer", "vanishing", "late"),
+        Combination("one layer", "vanishing", "late"),
         "embeddings that are 0 or next to it, and inputs of ReLUs that are exactly 0",
-        NO_OPTION,
+        _NO_OPTION,
     ),
 }
 """The probes: a combination each, what it exercises, and the options that exercise much of it otherwise."""
@@ -270,7 +270,7 @@ def probes_of_given_size(config: Config, hyper: Hyper, form: str) -> tuple[Probe
     start = max(0, hyper.num_steps - 6) if hyper.num_steps > 1 else 0
     found = []
     for weights, make in WEIGHTS.items():
-        formats = Plan("", weights, "").formats
+        formats = Combination("", weights, "").formats
         # In short formats scores of many hundreds are chance at this size.
         if form not in formats or (weights == "saturated attention" and form not in ("float64", "float32")):
             continue
@@ -281,5 +281,5 @@ def probes_of_given_size(config: Config, hyper: Hyper, form: str) -> tuple[Probe
         v = {name: [[a * a + b * b for a, b in zip(*rows)] for rows in zip(m[name], spread[name])] for name in m}
         case = Case(config, hyper, State(params, m, v, start), documents, batch_size=len(documents), steps=1)
         exercises = f"a batch of documents, one longer than the block, and {weights} weights late in training"
-        found.append(Probe(f"given-size-{weights.replace(' ', '-')}", exercises, NO_OPTION, case, formats))
+        found.append(Probe(f"given-size-{weights.replace(' ', '-')}", exercises, _NO_OPTION, case, formats))
     return tuple(found)

@@ -20,7 +20,7 @@ from reference.config import State, Step
 if TYPE_CHECKING:
     from parity.judging.exchange import Exchange, Run
 
-SUBJECT, REFERENCE, APART = "subject", "reference", "apart"
+_SUBJECT, _REFERENCE, _APART = "subject", "reference", "apart"
 """The columns: the subject against the truth, the reference against the truth, and one against the other."""
 
 
@@ -44,13 +44,13 @@ class TruthJudge:
             oracle = Oracle(self.case.config, self.case.hyper, FORMATS["float64"], run.judge.limit)
             sigma = oracle.expect(oracle.start(state), batch).sigma
         reference = paired(point.number, expectation.step, enclosure.high, sigma, lengths)
-        columns = {REFERENCE: _from_truth(reference, enclosure, lengths)}
+        columns = {_REFERENCE: _from_truth(reference, enclosure, lengths)}
         pairs = run.paired(expectation, answer, enclosure.high, expectation.sigma)
         # Gates that rounding turns, and updates of its own, are explained by the reference, not by the truth.
         other = run.judged(expectation, answer, point.exact, explain=explain and run.judge.count_outside(pairs) > 0)
-        columns[APART] = other.pairs
+        columns[_APART] = other.pairs
         legitimate = run.judge.count_outside(pairs) > 0 and not run.judge.count_outside(other.pairs)
-        columns[SUBJECT] = other.pairs if legitimate else _from_truth(pairs, enclosure, lengths)
+        columns[_SUBJECT] = other.pairs if legitimate else _from_truth(pairs, enclosure, lengths)
         return replace(other, pairs=other.pairs if legitimate else pairs, truth=columns)
 
     def _without_reference(
@@ -66,7 +66,7 @@ class TruthJudge:
         after = run.oracle.start(State(high.params, high.m, high.v, point.number + 1))
         expectation = Expectation(point, batch, high, sigma, {}, NATURALLY, after)
         exchange = run.judged(expectation, answer, None, explain=False)
-        columns = {SUBJECT: _from_truth(exchange.pairs, enclosure, self._lengths(batch))}
+        columns = {_SUBJECT: _from_truth(exchange.pairs, enclosure, self._lengths(batch))}
         return replace(exchange, truth=columns, reference_failure=failure)
 
     def _lengths(self, batch: list[list[int]]) -> list[int]:

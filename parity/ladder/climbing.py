@@ -18,11 +18,11 @@ from parity.subjects.process import Limits
 from parity.subjects.timing import SECONDS, Timing, batch_of
 from parity.verdict import Verdict, worst
 
-SIZES = (1, 4, 16, 64, 256, 1024, 4096, 16384)
+BATCH_SIZES = (1, 4, 16, 64, 256, 1024, 4096, 16384)
 """Batch sizes among which the best one is looked for."""
-LARGEST_CHECKED = 256
+_LARGEST_CHECKED = 256
 """Documents in a batch; the noise floor of 1,024 would take 8 GiB."""
-SLOW = Limits(seconds=900.0, memory=64 << 30)
+_SLOW = Limits(seconds=900.0, memory=64 << 30)
 """Compiling takes minutes on a slow machine."""
 
 
@@ -105,20 +105,20 @@ def climb(
     """Check and time rung after rung, each in a process of its own; a result as soon as it is there.
 
     case: the run to check, document by document. It is checked in batches of three, too, and one step in a batch of
-    the size that turned out to be the best, up to LARGEST_CHECKED.
+    the size that turned out to be the best, up to _LARGEST_CHECKED.
     """
     for rung in rungs:
         started(rung)
-        yield _climbed(rung, case, sizes or SIZES, threads or os.cpu_count() or 1, round_seconds)
+        yield _climbed(rung, case, sizes or BATCH_SIZES, threads or os.cpu_count() or 1, round_seconds)
 
 
 def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int, round_seconds: float) -> RungResult:
     if reason := missing(rung):
         return RungResult(rung, Verdict.INCONCLUSIVE, [], failure=reason, skipped=True)
     options = {"dtype": rung.dtype, "device": "cuda" if rung.cuda else None}
-    sizes = [size for size in sizes if size <= LARGEST_CHECKED or not rung.static]
+    sizes = [size for size in sizes if size <= _LARGEST_CHECKED or not rung.static]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
-    with closing(serving(rung.factory, SLOW, environment=environment)) as command:
+    with closing(serving(rung.factory, _SLOW, environment=environment)) as command:
 
         def checked(case: Case) -> Verdict:
             results.append(check(command, case, oracle=rung.oracle, **options))  # type: ignore[arg-type]
@@ -136,7 +136,7 @@ def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int, round_s
         except (SubjectError, UsageError) as error:
             return RungResult(rung, Verdict.ERROR, results, failure=str(error))
         if timing.best > 1:
-            size = min(timing.best, LARGEST_CHECKED)
+            size = min(timing.best, _LARGEST_CHECKED)
             verdict = checked(replace(case, documents=batch_of(case.documents, size), batch_size=size, steps=1))
     return RungResult(rung, verdict, results, timing if verdict.passes else None)
 

@@ -258,7 +258,7 @@ class Oracle:
         return after, np.array([deviation(part) for part in samples])
 
 
-def moved(expectation: Expectation, by: Floats) -> Expectation:
+def led_elsewhere(expectation: Expectation, by: Floats) -> Expectation:
     """The expectation, leading elsewhere: parameters, m and v after it moved by so much, (3, elements)."""
     after = expectation.after
     end = replace(after, exact=after.exact + by, noisy=after.noisy + by[..., None])

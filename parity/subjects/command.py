@@ -67,7 +67,7 @@ class Command:
         self.process = self.current = None
 
 
-HOME = Path(__file__).resolve().parents[2]
+_HOME = Path(__file__).resolve().parents[2]
 
 
 def serving(
@@ -80,8 +80,8 @@ def serving(
     """The command that has Python serve the factory so named (see `parity.serve`), in a folder."""
     # -P: the harness is the same, whatever lies in the folder; -B: it leaves nothing there.
     argv = [sys.executable, "-P", "-B", "-m", "parity.serve", factory, *arguments]
-    installed = HOME.name in ("site-packages", "dist-packages")
-    return Command(argv, limits, folder, environment, [] if installed else [str(HOME)])
+    installed = _HOME.name in ("site-packages", "dist-packages")
+    return Command(argv, limits, folder, environment, [] if installed else [str(_HOME)])
 
 
 class CommandSubject:

@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 
 import psutil
 
-INTERVAL = 0.02
+_INTERVAL = 0.02
 """Seconds between two looks."""
 
 
@@ -34,7 +34,7 @@ def watched() -> Iterator[Callable[[], int]]:
 
     def watch() -> None:
         nonlocal most
-        while not done.wait(INTERVAL):
+        while not done.wait(_INTERVAL):
             most = max(most, used())
 
     watcher = threading.Thread(target=watch, daemon=True)

@@ -18,9 +18,9 @@ import psutil
 from parity.errors import SubjectError, UsageError
 from parity.subjects.messages import decoded, encoded
 
-LONGEST_LINE = 1 << 28
+_LONGEST_LINE = 1 << 28
 """Bytes; a subject that writes more without a line's end writes no messages."""
-TICK = 0.1
+_TICK = 0.1
 """Seconds between two looks at the memory of a subject that is busy."""
 
 
@@ -72,7 +72,7 @@ class Process:
 
     def _read(self, stream: IO[bytes]) -> None:
         with stream, suppress(OSError, ValueError):
-            while line := stream.readline(LONGEST_LINE):
+            while line := stream.readline(_LONGEST_LINE):
                 self._put(line)
         self._put(b"")
 
@@ -101,7 +101,7 @@ class Process:
         """The next message. SubjectError where none comes in time, the process ends, or it is no JSON."""
         deadline = time.monotonic() + limits.seconds
         while True:
-            wait = min(TICK, deadline - time.monotonic())
+            wait = min(_TICK, deadline - time.monotonic())
             try:
                 line = self.lines.get(timeout=max(0.0, wait))
                 break
@@ -117,7 +117,7 @@ class Process:
         if not line.endswith(b"\n"):
             raise SubjectError(
                 f"The subject wrote {len(line):,} bytes without the end of a line in {doing}: {excerpt(line)}."
-                if len(line) == LONGEST_LINE
+                if len(line) == _LONGEST_LINE
                 else f"The subject {self._fate()} in the middle of a line in {doing}{self._said()}."
             )
         try:

@@ -13,9 +13,9 @@ from parity.subjects.messages import PROTOCOL, decoded, encoded, step_message
 from parity.subjects.subject import make_subject, subject_dtype, subject_format, subject_storage, train_step
 from reference.config import Config, Hyper, State
 
-HARNESS = {"parity", "reference", "__main__"}
-INSTALLED = {"site-packages", "dist-packages"}
-METHODS = ("decode", "sample")
+_HARNESS = {"parity", "reference", "__main__"}
+_INSTALLED = {"site-packages", "dist-packages"}
+_METHODS = ("decode", "sample")
 """What a subject may have beyond load and train_step."""
 
 
@@ -49,7 +49,7 @@ class Server:
             "sizes": getattr(self.subject, "sizes", None),
             "sites": hasattr(self.subject, "expose_sites"),
             "forward_only": getattr(self.subject, "forward_only", False) is True,
-            "methods": [name for name in METHODS if callable(getattr(self.subject, name, None))],
+            "methods": [name for name in _METHODS if callable(getattr(self.subject, name, None))],
         }
 
     def on_load(self, **state: Any) -> dict[str, Any]:
@@ -102,9 +102,9 @@ class Server:
         root, folder = self.moved
         for name, file in sorted(_files().items()):
             path = Path(file).resolve()
-            if path.is_relative_to(folder) and not INSTALLED & set(path.parts):
+            if path.is_relative_to(folder) and not _INSTALLED & set(path.parts):
                 continue
-            if path.is_relative_to(root) and not INSTALLED & set(path.parts):
+            if path.is_relative_to(root) and not _INSTALLED & set(path.parts):
                 raise UsageError(
                     f"The other revision's subject loads {path.relative_to(root)} from the working tree, as an "
                     "installed package may. Name the subject by its file, and let it import its neighbours from there."
@@ -121,14 +121,14 @@ class Server:
 def _files() -> dict[str, str]:
     """By name, the files of all modules but the harness's own."""
     loaded = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
-    return {name: file for name, file in loaded.items() if file and name.partition(".")[0] not in HARNESS}
+    return {name: file for name, file in loaded.items() if file and name.partition(".")[0] not in _HARNESS}
 
 
 def _move_search_path(root: Path, folder: Path) -> None:
     """Look for the repository's own modules in the other folder."""
     for i, entry in enumerate(sys.path):
         path = Path(entry).resolve()
-        if path.is_relative_to(root) and not INSTALLED & set(path.parts):
+        if path.is_relative_to(root) and not _INSTALLED & set(path.parts):
             sys.path[i] = str(folder / path.relative_to(root))
 
 

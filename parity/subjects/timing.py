@@ -24,11 +24,11 @@ ROUNDS = 3
 """Passes of which a batch size is given the median. Beside the reference there are twice as many rounds."""
 FEW = 20
 """Documents that the reference takes in its turn: about a second of it."""
-LONGEST = 2.0
+_LONGEST = 2.0
 """Seconds that a batch may take; larger ones are not tried."""
-MEMORY_SIZE = 256
+_MEMORY_SIZE = 256
 """Memory is that of batches up to this size: fast rungs are tried with larger ones, too, and must not seem wasteful."""
-AS_GOOD = 1.05
+_AS_GOOD = 1.05
 """The best batch is the smallest one whose documents take at most so many times as long as those of the fastest."""
 
 Documents = Sequence[Sequence[int]]
@@ -40,8 +40,8 @@ class Timing:
 
     step, low, high: a step of one document on `threads` threads, the median and the quartiles of its turns. batches: a
     document in a batch on `batch_threads` threads, by batch size; best: the smallest size that is as good as the
-    fastest (AS_GOOD). reference: a step of the reference on the same documents; reference_batch: a document of it in
-    a batch of FEW. memory: bytes by which the process and its children grew at most with batches up to MEMORY_SIZE,
+    fastest (_AS_GOOD). reference: a step of the reference on the same documents; reference_batch: a document of it in
+    a batch of FEW. memory: bytes by which the process and its children grew at most with batches up to _MEMORY_SIZE,
     or that a GPU held. forward_only: neither side has done more than the forward pass.
     """
 
@@ -113,7 +113,7 @@ class Stopwatch:
         return max(1, min(round(self.round_seconds / self.seconds(inputs)), before_the_schedule_ends))
 
 
-def use_threads(number: int) -> None:
+def _use_threads(number: int) -> None:
     """Have torch use so many threads, if it is there."""
     torch = sys.modules.get("torch")
     if torch is not None and torch.get_num_threads() != number:
@@ -148,7 +148,7 @@ def timed(
     """
     watch = Stopwatch(subject, state, hyper.num_steps, round_seconds)
     timing = Timing(batch_threads=threads, forward_only=getattr(subject, "forward_only", False))
-    use_threads(timing.batch_threads)
+    _use_threads(timing.batch_threads)
     _time_batches(timing, watch, documents, sizes)
     few = typical(documents, FEW)
     with frozen_garbage():
@@ -165,7 +165,7 @@ def timed(
         seconds, timing.reference_batch = _in_turns_with(partial(reference, [few]), watch, inputs)
         timing.batches[timing.best] = statistics.median(seconds) / timing.best
 
-        use_threads(timing.threads)
+        _use_threads(timing.threads)
         singles = [[tokens] for tokens in few]
         inputs = [watch.prepare(batch) for batch in singles]
         seconds, timing.reference = _in_turns_with(partial(reference, singles), watch, inputs, turns=ROUNDS)
@@ -180,14 +180,14 @@ def _time_batches(timing: Timing, watch: Stopwatch, documents: Documents, sizes:
         inputs = [watch.prepare(batch_of(documents, size))]
         with watched() as most:  # not while the clock runs: it takes time to look
             repeats = watch.repeats(inputs)
-        if size <= MEMORY_SIZE:
+        if size <= _MEMORY_SIZE:
             timing.memory = max(timing.memory, most() - before)
         timing.batches[size] = statistics.median(watch.seconds(inputs, repeats) / size for _ in range(ROUNDS))
-        if 4 * timing.batches[size] * size > LONGEST:  # as the next one, four times as large, would take
+        if 4 * timing.batches[size] * size > _LONGEST:  # as the next one, four times as large, would take
             break
     timing.memory = used_on_device() or timing.memory
     least = min(timing.batches.values())
-    timing.best = next(size for size, seconds in timing.batches.items() if seconds <= AS_GOOD * least)
+    timing.best = next(size for size, seconds in timing.batches.items() if seconds <= _AS_GOOD * least)
 
 
 def _in_turns_with(

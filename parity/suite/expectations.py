@@ -22,7 +22,7 @@ LINE = re.compile(r"(?P<kind>skip|xfail)\s+(?P<pattern>[^\s#].*?)(\s+#\s*(?P<rea
 
 
 @dataclass(frozen=True)
-class Expectation:
+class ExpectedFailure:
     """One line of a file. kind: skip or xfail. place: the file and the line's number."""
 
     kind: str
@@ -42,7 +42,7 @@ class Expectation:
         )
 
 
-def read_expectations(path: Path) -> list[Expectation]:
+def read_expectations(path: Path) -> list[ExpectedFailure]:
     """The expectations in a file; UsageError where it cannot be read or a line makes no sense."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -59,13 +59,13 @@ def read_expectations(path: Path) -> list[Expectation]:
         if found is None:
             raise UsageError(f"{place}: a line is `skip PATTERN  # reason` or `xfail PATTERN  # reason`, not {line!r}.")
         reason = found["reason"] or f"expected by {place}"
-        expectations.append(Expectation(found["kind"], found["pattern"], reason, place))
+        expectations.append(ExpectedFailure(found["kind"], found["pattern"], reason, place))
     return expectations
 
 
-def expect(expectations: Iterable[Expectation], items: Iterable[pytest.Item]) -> list[Expectation]:
+def expect(expectations: Iterable[ExpectedFailure], items: Iterable[pytest.Item]) -> list[ExpectedFailure]:
     """Mark the tests that are expected not to pass; the expectations that are about none of them."""
-    named = [(without_folders(item.nodeid), item) for item in items]
+    named = [(_without_folders(item.nodeid), item) for item in items]
     unmatched = []
     for expectation in expectations:
         about = [item for name, item in named if expectation.matches(name)]
@@ -76,7 +76,7 @@ def expect(expectations: Iterable[Expectation], items: Iterable[pytest.Item]) ->
     return unmatched
 
 
-def without_folders(node: str) -> str:
+def _without_folders(node: str) -> str:
     """A test's id, from its file's name on."""
     file, separator, rest = node.partition("::")
     return file.rpartition("/")[2] + separator + rest

@@ -31,7 +31,7 @@ from parity.testing.tally import tally
 from parity.verdict import FALSE_ALARM, Verdict
 from reference.config import State
 
-STORE = Path(".parity")
+_STORE = Path(".parity")
 QUANTITIES = tuple(quantity for quantity in FIELDS.values() if quantity not in SITES)
 
 SMALL = configs(max_layer=2, max_embd=8, max_block=6)
@@ -46,7 +46,7 @@ def agrees(subject: Bound, case: Case, *quantities: str, mode: str = "lock-step"
     result = check(subject, case, modes=(mode,))
     (found,) = result.modes
     if not found.steps and (result.verdict is Verdict.INCONCLUSIVE or result.unsupported):
-        pass_over(result.reason)
+        _pass_over(result.reason)
     if result.verdict is Verdict.ERROR:
         tally.note(result)
         _refuse(result, subject, mode)
@@ -55,12 +55,12 @@ def agrees(subject: Bound, case: Case, *quantities: str, mode: str = "lock-step"
     about = only(result, quantities)
     tally.note(about)
     if about.verdict is Verdict.INCONCLUSIVE:
-        pass_over(about.reason)
+        _pass_over(about.reason)
     if not about.verdict.passes:
         _refuse(about, subject, mode)
 
 
-def pass_over(reason: str) -> NoReturn:
+def _pass_over(reason: str) -> NoReturn:
     """Decide nothing: another case is drawn, and a law for which none is left fails; outside of properties, skip."""
     if currently_in_test_context():
         reject()
@@ -69,7 +69,7 @@ def pass_over(reason: str) -> NoReturn:
 
 def _refuse(result: Result, subject: Bound, mode: str) -> NoReturn:
     options = {**subject.options, "modes": (mode,)}
-    raise parity_error(result, signature(result), STORE, options)
+    raise parity_error(result, signature(result), _STORE, options)
 
 
 def only(result: Result, quantities: Sequence[str]) -> Result:
@@ -171,7 +171,7 @@ class Questions:
         mode.conclude(judge)
         result = Result(self.case, self.named.name, judge, [mode], [])
         if mode.verdict is Verdict.INCONCLUSIVE:
-            pass_over(mode.reason)
+            _pass_over(mode.reason)
         if not mode.verdict.passes:
             _break(law, result, self.named)
         tally.note(result)
@@ -195,9 +195,9 @@ def asking(subject: Bound, case: Case) -> Iterator[Questions]:
     try:
         yield Questions(subject, case)
     except NoExpectation as error:
-        pass_over(str(error))
+        _pass_over(str(error))
     except UnsupportedModel as error:
-        pass_over(str(error))
+        _pass_over(str(error))
     except SubjectError as error:
         mode = ModeResult("lock-step", verdict=Verdict.ERROR, causes=[Failed(str(error))])
         judge = Judge(FORMATS["float64"], 0.0, FALSE_ALARM)

@@ -17,22 +17,22 @@ from parity.errors import SubjectError, UsageError
 from parity.options import options_of
 from parity.suite import MODULES
 from parity.suite.bound import Bound
-from parity.suite.expectations import Expectation, expect, read_expectations
+from parity.suite.expectations import ExpectedFailure, expect, read_expectations
 from parity.testing.profiles import load_profile, profile
 from parity.testing.tally import tally
 
 if TYPE_CHECKING:
     from parity.case import Case
 
-PRESET_STEPS = 5
+_PRESET_STEPS = 5
 """Training steps of the presets as test cases."""
 
 PYTEST_OPTIONS = {f"--parity-{flag.removeprefix('--')}": details for flag, details in options_of("pytest").items()}
 
-DRAWS: pytest.StashKey[int | None] = pytest.StashKey()
-STORED: pytest.StashKey[dict[str, "Case"]] = pytest.StashKey()
-SUBJECT: pytest.StashKey[Bound] = pytest.StashKey()
-EXPECTATIONS: pytest.StashKey[list[Expectation]] = pytest.StashKey()
+_DRAWS: pytest.StashKey[int | None] = pytest.StashKey()
+_STORED: pytest.StashKey[dict[str, "Case"]] = pytest.StashKey()
+_SUBJECT: pytest.StashKey[Bound] = pytest.StashKey()
+_EXPECTATIONS: pytest.StashKey[list[ExpectedFailure]] = pytest.StashKey()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -59,11 +59,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
             if option.parity_dtype not in FORMATS:
                 raise UsageError(f"--parity-dtype is {option.parity_dtype!r}; there are {', '.join(FORMATS)}.")
-        config.stash[DRAWS], config.stash[STORED] = _cases(option.parity_cases)
-        if option.parity_profile is not None or config.stash[DRAWS] is not None:
-            load_profile(option.parity_profile, config.stash[DRAWS])
+        config.stash[_DRAWS], config.stash[_STORED] = _cases(option.parity_cases)
+        if option.parity_profile is not None or config.stash[_DRAWS] is not None:
+            load_profile(option.parity_profile, config.stash[_DRAWS])
         file = option.parity_expectations
-        config.stash[EXPECTATIONS] = [] if file is None else read_expectations(Path(file))
+        config.stash[_EXPECTATIONS] = [] if file is None else read_expectations(Path(file))
 
 
 def _cases(given: list[str]) -> tuple[int | None, dict[str, "Case"]]:
@@ -107,15 +107,15 @@ def bound_subject(config: pytest.Config) -> Bound:
     """The subject that the options name, one for the whole session, so that it is imported once."""
     from parity.subjects.subject import TWIN
 
-    if SUBJECT in config.stash:
-        return config.stash[SUBJECT]
+    if _SUBJECT in config.stash:
+        return config.stash[_SUBJECT]
     given = _given(config)
-    given["--parity-cases"] = config.stash[DRAWS]
+    given["--parity-cases"] = config.stash[_DRAWS]
     given["--parity-expectations"] = None
     arguments = [word for flag, value in given.items() if value for word in (flag, str(value))]
     option = config.option
     subject = Bound(option.parity_subject or TWIN, option.parity_dtype, option.parity_device, tuple(arguments))
-    return config.stash.setdefault(SUBJECT, subject)
+    return config.stash.setdefault(_SUBJECT, subject)
 
 
 @pytest.fixture(scope="session")
@@ -136,8 +136,8 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         from parity.case import Case
         from reference.config import PRESETS
 
-        cases = {name: Case.from_names(preset=name, steps=PRESET_STEPS) for name in PRESETS}
-        stored: dict[str, Case] = metafunc.config.stash[STORED]
+        cases = {name: Case.from_names(preset=name, steps=_PRESET_STEPS) for name in PRESETS}
+        stored: dict[str, Case] = metafunc.config.stash[_STORED]
         cases |= stored
         metafunc.parametrize("parity_case", list(cases.values()), ids=list(cases), indirect=True)
 
@@ -145,7 +145,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark what is expected not to pass, before -k deselects any, and give the suite's properties their profile."""
-    expectations: list[Expectation] = config.stash[EXPECTATIONS]
+    expectations: list[ExpectedFailure] = config.stash[_EXPECTATIONS]
     for expectation in expect(expectations, items):
         message = f"{expectation.place}: the pattern {expectation.pattern!r} matches no test that was collected."
         try:
@@ -168,7 +168,7 @@ def _prepare_suite(config: pytest.Config, items: list[pytest.Item]) -> None:
         from hypothesis.errors import InvalidArgument
 
         with _usage_errors():
-            chosen = profile(config.option.parity_profile, config.stash[DRAWS])
+            chosen = profile(config.option.parity_profile, config.stash[_DRAWS])
         for function in properties:
             with suppress(InvalidArgument):  # it has one from an earlier session in this process
                 chosen(function)

@@ -39,20 +39,20 @@ except ImportError as error:
 
 load_patience()  # the first case compiles an oracle, and records a graph
 
-Matrix = list[list[float]]
-Matrices = dict[str, Matrix]
+_Matrix = list[list[float]]
+Matrices = dict[str, _Matrix]
 
 SMALL = {"n_layer": (1, 2), "n_embd": (1, 4), "block_size": (1, 4), "vocab_size": (2, 4)}
 """The sizes of small models, from and to: two of everything at least, since one hides what goes wrong between two."""
 
 # Strategies are made once: to make and validate one takes longer than to draw from it.
 SEEDS = st.integers(0, 2**32 - 1)
-DIGITS = st.sampled_from(("one", "all"))
-LEARNING_RATES = st.just(0.01) | st.floats(0, 0.1) | st.just(0.0)
-BETA1 = st.just(0.85) | st.floats(0, 0.95)
-BETA2 = st.just(0.99) | st.floats(0.5, 0.999)
-EPS_ADAM = st.sampled_from((1e-8, 1e-6, 1e-3, 1e-10))
-SCHEDULES = st.sampled_from(("linear", "cosine"))
+_DIGITS = st.sampled_from(("one", "all"))
+_LEARNING_RATES = st.just(0.01) | st.floats(0, 0.1) | st.just(0.0)
+_BETA1 = st.just(0.85) | st.floats(0, 0.95)
+_BETA2 = st.just(0.99) | st.floats(0.5, 0.999)
+_EPS_ADAM = st.sampled_from((1e-8, 1e-6, 1e-3, 1e-10))
+_SCHEDULES = st.sampled_from(("linear", "cosine"))
 _MOMENT_SCALES = st.just(0.0) | st.floats(1e-3, 1.0)
 
 
@@ -112,12 +112,12 @@ def hypers(draw: DrawFn, *, min_num_steps: int = 1, max_num_steps: int = 1000) -
     without it, divided by eps_adam, throws the weights out of every range.
     """
     return Hyper(
-        learning_rate=draw(LEARNING_RATES, label="learning_rate"),
-        beta1=draw(BETA1, label="beta1"),
-        beta2=draw(BETA2, label="beta2"),
-        eps_adam=draw(EPS_ADAM, label="eps_adam"),
+        learning_rate=draw(_LEARNING_RATES, label="learning_rate"),
+        beta1=draw(_BETA1, label="beta1"),
+        beta2=draw(_BETA2, label="beta2"),
+        eps_adam=draw(_EPS_ADAM, label="eps_adam"),
         num_steps=draw(_schedules(min_num_steps, max(min_num_steps, max_num_steps)), label="num_steps"),
-        lr_schedule=draw(SCHEDULES, label="lr_schedule"),
+        lr_schedule=draw(_SCHEDULES, label="lr_schedule"),
     )
 
 
@@ -149,7 +149,7 @@ def weights(draw: DrawFn, config: Config, *, max_scale: float = 0.5, edges: tupl
     max_scale: of the standard deviation, where n_embd is at most 4; beyond, less. edges: some of `EDGES` (None: all
     of them). Plain weights, of one significant digit, are the simplest.
     """
-    one_digit = draw(DIGITS, label="digits of the weights") == "one"
+    one_digit = draw(_DIGITS, label="digits of the weights") == "one"
     # Of sums of many terms, the squares of squared ReLUs grow beyond what float32 can take the exponential of.
     most = max_scale * min(1.0, 2 / math.sqrt(config.n_embd))
     scale = draw(_scales(min(config.init_std, most), most), label="scale of the weights")
@@ -226,7 +226,7 @@ def _gaussian(config: Config, seed: int, scale: float, one_digit: bool) -> Matri
     return tensors
 
 
-def _sums_of_squares(left: Matrix, right: Matrix) -> Matrix:
+def _sums_of_squares(left: _Matrix, right: _Matrix) -> _Matrix:
     # Two digits of a little more than the sum, which rounding cannot bring below it.
     return [[float(f"{1.1 * (a * a + b * b):.1e}") for a, b in zip(*rows)] for rows in zip(left, right)]
 

@@ -147,7 +147,7 @@ def test_the_scalar_graph_itself_is_a_rung(case):
 @pytest.fixture
 def short_ladder(monkeypatch, case, wrong):
     monkeypatch.setattr(rungs, "RUNGS", (RIGHT, NARROW, wrong))
-    monkeypatch.setattr(climbing, "SIZES", (1,))
+    monkeypatch.setattr(climbing, "BATCH_SIZES", (1,))
     monkeypatch.setattr(climbing, "climb", climb)
     monkeypatch.setattr(Case, "from_names", lambda *arguments, **options: case)
 

@@ -14,7 +14,7 @@ from hypothesis import settings
 from parity import Case
 from parity.errors import UsageError
 from parity.plugin import PYTEST_OPTIONS
-from parity.suite.expectations import Expectation, read_expectations
+from parity.suite.expectations import ExpectedFailure, read_expectations
 from parity.testing.profiles import PROFILES, load_profile, profile
 from tests.warming import warm_up
 
@@ -334,7 +334,7 @@ def test_binary_expectations_are_refused(tmp_path):
 
 
 def test_brackets_in_a_pattern_stand_for_themselves():
-    expectation = Expectation("skip", "test_a.py::test_b[c*]", "", "")
+    expectation = ExpectedFailure("skip", "test_a.py::test_b[c*]", "", "")
     assert expectation.matches("test_a.py::test_b[c1]")
     assert not expectation.matches("test_a.py::test_bc")
 

@@ -2,30 +2,30 @@
 
 from parity.catalogue.mutants.mutant import Mutant, of_stage
 
-SPLIT = "[x[start : start + config.head_dim] for start in range(0, config.n_embd, config.head_dim)]"
-SCALING = " / config.head_dim**0.5"
-KEYS = "for k_heads in keys[i]]"
-SCORE = "sum(a * b for a, b in zip(q_head, k_heads[h])) / config.head_dim**0.5"
-QUERIES = 'q", linear(x, params[f"{layer}.attn_w'
-KEYS_MADE = """"]))
+_SPLIT = "[x[start : start + config.head_dim] for start in range(0, config.n_embd, config.head_dim)]"
+_SCALING = " / config.head_dim**0.5"
+_KEYS = "for k_heads in keys[i]]"
+_SCORE = "sum(a * b for a, b in zip(q_head, k_heads[h])) / config.head_dim**0.5"
+_QUERIES = 'q", linear(x, params[f"{layer}.attn_w'
+_KEYS_MADE = """"]))
         k = tap(f"{layer}.attn.k", linear(x, params[f"{layer}.attn_w"""
-END = '"]))'
-CACHES = """    keys = [[] for _ in range(config.n_layer)]
+_END = '"]))'
+_CACHES = """    keys = [[] for _ in range(config.n_layer)]
     values = [[] for _ in range(config.n_layer)]
     logits, losses = [], []
 """
-FILLED = """    for position in range(n):
+_FILLED = """    for position in range(n):
         gpt(tokens[position], position, keys, values, params, config)
     Filled = type("Filled", (list,), {"append": lambda self, entry: None})
     keys, values = [Filled(layer) for layer in keys], [Filled(layer) for layer in values]
 """
-DETACHED = """def detached(cache, last=0):
+_DETACHED = """def detached(cache, last=0):
     kept = len(cache) - last
     return [[[Value(a.data) for a in head] for head in heads] for heads in cache[:kept]] + cache[kept:]
 
 
 def gpt("""
-SHARED = """keys = [[] for _ in range(config.n_layer)]
+_SHARED = """keys = [[] for _ in range(config.n_layer)]
     values = [[] for _ in range(config.n_layer)]
     results = [document_loss(tokens, params, config, tap, keys, values) for tokens in batch]"""
 
@@ -33,7 +33,7 @@ SHARED = """keys = [[] for _ in range(config.n_layer)]
 def _window(length: str) -> tuple[tuple[str, str], ...]:
     """Edits that have a position attend to so many positions at most, the last ones."""
     return (
-        (KEYS, f"for k_heads in keys[i][-({length}) :]]"),
+        (_KEYS, f"for k_heads in keys[i][-({length}) :]]"),
         ("zip(row, values[i])", "zip(row, values[i][-len(row) :])"),
     )
 
@@ -49,33 +49,33 @@ ATTENTION = of_stage(
     Mutant(
         "scores_not_scaled",
         "Attention scores are not divided by the square root of head_dim.",
-        ((SCALING, ""),),
+        ((_SCALING, ""),),
         in_vectors=True,
     ),
     Mutant(
         "scores_scaled_by_n_embd",
         "Attention scores are divided by the square root of n_embd instead of head_dim.",
-        ((SCALING, " / config.n_embd**0.5"),),
+        ((_SCALING, " / config.n_embd**0.5"),),
         in_vectors=True,
     ),
     Mutant(
         "scores_scaled_by_n_head",
         "Attention scores are divided by the square root of n_head instead of head_dim.",
-        ((SCALING, " / config.n_head**0.5"),),
+        ((_SCALING, " / config.n_head**0.5"),),
     ),
     Mutant(
         "scores_scaled_by_head_dim",
         "Attention scores are divided by head_dim instead of its square root.",
-        ((SCALING, " / config.head_dim"),),
+        ((_SCALING, " / config.head_dim"),),
     ),
     Mutant(
-        "scores_halved", "Attention scores are divided by 2, which is right for heads of size 4.", ((SCALING, " / 2"),)
+        "scores_halved", "Attention scores are divided by 2, which is right for heads of size 4.", ((_SCALING, " / 2"),)
     ),
     Mutant(
         "weights_scaled",
         "Attention is scaled after the softmax instead of before it.",
         (
-            (SCALING, ""),
+            (_SCALING, ""),
             (
                 "[softmax(row) for row in scores]",
                 "[[w / config.head_dim**0.5 for w in softmax(row)] for row in scores]",
@@ -86,7 +86,7 @@ ATTENTION = of_stage(
         "score_gradient_not_scaled",
         "Backward forgets that attention scores were divided by the square root of head_dim.",
         (
-            (SCORE, f"times({SCORE.removesuffix(SCALING)}, config.head_dim**-0.5)"),
+            (_SCORE, f"times({_SCORE.removesuffix(_SCALING)}, config.head_dim**-0.5)"),
             ("def gpt(", "def times(x, factor):\n    return Value(x.data * factor, (x,), (1.0,))\n\n\ndef gpt("),
         ),
     ),
@@ -94,7 +94,7 @@ ATTENTION = of_stage(
         "scores_capped",
         "Attention scores are cut off at 50, and so is their gradient.",
         (
-            (SCORE, f"capped({SCORE})"),
+            (_SCORE, f"capped({_SCORE})"),
             ("def gpt(", "def capped(x):\n    return x if x.data < 50 else Value(50.0)\n\n\ndef gpt("),
         ),
     ),
@@ -115,45 +115,45 @@ ATTENTION = of_stage(
     Mutant(
         "queries_and_keys_swapped",
         "Queries are made with attn_wk and keys with attn_wq.",
-        ((f"{QUERIES}q{KEYS_MADE}k{END}", f"{QUERIES}k{KEYS_MADE}q{END}"),),
+        ((f"{_QUERIES}q{_KEYS_MADE}k{_END}", f"{_QUERIES}k{_KEYS_MADE}q{_END}"),),
     ),
     Mutant(
         "heads_interleaved",
         "A head takes every n_head-th element of q, k and v instead of head_dim elements in a row.",
-        ((SPLIT, "[x[start :: config.n_head] for start in range(config.n_head)]"),),
+        ((_SPLIT, "[x[start :: config.n_head] for start in range(config.n_head)]"),),
         in_vectors=True,
     ),
     Mutant(
         "head_sizes_swapped",
         "There are head_dim heads of size n_head: q, k and v are viewed as (head_dim, n_head).",
         (
-            (SPLIT, SPLIT.replace("config.head_dim", "config.n_head")),
+            (_SPLIT, _SPLIT.replace("config.head_dim", "config.n_head")),
             ("for j in range(config.head_dim)", "for j in range(config.n_head)"),
         ),
     ),
     Mutant(
         "current_position_hidden",
         "A position attends only to the positions before it, not to itself: the causal mask is off by one.",
-        ((KEYS, "for k_heads in keys[i][:-1] or keys[i]]"),),
+        ((_KEYS, "for k_heads in keys[i][:-1] or keys[i]]"),),
         in_vectors=True,
     ),
     Mutant(
         "future_visible",
         "A position attends to all positions of the document: there is no causal mask.",
-        ((CACHES, CACHES + FILLED),),
+        ((_CACHES, _CACHES + _FILLED),),
     ),
     Mutant(
         "next_position_visible",
         "A position attends to the next one, too: the causal mask is off by one.",
-        ((CACHES, CACHES + FILLED), (KEYS, "for k_heads in keys[i][: position + 2]]")),
+        ((_CACHES, _CACHES + _FILLED), (_KEYS, "for k_heads in keys[i][: position + 2]]")),
     ),
     Mutant(
         "mask_of_minus_100",
         "Scores of later positions are lowered by 100 instead of to minus infinity, so that large ones shine through.",
         (
-            (CACHES, CACHES + FILLED),
-            (SCORE, f"{SCORE} - 100 * (t > position)"),
-            (KEYS, "for t, k_heads in enumerate(keys[i])]"),
+            (_CACHES, _CACHES + _FILLED),
+            (_SCORE, f"{_SCORE} - 100 * (t > position)"),
+            (_KEYS, "for t, k_heads in enumerate(keys[i])]"),
         ),
     ),
     Mutant("window_of_4", "A position attends to the last 4 positions only.", _window("4")),
@@ -197,23 +197,23 @@ CACHE = of_stage(
         "earlier_positions_detached",
         "No gradient flows through the keys and values of earlier positions.",
         (
-            ("def gpt(", DETACHED),
-            (KEYS, "for k_heads in detached(keys[i], 1)]"),
+            ("def gpt(", _DETACHED),
+            (_KEYS, "for k_heads in detached(keys[i], 1)]"),
             ("zip(row, values[i])", "zip(row, detached(values[i], 1))"),
         ),
     ),
     Mutant(
         "keys_detached",
         "No gradient flows through the keys.",
-        (("def gpt(", DETACHED), (KEYS, "for k_heads in detached(keys[i])]")),
+        (("def gpt(", _DETACHED), (_KEYS, "for k_heads in detached(keys[i])]")),
     ),
     Mutant(
         "cache_shared_by_layers",
         "All layers share one cache: it was made as [[]] * n_layer.",
         (
             (
-                CACHES,
-                CACHES.replace("[[] for _ in range(config.n_layer)]", "[[]] * config.n_layer"),
+                _CACHES,
+                _CACHES.replace("[[] for _ in range(config.n_layer)]", "[[]] * config.n_layer"),
             ),
         ),
     ),
@@ -221,12 +221,12 @@ CACHE = of_stage(
         "cache_kept_between_documents",
         "The cache is not emptied between the documents of a batch, which see each other.",
         (
-            (CACHES, "    logits, losses = [], []\n"),
+            (_CACHES, "    logits, losses = [], []\n"),
             (
                 "def document_loss(tokens: Sequence[int], params, config: Config, tap=no_tap):",
                 "def document_loss(tokens: Sequence[int], params, config: Config, tap, keys, values):",
             ),
-            ("results = [document_loss(tokens, params, config, tap) for tokens in batch]", SHARED),
+            ("results = [document_loss(tokens, params, config, tap) for tokens in batch]", _SHARED),
         ),
     ),
 )

@@ -2,11 +2,11 @@
 
 from parity.catalogue.mutants.mutant import Mutant, of_stage
 
-RELU = "max(0.0, self.data), (self,), (float(self.data > 0),)"
-SQUARED = '[a**2 for a in x] if config.activation == "relu2" else x'
-LAYER = 'layer = f"layer{i}"'
-EVERY_LAYER = "for i in range(config.n_layer):\n        layer"
-LOGITS = 'linear(x, params["lm_head"])'
+_RELU = "max(0.0, self.data), (self,), (float(self.data > 0),)"
+_SQUARED = '[a**2 for a in x] if config.activation == "relu2" else x'
+_LAYER = 'layer = f"layer{i}"'
+_EVERY_LAYER = "for i in range(config.n_layer):\n        layer"
+_LOGITS = 'linear(x, params["lm_head"])'
 
 MLP = of_stage(
     "MLP",
@@ -21,12 +21,12 @@ MLP = of_stage(
     Mutant(
         "relu6",
         "The activation is ReLU6, which is cut off at 6.",
-        ((RELU, "min(6.0, max(0.0, self.data)), (self,), (float(0 < self.data < 6),)"),),
+        ((_RELU, "min(6.0, max(0.0, self.data)), (self,), (float(0 < self.data < 6),)"),),
     ),
     Mutant(
         "relu_capped",
         "The activation is cut off at 100.",
-        ((RELU, "min(100.0, max(0.0, self.data)), (self,), (float(0 < self.data < 100),)"),),
+        ((_RELU, "min(100.0, max(0.0, self.data)), (self,), (float(0 < self.data < 100),)"),),
     ),
     Mutant(
         "relu_open_at_zero",
@@ -49,11 +49,13 @@ MLP = of_stage(
         (('config.activation == "relu2"', 'config.activation != "relu2"'),),
         in_vectors=True,
     ),
-    Mutant("activation_never_squared", "The activation is ReLU even where its square is asked for.", ((SQUARED, "x"),)),
+    Mutant(
+        "activation_never_squared", "The activation is ReLU even where its square is asked for.", ((_SQUARED, "x"),)
+    ),
     Mutant(
         "activation_always_squared",
         "The activation is the square of ReLU even where ReLU is asked for.",
-        ((SQUARED, "[a**2 for a in x]"),),
+        ((_SQUARED, "[a**2 for a in x]"),),
     ),
     Mutant(
         "square_without_relu",
@@ -85,22 +87,22 @@ MLP = of_stage(
 
 LAYERS = of_stage(
     "layers",
-    Mutant("layers_share_weights", "Every layer takes the weights of the first one.", ((LAYER, 'layer = "layer0"'),)),
-    Mutant("first_layer_only", "Only the first layer is run.", ((EVERY_LAYER, "for i in range(1):\n        layer"),)),
+    Mutant("layers_share_weights", "Every layer takes the weights of the first one.", ((_LAYER, 'layer = "layer0"'),)),
+    Mutant("first_layer_only", "Only the first layer is run.", ((_EVERY_LAYER, "for i in range(1):\n        layer"),)),
     Mutant(
         "last_layer_skipped",
         "The last of several layers is not run.",
-        ((EVERY_LAYER, "for i in range(max(1, config.n_layer - 1)):\n        layer"),),
+        ((_EVERY_LAYER, "for i in range(max(1, config.n_layer - 1)):\n        layer"),),
     ),
     Mutant(
         "at_most_two_layers",
         "Of more than two layers only two are run.",
-        ((EVERY_LAYER, "for i in range(min(2, config.n_layer)):\n        layer"),),
+        ((_EVERY_LAYER, "for i in range(min(2, config.n_layer)):\n        layer"),),
     ),
     Mutant(
         "layers_reversed",
         "The layers are run from the last one to the first one.",
-        ((LAYER, 'layer = f"layer{config.n_layer - 1 - i}"'),),
+        ((_LAYER, 'layer = f"layer{config.n_layer - 1 - i}"'),),
     ),
 )
 
@@ -109,38 +111,38 @@ HEAD = of_stage(
     Mutant(
         "final_norm_added",
         "There is a norm before lm_head, where the reference has none.",
-        ((LOGITS, LOGITS.replace("(x", "(rmsnorm(x)")),),
+        ((_LOGITS, _LOGITS.replace("(x", "(rmsnorm(x)")),),
         in_vectors=True,
     ),
     Mutant(
         "lm_head_tied",
         "The logits are computed with wte instead of lm_head: the weights are tied.",
-        ((LOGITS, LOGITS.replace("lm_head", "wte")),),
+        ((_LOGITS, _LOGITS.replace("lm_head", "wte")),),
         in_vectors=True,
     ),
     Mutant(
         "logits_soft_capped",
         "Logits are soft-capped at 30: 30·tanh(logit/30).",
-        ((LOGITS, f"[30 - 60 / ((logit / 15).exp() + 1) for logit in {LOGITS}]"),),
+        ((_LOGITS, f"[30 - 60 / ((logit / 15).exp() + 1) for logit in {_LOGITS}]"),),
     ),
     Mutant(
         "logits_capped",
         "Logits are cut off at -10 and 10, and so are their gradients.",
         (
             (
-                LOGITS,
-                f"[logit if abs(logit.data) < 10 else Value(math.copysign(10.0, logit.data)) for logit in {LOGITS}]",
+                _LOGITS,
+                f"[logit if abs(logit.data) < 10 else Value(math.copysign(10.0, logit.data)) for logit in {_LOGITS}]",
             ),
         ),
     ),
     Mutant(
         "logits_over_temperature",
         "Logits are divided by the temperature of sampling, 0.5, in training, too.",
-        ((LOGITS, f"[logit / 0.5 for logit in {LOGITS}]"),),
+        ((_LOGITS, f"[logit / 0.5 for logit in {_LOGITS}]"),),
     ),
     Mutant(
         "logits_scaled",
         "Logits are divided by the square root of n_embd.",
-        ((LOGITS, f"[logit / config.n_embd**0.5 for logit in {LOGITS}]"),),
+        ((_LOGITS, f"[logit / config.n_embd**0.5 for logit in {_LOGITS}]"),),
     ),
 )

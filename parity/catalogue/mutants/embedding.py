@@ -2,16 +2,16 @@
 
 from parity.catalogue.mutants.mutant import Mutant, of_stage
 
-FRESH_ROW = """def fresh_row(matrix, token):
+_FRESH_ROW = """def fresh_row(matrix, token):
     matrix[token] = [Value(a.data) for a in matrix[token]]
     return matrix[token]
 
 
 def gpt("""
-EMBEDDED = """[a + b for a, b in zip(params["wte"][token], params["wpe"][position])]"""
-MEAN_SQUARE = "sum(a * a for a in x) / len(x)"
-SCALE = "scale = (mean_square + 1e-5) ** -0.5"
-BY_BLOCK_SIZE = "rmsnorm(x, config.block_size))"
+_EMBEDDED = """[a + b for a, b in zip(params["wte"][token], params["wpe"][position])]"""
+_MEAN_SQUARE = "sum(a * a for a in x) / len(x)"
+_SCALE = "scale = (mean_square + 1e-5) ** -0.5"
+_BY_BLOCK_SIZE = "rmsnorm(x, config.block_size))"
 
 
 def _divided(by: str) -> tuple[tuple[str, str], ...]:
@@ -21,7 +21,7 @@ def _divided(by: str) -> tuple[tuple[str, str], ...]:
         ('attn.norm", rmsnorm(x))', f'attn.norm", rmsnorm(x, {by}))'),
         ('mlp.norm", rmsnorm(x))', f'mlp.norm", rmsnorm(x, {by}))'),
         ("def rmsnorm(x):", "def rmsnorm(x, size):"),
-        (MEAN_SQUARE, "sum(a * a for a in x) / size"),
+        (_MEAN_SQUARE, "sum(a * a for a in x) / size"),
     )
 
 
@@ -36,7 +36,7 @@ EMBEDDING = of_stage(
     Mutant(
         "positions_missing",
         "Position embeddings are not added.",
-        ((EMBEDDED, 'list(params["wte"][token])'),),
+        ((_EMBEDDED, 'list(params["wte"][token])'),),
     ),
     Mutant(
         "positions_not_trained",
@@ -56,17 +56,17 @@ EMBEDDING = of_stage(
     Mutant(
         "tokens_scaled_by_root_n_embd",
         "Token embeddings are multiplied by the square root of n_embd, as in the first Transformer.",
-        ((EMBEDDED, EMBEDDED.replace("[a +", "[config.n_embd**0.5 * a +")),),
+        ((_EMBEDDED, _EMBEDDED.replace("[a +", "[config.n_embd**0.5 * a +")),),
     ),
     Mutant(
         "embeddings_scaled",
         "The sum of both embeddings is multiplied by the square root of n_embd, which the norm nearly undoes.",
-        ((EMBEDDED, EMBEDDED.replace("[a + b", "[config.n_embd**0.5 * (a + b)")),),
+        ((_EMBEDDED, _EMBEDDED.replace("[a + b", "[config.n_embd**0.5 * (a + b)")),),
     ),
     Mutant(
         "repeated_token_overwritten",
         "Gradients of a token that occurs repeatedly are overwritten by those of its last occurrence, not added up.",
-        (("def gpt(", FRESH_ROW), ('params["wte"][token]', 'fresh_row(params["wte"], token)')),
+        (("def gpt(", _FRESH_ROW), ('params["wte"][token]', 'fresh_row(params["wte"], token)')),
         in_vectors=True,
     ),
 )
@@ -100,12 +100,12 @@ NORM = of_stage(
     Mutant(
         "norm_eps_outside_root",
         "The norm adds 1e-5 to the root of the mean square instead of to the mean square.",
-        ((SCALE, "scale = (mean_square**0.5 + 1e-5) ** -1"),),
+        ((_SCALE, "scale = (mean_square**0.5 + 1e-5) ** -1"),),
     ),
     Mutant(
         "norm_eps_as_least",
         "The norm takes 1e-5 for the least mean square instead of adding it.",
-        ((SCALE, "scale = (mean_square if mean_square.data > 1e-5 else Value(1e-5)) ** -0.5"),),
+        ((_SCALE, "scale = (mean_square if mean_square.data > 1e-5 else Value(1e-5)) ** -0.5"),),
     ),
     Mutant(
         "norm_subtracts_mean",
@@ -116,7 +116,7 @@ NORM = of_stage(
     Mutant(
         "norm_of_sample",
         "The norm divides the sum of squares by one less than the number of elements.",
-        ((MEAN_SQUARE, "sum(a * a for a in x) / max(1, len(x) - 1)"),),
+        ((_MEAN_SQUARE, "sum(a * a for a in x) / max(1, len(x) - 1)"),),
     ),
     Mutant(
         "norm_divided_by_block_size",
@@ -126,7 +126,7 @@ NORM = of_stage(
     Mutant(
         "norm_divided_by_16",
         "The norm divides the sum of squares by 16, the default n_embd.",
-        ((MEAN_SQUARE, "sum(a * a for a in x) / 16"),),
+        ((_MEAN_SQUARE, "sum(a * a for a in x) / 16"),),
     ),
     Mutant(
         "norm_scale_constant",
@@ -137,6 +137,6 @@ NORM = of_stage(
     Mutant(
         "norm_backward_squared",
         "Backward of the norm has the square of the root mean square where its cube belongs.",
-        ((SCALE, f"{SCALE}\n    scale.local_grads = (-0.5 / scale.children[0].data,)"),),
+        ((_SCALE, f"{_SCALE}\n    scale.local_grads = (-0.5 / scale.children[0].data,)"),),
     ),
 )

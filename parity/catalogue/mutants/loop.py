@@ -8,7 +8,7 @@ from parity.catalogue.mutants.mutant import Mutant, MutantSubject, of_stage
 from reference.config import State, Step
 from reference.microgpt import elementwise, init_state
 
-CARRIED = "return after, Step("
+_CARRIED = "return after, Step("
 
 
 class _WithoutMoments(MutantSubject):
@@ -96,11 +96,11 @@ LOOP = of_stage(
     Mutant(
         "weights_not_carried",
         "A step starts from the weights of the step before instead of from the updated ones.",
-        ((CARRIED, "return State(state.params, after.m, after.v, after.step), Step("),),
+        ((_CARRIED, "return State(state.params, after.m, after.v, after.step), Step("),),
     ),
     Mutant(
         "moments_not_carried",
         "A step starts from the moments of the step before instead of from the updated ones.",
-        ((CARRIED, "return State(after.params, state.m, state.v, after.step), Step("),),
+        ((_CARRIED, "return State(after.params, state.m, state.v, after.step), Step("),),
     ),
 )

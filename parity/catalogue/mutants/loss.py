@@ -2,21 +2,21 @@
 
 from parity.catalogue.mutants.mutant import Mutant, of_stage
 
-BATCH_MEAN = "loss = (1 / len(batch)) * sum(loss for loss, _ in results)"
-TOKEN_MEAN = """tokens = sum(len(logits) for _, logits in results)
+_BATCH_MEAN = "loss = (1 / len(batch)) * sum(loss for loss, _ in results)"
+_TOKEN_MEAN = """tokens = sum(len(logits) for _, logits in results)
     loss = (1 / tokens) * sum(len(logits) * loss for loss, logits in results)"""
-NOT_EMPTY = """counted = [loss for tokens, (loss, _) in zip(batch, results) if len(tokens) > 2] or [results[0][0]]
+_NOT_EMPTY = """counted = [loss for tokens, (loss, _) in zip(batch, results) if len(tokens) > 2] or [results[0][0]]
     loss = (1 / len(counted)) * sum(counted)"""
-ONCE = """counted = {tuple(tokens): loss for tokens, (loss, _) in zip(batch, results)}
+_ONCE = """counted = {tuple(tokens): loss for tokens, (loss, _) in zip(batch, results)}
     loss = (1 / len(counted)) * sum(counted.values())"""
-SUMMED_GRADIENT = f"{BATCH_MEAN}\n    loss = Value(loss.data, (loss,), (float(len(batch)),))"
-MEAN = "(1 / n) * sum(losses)"
-NLL = "-probs[tokens[position + 1]].log()"
-CLAMPED = "-(p if (p := probs[tokens[position + 1]]).data > 1e-7 else Value(1e-7)).log()"
-LENGTH = "n = min(config.block_size, len(tokens) - 1)"
-APPENDED = 'losses.append(tap("loss", -probs[tokens[position + 1]].log()))'
-GRADIENTS = "grads = {name: elementwise(gradient, matrix) for name, matrix in params.items()}"
-CLIPPED = f"""{GRADIENTS}
+_SUMMED_GRADIENT = f"{_BATCH_MEAN}\n    loss = Value(loss.data, (loss,), (float(len(batch)),))"
+_MEAN = "(1 / n) * sum(losses)"
+_NLL = "-probs[tokens[position + 1]].log()"
+_CLAMPED = "-(p if (p := probs[tokens[position + 1]]).data > 1e-7 else Value(1e-7)).log()"
+_LENGTH = "n = min(config.block_size, len(tokens) - 1)"
+_APPENDED = 'losses.append(tap("loss", -probs[tokens[position + 1]].log()))'
+_GRADIENTS = "grads = {name: elementwise(gradient, matrix) for name, matrix in params.items()}"
+_CLIPPED = f"""{_GRADIENTS}
     norm = sum(g * g for matrix in grads.values() for row in matrix for g in row) ** 0.5
     grads = {{name: elementwise(lambda g: g / max(1.0, norm), matrix) for name, matrix in grads.items()}}"""
 
@@ -24,7 +24,7 @@ CLIPPED = f"""{GRADIENTS}
 def _gradient_of(document: int) -> tuple[tuple[str, str], ...]:
     """Edits that let the gradient of one document through; the loss stays the mean."""
     only = f"sum(loss if loss is results[{document}][0] else loss.data for loss, _ in results)"
-    return ((BATCH_MEAN, f"loss = (1 / len(batch)) * {only}"),)
+    return ((_BATCH_MEAN, f"loss = (1 / len(batch)) * {only}"),)
 
 
 LOSS = of_stage(
@@ -44,30 +44,30 @@ LOSS = of_stage(
         "last_target_ignored",
         "The end of a document is not predicted: BOS as a target is ignored.",
         (
-            (APPENDED, f"if position + 2 < len(tokens):\n            {APPENDED}"),
-            (MEAN, "(1 / max(1, len(losses))) * sum(losses, 0 * logits[0][0])"),
+            (_APPENDED, f"if position + 2 < len(tokens):\n            {_APPENDED}"),
+            (_MEAN, "(1 / max(1, len(losses))) * sum(losses, 0 * logits[0][0])"),
         ),
     ),
     Mutant(
         "log_with_eps",
         "The loss is the logarithm of the probability plus 1e-12.",
-        ((NLL, "-(probs[tokens[position + 1]] + 1e-12).log()"),),
+        ((_NLL, "-(probs[tokens[position + 1]] + 1e-12).log()"),),
     ),
     Mutant(
         "probability_clamped",
         "The loss takes no probability for less than 1e-7.",
-        ((NLL, CLAMPED),),
+        ((_NLL, _CLAMPED),),
     ),
-    Mutant("loss_in_bits", "The logarithm of the loss is to base 2.", ((NLL, f"{NLL} / math.log(2)"),)),
+    Mutant("loss_in_bits", "The logarithm of the loss is to base 2.", ((_NLL, f"{_NLL} / math.log(2)"),)),
     Mutant(
         "loss_of_last_position",
         "A document's loss is that of its last position alone.",
-        ((MEAN, "losses[-1]"),),
+        ((_MEAN, "losses[-1]"),),
     ),
     Mutant(
         "loss_summed_over_positions",
         "A document's loss is the sum over its positions instead of their mean.",
-        ((MEAN, "sum(losses)"),),
+        ((_MEAN, "sum(losses)"),),
         in_vectors=True,
     ),
     Mutant(
@@ -89,13 +89,13 @@ LOSS = of_stage(
     Mutant(
         "loss_mean_over_tokens",
         "The batch's loss is the mean over all of its positions instead of the mean of its documents' means.",
-        ((BATCH_MEAN, TOKEN_MEAN),),
+        ((_BATCH_MEAN, _TOKEN_MEAN),),
         in_vectors=True,
     ),
     Mutant(
         "gradient_summed_over_batch",
         "Gradients are summed over the documents of a batch; the loss is their mean.",
-        ((BATCH_MEAN, SUMMED_GRADIENT),),
+        ((_BATCH_MEAN, _SUMMED_GRADIENT),),
     ),
     Mutant(
         "gradient_of_first_document",
@@ -114,43 +114,43 @@ DATA = of_stage(
     Mutant(
         "last_block",
         "Of a document longer than the block the last positions are used instead of the first ones.",
-        ((LENGTH, f"{LENGTH}\n    tokens = tokens[-n - 1 :]"),),
+        ((_LENGTH, f"{_LENGTH}\n    tokens = tokens[-n - 1 :]"),),
         in_vectors=True,
     ),
     Mutant(
         "block_one_short",
         "Of a document that fills the block, or is longer, the last position of the block is not used.",
-        ((LENGTH, "n = max(1, min(config.block_size, len(tokens)) - 1)"),),
+        ((_LENGTH, "n = max(1, min(config.block_size, len(tokens)) - 1)"),),
     ),
     Mutant(
         "long_document_wrapped",
         "All positions of a document longer than the block are used; positions start over at the end of the block.",
-        ((LENGTH, "n = len(tokens) - 1"), ('params["wpe"][position]', 'params["wpe"][position % config.block_size]')),
+        ((_LENGTH, "n = len(tokens) - 1"), ('params["wpe"][position]', 'params["wpe"][position % config.block_size]')),
     ),
     Mutant(
         "long_document_skipped",
         "Documents longer than the block are left out of the loss.",
         (
             (
-                BATCH_MEAN,
-                NOT_EMPTY.replace("len(tokens) > 2", "len(tokens) - 1 <= config.block_size"),
+                _BATCH_MEAN,
+                _NOT_EMPTY.replace("len(tokens) > 2", "len(tokens) - 1 <= config.block_size"),
             ),
         ),
     ),
     Mutant(
         "empty_document_skipped",
         "Documents without a character are left out of the loss.",
-        ((BATCH_MEAN, NOT_EMPTY),),
+        ((_BATCH_MEAN, _NOT_EMPTY),),
     ),
     Mutant(
         "repeated_document_dropped",
         "A document that a batch holds twice counts once.",
-        ((BATCH_MEAN, ONCE),),
+        ((_BATCH_MEAN, _ONCE),),
     ),
     Mutant(
         "first_document_only",
         "Only the first document of a batch is used.",
-        ((BATCH_MEAN, "loss = results[0][0]"),),
+        ((_BATCH_MEAN, "loss = results[0][0]"),),
     ),
 )
 
@@ -184,14 +184,14 @@ BACKWARD = of_stage(
         "Every element of a gradient is cut off at -1 and 1.",
         (
             (
-                GRADIENTS,
-                GRADIENTS.replace("elementwise(gradient,", "elementwise(lambda p: max(-1.0, min(1.0, gradient(p))),"),
+                _GRADIENTS,
+                _GRADIENTS.replace("elementwise(gradient,", "elementwise(lambda p: max(-1.0, min(1.0, gradient(p))),"),
             ),
         ),
     ),
     Mutant(
         "gradient_norm_clipped",
         "Gradients are scaled down where their norm is above 1.",
-        ((GRADIENTS, CLIPPED),),
+        ((_GRADIENTS, _CLIPPED),),
     ),
 )

@@ -2,18 +2,18 @@
 
 from parity.catalogue.mutants.mutant import Mutant, of_stage
 
-FIRST_MOMENT = "hyper.beta1 * m + (1 - hyper.beta1) * g"
-SECOND_MOMENT = "hyper.beta2 * v + (1 - hyper.beta2) * g**2"
-M_CORRECTION = "1 - hyper.beta1 ** (state.step + 1)"
-V_CORRECTION = "1 - hyper.beta2 ** (state.step + 1)"
+_FIRST_MOMENT = "hyper.beta1 * m + (1 - hyper.beta1) * g"
+_SECOND_MOMENT = "hyper.beta2 * v + (1 - hyper.beta2) * g**2"
+_M_CORRECTION = "1 - hyper.beta1 ** (state.step + 1)"
+_V_CORRECTION = "1 - hyper.beta2 ** (state.step + 1)"
 RATE = "rate = learning_rate(state.step, hyper)"
 ROOT = "(v**0.5 + hyper.eps_adam)"
-STEP = "lambda p, u: p - u"
-PROGRESS = "progress = step / hyper.num_steps"
-DECAYED = "hyper.learning_rate * decay"
-EVERY_GRADIENT = "for name, grad in grads.items():"
-DECAYING = "grad = elementwise(lambda g, p: g + 0.01 * p, grad, state.params[name])"
-COSINE = "0.5 * (1 + math.cos(math.pi * progress))"
+_STEP = "lambda p, u: p - u"
+_PROGRESS = "progress = step / hyper.num_steps"
+_DECAYED = "hyper.learning_rate * decay"
+_EVERY_GRADIENT = "for name, grad in grads.items():"
+_DECAYING = "grad = elementwise(lambda g, p: g + 0.01 * p, grad, state.params[name])"
+_COSINE = "0.5 * (1 + math.cos(math.pi * progress))"
 
 
 def _hyper(**values: float) -> tuple[tuple[str, str], ...]:
@@ -45,31 +45,31 @@ ADAM = of_stage(
         "betas_swapped",
         "Adam averages the first moment with beta2 and the second one with beta1.",
         (
-            (FIRST_MOMENT, FIRST_MOMENT.replace("beta1", "beta2")),
-            (SECOND_MOMENT, SECOND_MOMENT.replace("beta2", "beta1")),
-            (M_CORRECTION, M_CORRECTION.replace("beta1", "beta2")),
-            (V_CORRECTION, V_CORRECTION.replace("beta2", "beta1")),
+            (_FIRST_MOMENT, _FIRST_MOMENT.replace("beta1", "beta2")),
+            (_SECOND_MOMENT, _SECOND_MOMENT.replace("beta2", "beta1")),
+            (_M_CORRECTION, _M_CORRECTION.replace("beta1", "beta2")),
+            (_V_CORRECTION, _V_CORRECTION.replace("beta2", "beta1")),
         ),
     ),
     Mutant(
         "m_with_beta2",
         "Adam averages the first moment with beta2 instead of beta1.",
-        ((FIRST_MOMENT, FIRST_MOMENT.replace("beta1", "beta2")),),
+        ((_FIRST_MOMENT, _FIRST_MOMENT.replace("beta1", "beta2")),),
         in_vectors=True,
     ),
     Mutant(
         "no_bias_correction",
         "Adam's moments are not bias-corrected.",
-        ((M_CORRECTION, "1"), (V_CORRECTION, "1")),
+        ((_M_CORRECTION, "1"), (_V_CORRECTION, "1")),
         in_vectors=True,
     ),
     Mutant(
-        "m_not_corrected", "Adam's first moment is not bias-corrected, only the second one is.", ((M_CORRECTION, "1"),)
+        "m_not_corrected", "Adam's first moment is not bias-corrected, only the second one is.", ((_M_CORRECTION, "1"),)
     ),
     Mutant(
         "v_not_corrected",
         "Adam's second moment is not bias-corrected, only the first one is.",
-        ((V_CORRECTION, "1"),),
+        ((_V_CORRECTION, "1"),),
         in_vectors=True,
     ),
     Mutant(
@@ -84,14 +84,14 @@ ADAM = of_stage(
     Mutant(
         "correction_inverted",
         "Adam's bias correction takes one minus twice: it divides by a power of beta.",
-        ((M_CORRECTION, "hyper.beta1 ** (state.step + 1)"), (V_CORRECTION, "hyper.beta2 ** (state.step + 1)")),
+        ((_M_CORRECTION, "hyper.beta1 ** (state.step + 1)"), (_V_CORRECTION, "hyper.beta2 ** (state.step + 1)")),
     ),
     Mutant(
         "correction_ends",
         "Adam's bias correction ends after ten steps.",
         (
-            (M_CORRECTION, f"{M_CORRECTION} if state.step < 10 else 1"),
-            (V_CORRECTION, f"{V_CORRECTION} if state.step < 10 else 1"),
+            (_M_CORRECTION, f"{_M_CORRECTION} if state.step < 10 else 1"),
+            (_V_CORRECTION, f"{_V_CORRECTION} if state.step < 10 else 1"),
         ),
     ),
     Mutant(
@@ -102,12 +102,12 @@ ADAM = of_stage(
     Mutant(
         "v_never_falls",
         "Adam's second moment never falls, as in AMSGrad.",
-        ((SECOND_MOMENT, f"max(v, {SECOND_MOMENT})"),),
+        ((_SECOND_MOMENT, f"max(v, {_SECOND_MOMENT})"),),
     ),
     Mutant(
         "v_of_magnitudes",
         "Adam's second moment averages magnitudes instead of squares.",
-        ((SECOND_MOMENT, SECOND_MOMENT.replace("g**2", "abs(g)")),),
+        ((_SECOND_MOMENT, _SECOND_MOMENT.replace("g**2", "abs(g)")),),
     ),
     Mutant(
         "nesterov",
@@ -115,7 +115,7 @@ ADAM = of_stage(
         (
             (
                 "m_hat = elementwise(lambda m: m / m_correction, after.m[name])",
-                f"m_hat = elementwise(lambda m, g: ({FIRST_MOMENT}) / m_correction, after.m[name], grad)",
+                f"m_hat = elementwise(lambda m, g: ({_FIRST_MOMENT}) / m_correction, after.m[name], grad)",
             ),
         ),
     ),
@@ -123,8 +123,8 @@ ADAM = of_stage(
         "sparse_adam",
         "Where a gradient is 0, nothing is updated, moments included, as in an Adam for sparse gradients.",
         (
-            (FIRST_MOMENT, f"{FIRST_MOMENT} if g else m"),
-            (SECOND_MOMENT, f"{SECOND_MOMENT} if g else v"),
+            (_FIRST_MOMENT, f"{_FIRST_MOMENT} if g else m"),
+            (_SECOND_MOMENT, f"{_SECOND_MOMENT} if g else v"),
             (
                 "m_hat = elementwise(lambda m: m / m_correction, after.m[name])",
                 "m_hat = elementwise(lambda m, g: m / m_correction if g else 0.0, after.m[name], grad)",
@@ -139,23 +139,23 @@ ADAM = of_stage(
     Mutant(
         "weight_decay",
         "Weights decay by 0.01 of the learning rate, as AdamW's do unless told otherwise.",
-        ((STEP, f"{STEP} - 0.01 * rate * p"),),
+        ((_STEP, f"{_STEP} - 0.01 * rate * p"),),
         in_vectors=True,
     ),
     Mutant(
         "weight_decay_in_gradient",
         "A hundredth of the weights is added to their gradients before Adam takes them.",
-        ((EVERY_GRADIENT, f"{EVERY_GRADIENT}\n        {DECAYING}"),),
+        ((_EVERY_GRADIENT, f"{_EVERY_GRADIENT}\n        {_DECAYING}"),),
     ),
     Mutant(
         "embeddings_frozen",
         "The token embeddings are not updated.",
-        ((STEP, 'lambda p, u: p if name == "wte" else p - u'),),
+        ((_STEP, 'lambda p, u: p if name == "wte" else p - u'),),
     ),
     Mutant(
         "never_updated",
         "The weights are never updated.",
-        ((STEP, "lambda p, u: p"),),
+        ((_STEP, "lambda p, u: p"),),
         in_vectors=True,
     ),
 )
@@ -181,51 +181,51 @@ SCHEDULE = of_stage(
     Mutant(
         "cosine_of_quarter",
         "The learning rate falls as the first quarter of a cosine instead of the first half, moved above 0.",
-        ((COSINE, "math.cos(math.pi / 2 * progress)"),),
+        ((_COSINE, "math.cos(math.pi / 2 * progress)"),),
     ),
     Mutant(
         "rate_one_step_ahead",
         "The learning rate decays one step too early: it is that of step + 1.",
-        ((PROGRESS, "progress = (step + 1) / hyper.num_steps"),),
+        ((_PROGRESS, "progress = (step + 1) / hyper.num_steps"),),
         in_vectors=True,
     ),
     Mutant(
         "rate_ends_one_step_early",
         "The learning rate reaches 0 in the last step instead of after it: progress is step / (num_steps - 1).",
-        ((PROGRESS, "progress = step / max(1, hyper.num_steps - 1)"),),
+        ((_PROGRESS, "progress = step / max(1, hyper.num_steps - 1)"),),
     ),
     Mutant(
         "rate_constant",
         "The learning rate does not decay.",
-        ((DECAYED, "hyper.learning_rate"),),
+        ((_DECAYED, "hyper.learning_rate"),),
         in_vectors=True,
     ),
     Mutant(
-        "rate_hard_coded", "The learning rate starts at 0.01, whatever was asked for.", ((DECAYED, "0.01 * decay"),)
+        "rate_hard_coded", "The learning rate starts at 0.01, whatever was asked for.", ((_DECAYED, "0.01 * decay"),)
     ),
     Mutant(
         "num_steps_hard_coded",
         "The learning rate decays over 1000 steps, whatever was asked for.",
-        ((PROGRESS, "progress = step / 1000"),),
+        ((_PROGRESS, "progress = step / 1000"),),
     ),
     Mutant(
         "rate_floored",
         "The learning rate never falls below a tenth of where it started.",
-        ((DECAYED, "hyper.learning_rate * max(0.1, decay)"),),
+        ((_DECAYED, "hyper.learning_rate * max(0.1, decay)"),),
     ),
     Mutant(
         "rate_decays_to_a_tenth",
         "The learning rate decays to a tenth of where it started instead of to 0.",
-        ((DECAYED, "hyper.learning_rate * (0.1 + 0.9 * decay)"),),
+        ((_DECAYED, "hyper.learning_rate * (0.1 + 0.9 * decay)"),),
     ),
     Mutant(
         "rate_warms_up",
         "The learning rate rises over the first ten steps.",
-        ((DECAYED, f"{DECAYED} * min(1.0, (step + 1) / 10)"),),
+        ((_DECAYED, f"{_DECAYED} * min(1.0, (step + 1) / 10)"),),
     ),
     Mutant(
         "rate_starts_over",
         "The learning rate starts over every hundred steps.",
-        ((PROGRESS, "progress = step % 100 / hyper.num_steps"),),
+        ((_PROGRESS, "progress = step % 100 / hyper.num_steps"),),
     ),
 )

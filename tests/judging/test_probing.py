@@ -1,0 +1,160 @@
+"""Probes run besides the case, where they should, and what they do not exercise is said."""
+
+import json
+import time
+
+import pytest
+
+from parity import Case, Verdict, check
+from parity.catalogue.mutants import MUTANTS
+from parity.cli import main
+from parity.errors import UsageError
+from parity.judging.cost import estimated, operations, require_that_it_fits
+from parity.judging.probes import probes_for
+from parity.oracle.replay import program
+from parity.testing import assert_parity
+from reference.config import PRESETS, Config
+from torch_twin.microgpt import Twin, make
+
+SHORT = Case.from_names(steps=2)
+HIDDEN_BY_THE_DEFAULTS = (
+    "scores_scaled_by_n_head",
+    "head_sizes_swapped",
+    "relu6",
+    "window_of_12",
+    "layers_share_weights",
+)
+
+
+class OneSize(Twin):
+    """A port whose sizes are written into it."""
+
+    def __init__(self, config, hyper, dtype="float64"):
+        if config.n_embd != 16:
+            raise NotImplementedError("n_embd is 16 here")
+        super().__init__(config, hyper, dtype)
+
+
+@pytest.mark.parametrize("name", HIDDEN_BY_THE_DEFAULTS)
+def test_mistake_that_the_default_sizes_hide_is_refused(name):
+    assert check(MUTANTS[name].make, SHORT).verdict.passes
+    result = check(MUTANTS[name].make, SHORT, probes=True)
+    assert result.verdict is Verdict.DIVERGED
+    assert result.reason.startswith(f"In the probe {result.deciding_probe.probe.name} (")
+    assert result.to_dict()["verdict"] == "DIVERGED"
+
+
+def test_probes_belong_to_a_check_without_a_case():
+    assert check(make, SHORT).probes == []
+    assert [found.verdict for found in check(make, SHORT, probes=True).probes] == [Verdict.PARITY] * 7
+    assert check(make, probes=False).probes == []
+    assert len(check(make).probes) == 7
+
+
+def test_what_probes_do_is_exercised():
+    alone, probed = check(make, SHORT), check(make, SHORT, probes=True)
+    assert "a second layer (--n-layer 2)" in alone.not_exercised
+    assert probed.not_exercised == ["what the preset microgpt_early does otherwise (--preset microgpt_early)"]
+
+
+def test_probes_keep_to_activation_and_schedule_of_the_case():
+    for config, hyper in PRESETS.values():
+        for probe in probes_for(config, hyper, "float64"):
+            assert (probe.case.config.activation, probe.case.hyper.lr_schedule) == (
+                config.activation,
+                hyper.lr_schedule,
+            )
+
+
+@pytest.mark.parametrize("subject", [OneSize, Twin(SHORT.config, SHORT.hyper)], ids=["a factory", "an object"])
+def test_subject_of_one_size_keeps_what_is_left(subject):
+    result = check(subject, SHORT, probes=True)
+    assert result.verdict is Verdict.PARITY
+    assert {found.verdict for found in result.probes if found.probe.name.startswith("given-size")} == {Verdict.PARITY}
+    assert "models of other sizes (which the subject does not make)" in result.not_exercised
+    assert "a second layer (--n-layer 2)" in result.not_exercised
+    assert not any("batches" in phrase or "longer than the block" in phrase for phrase in result.not_exercised)
+
+
+def test_subject_that_says_that_its_sizes_are_given_is_asked_for_no_other():
+    class Given(Twin):
+        sizes = "given"
+
+    result = check(Given, SHORT, probes=True)
+    assert result.verdict is Verdict.PARITY
+    assert [found.result for found in result.probes[:7]] == [None] * 7
+
+
+def test_batch_mistake_of_a_subject_of_one_size_is_refused():
+    class FirstOnly(OneSize):
+        def train_step(self, batch):
+            return super().train_step(batch[:1])
+
+    assert check(FirstOnly, SHORT).verdict.passes
+    assert check(FirstOnly, SHORT, probes=True).verdict is Verdict.ERROR  # logits of one document, not of three
+
+
+def test_error_in_a_probe_is_an_error():
+    class Narrow(Twin):
+        def __init__(self, config, hyper, dtype="float64"):
+            assert config.n_layer == 1, "one layer only"
+            super().__init__(config, hyper, dtype)
+
+    result = check(Narrow, SHORT, probes=True)
+    assert result.verdict is Verdict.ERROR
+    assert "In the probe two-layers" in result.reason
+    assert "one layer only" in result.reason
+
+
+def test_failing_probe_is_what_a_failed_assertion_stores(tmp_path):
+    with pytest.raises(AssertionError, match="In the probe") as caught:
+        assert_parity(MUTANTS["relu6"].make, SHORT, probes=True, store=tmp_path)
+    (file,) = tmp_path.iterdir()
+    assert Case.load(file) == caught.value.result.deciding.case
+
+
+def test_command_line_leaves_probes_out_where_asked(capsys):
+    command = ["check", "--steps", "1", "--json", "-"]
+    assert main(command) == 0
+    assert len(json.loads(capsys.readouterr().out)["probes"]) == 7
+    assert main([*command, "--only-case"]) == 0
+    assert json.loads(capsys.readouterr().out)["probes"] == []
+
+
+def test_other_revision_is_named_where_it_diverges():
+    def ignores_activation(config, hyper):
+        return Twin(Config(**{**vars(config), "activation": "relu"}), hyper)
+
+    reason = check(ignores_activation, Case.from_names(steps=1, preset="microgpt_early")).reason
+    assert "the activation relu2 and the schedule cosine, which the preset microgpt_200 has not" in reason
+    assert "microgpt_200" not in check(MUTANTS["gelu"].make, SHORT).reason
+
+
+@pytest.mark.parametrize(
+    ("config", "n"),
+    [
+        (Config(), 8),
+        (Config(n_layer=2, n_embd=32), 6),
+        (Config(n_embd=4, n_head=2, block_size=4, vocab_size=5), 4),
+        (Config(n_layer=3, n_embd=8, n_head=1), 12),
+    ],
+)
+def test_cost_is_that_of_the_recorded_graph(config, n):
+    assert operations(config, n) == pytest.approx(program(config, n).nodes, rel=0.05)
+
+
+def test_case_that_does_not_fit_is_refused_before_it_starts():
+    case = Case.from_names(batch_size=64, config={"n_embd": 256, "n_layer": 6})
+    start = time.monotonic()
+    with pytest.raises(UsageError, match=r"GiB of memory .* so it is not begun"):
+        check(make, case)
+    assert time.monotonic() - start < 60
+    assert estimated(SHORT, 2).memory < 2**30
+    require_that_it_fits(SHORT, 2)
+
+
+def test_case_that_would_take_days_is_refused():
+    case = Case.from_names(steps=500_000, hyper={"num_steps": 500_000}, config={"n_embd": 4, "n_head": 2})
+    require_that_it_fits(case, 1)
+    with pytest.raises(UsageError, match="minutes"):
+        require_that_it_fits(Case.from_names(steps=1_000_000, batch_size=9, hyper={"num_steps": 1_000_000}), 2)

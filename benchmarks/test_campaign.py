@@ -145,7 +145,7 @@ PARTS: dict[str, list[tuple[Any, str]]] = {
         (noisy_kernels, "noisy_forward"),
         (noisy_kernels, "noisy_backward"),
         (noisy_kernels, "noisy_update"),
-        (noise.Noise, "outcome"),
+        (noise.Noise, "step"),
     ],
     "noise floor from them": [(oracle.Oracle, "expect"), (oracle, "deviation"), (oracle, "near_kinks")],
     "exact replay": [(replay.Replay, "outcome")],

@@ -87,7 +87,7 @@ class Run:
         self._exposed: frozenset[tuple[str, str]] | None = None
         # In short formats many ReLUs lie so near to their kink that the subject is best asked for its own gates.
         self._asks_for_gates = judge.form.digits <= SHORT_DIGITS and not self.oracle.smooth
-        self._shows_gates = False
+        self._shows_gates = self._knows_gates = False
         self._relu_inputs: Floats | None = None
         self._expose_sites(sites or self._asks_for_gates)
 
@@ -149,7 +149,7 @@ class Run:
             def compare(expected: Step, sigma: Step) -> Pairs:
                 return self.paired(expectation, answer, expected, sigma)
 
-            if not expectation.decided:
+            if not self._knows_gates:
                 expectation, pairs = with_own_gates(self.oracle, self.judge, expectation, pairs, compare)
             expectation, pairs, updates = with_own_updates(self.oracle, self.judge, expectation, pairs, before)
         return Exchange(expectation, answer, pairs, before, near, len(expectation.decided), updates)
@@ -191,7 +191,9 @@ class Run:
         if shown is None and self._relu_inputs is not None:
             shown = observed_gates(self.oracle, point, batch, self._relu_inputs)
         own = expect_with_shown(self.oracle, self.judge, point, batch, shown, self.sites) if shown else None
-        return own or self.oracle.expect(point, batch, sites=self.sites)
+        expectation = own or self.oracle.expect(point, batch, sites=self.sites)
+        self._knows_gates = self._shows_gates and shown is not None and shown.keys() >= expectation.near.keys()
+        return expectation
 
     def unchecked(self) -> list[str]:
         """The quantities that the subject does not expose."""
@@ -205,6 +207,7 @@ class Run:
                 answer = self.answer(point.number, batch)
                 expectation = self._expected(point, batch, answer)
             else:
+                self._knows_gates = False
                 expectation = self.oracle.expect(point, batch, sites=self.sites)
                 answer = self.answer(point.number, batch)
             exchange = self.judged(expectation, answer, before, explain=explain)

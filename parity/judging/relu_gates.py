@@ -19,7 +19,7 @@ from parity.judging.judge import Judge
 from parity.judging.pairs import Pairs
 from parity.number_formats import Floats
 from parity.oracle.noisy_replay import REPLICAS
-from parity.oracle.oracle import NATURALLY, Decisions, Expectation, Gate, Nearness, Oracle, Point
+from parity.oracle.oracle import Decisions, Expectation, Gate, Nearness, Oracle, Point
 from parity.quantities import STATE
 from reference.config import Step
 
@@ -52,7 +52,8 @@ def with_own_gates(
 
     An effect of a gate is what the exact replay changes by when the gate is turned. Matching pursuit (Mallat and Zhang
     1993) picks, one after another, the gate whose effect explains most of what is left between subject and reference;
-    then the effects are computed anew, from the gates as they stand. Raises NoExpectation where that would take too
+    then the effects are computed anew, from the gates as they stand: at first as they were observed, if they were, where
+    two positions of nearly the same vector may have been taken for each other. Raises NoExpectation where that would take too
     long, or where gates might explain the answer, and none were found that do.
     """
     if not expectation.near or not judge.count_outside(_early(pairs)):
@@ -147,8 +148,8 @@ def _attempt(
 ) -> tuple[Expectation, Pairs] | None:
     before, batch, near = expectation.before, expectation.batch, dict(expectation.near)
     sites = expectation.step.sites is not None
-    decided: dict[Gate, bool] = {}
-    seen: list[dict[Gate, bool]] = [decided]
+    decided = dict(expectation.decided)
+    seen = [decided]
     distances: dict[Gate, float] = {}
     for _ in range(_MAX_ROUNDS):
         if not near:
@@ -166,6 +167,7 @@ def _attempt(
         for gate in (list(near)[i] for i in chosen):
             decided = _turned(decided, gate, near[gate])
         distances |= {gate: nearness.distance for gate, nearness in near.items()}
+        distances |= {gate: math.inf for gate in decided if gate not in distances}
         if decided in seen or oracle.exact_step(before, batch, decided) is None:
             return None
         if not _plausible([distances[gate] for gate in decided], len(near), judge.false_alarm):
@@ -205,7 +207,7 @@ def _effects(
 
 def _may_explain(oracle: Oracle, judge: Judge, expectation: Expectation, pairs: Pairs, compare: Compare) -> bool:
     """Whether no element is farther off than rounding and all gates near to their kink together could take it."""
-    effects = _effects(oracle, expectation, pairs, expectation.near, NATURALLY, compare)
+    effects = _effects(oracle, expectation, pairs, expectation.near, expectation.decided, compare)
     if effects is None:
         return False
     # Effects of gates that feed each other do not just add up.

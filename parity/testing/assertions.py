@@ -90,8 +90,6 @@ def parity_error(result: Result, kind: tuple[str, ...], store: Path, options: di
     repetition = _repetition(result, kind, store, options)
     error = error_class(kind)(f"{result.verdict.value}: {' '.join(result.reason.split())} {repetition}")
     error.result = result
-    if result.not_exercised:
-        error.add_note(f"Not exercised: {'; '.join(result.not_exercised)}.")
     return error
 
 

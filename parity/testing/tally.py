@@ -19,6 +19,7 @@ class Tally:
         """Start anew."""
         self.checks, self.verdict, self.largest_z, self.limit = 0, Verdict.IDENTICAL, 0.0, 0.0
         self.visible: list[float] = []
+        self.not_exercised: list[str] | None = None
 
     def note(self, result: "Result") -> None:
         """Take in one check."""
@@ -26,6 +27,9 @@ class Tally:
         self.verdict = worst((self.verdict, result.verdict))
         self.limit = max(self.limit, result.judge.limit)
         self.largest_z = max(self.largest_z, result.largest_z or 0.0)
+        left = result.not_exercised
+        known = left if self.not_exercised is None else self.not_exercised
+        self.not_exercised = [phrase for phrase in known if phrase in left]
         for mode in result.modes:
             for row in mode.quantities.values():
                 self.visible += [power.median for power in row.power.values() if power.medians]
@@ -34,7 +38,8 @@ class Tally:
     def properties(self) -> list[tuple[str, str]]:
         """By name, for a report; none where nothing was checked.
 
-        would_catch: of the smallest relative errors that the checks would have caught, the median.
+        would_catch: of the smallest relative errors that the checks would have caught, the median. not_exercised: what
+        none of them did.
         """
         if not self.checks:
             return []
@@ -46,6 +51,8 @@ class Tally:
         }
         if self.visible:
             named["would_catch"] = f"{median(self.visible):.1g}"
+        if self.not_exercised:
+            named["not_exercised"] = "; ".join(self.not_exercised)
         return [(f"parity.{name}", text) for name, text in named.items()]
 
 

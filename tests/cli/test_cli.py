@@ -296,7 +296,7 @@ def test_float32_is_judged_as_float32(capsys):
 def test_replay_gives_the_result_of_the_check(ports, capsys, subject):
     case = Case.from_names(steps=2, config={"n_embd": 4, "n_head": 2, "block_size": 3})
     case.save(Path("case.json"))
-    checked = result_of(capsys, "check", subject, *SMALL)
+    checked = result_of(capsys, "check", subject, "--only-case", *SMALL)
     assert result_of(capsys, "replay", "case.json", subject) == checked
 
 

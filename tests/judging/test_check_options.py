@@ -26,7 +26,7 @@ OTHER = {
     "isolate": True,
     "limits": Limits(0.1, 3 << 20),
 }
-"""For every option, what nobody gets who does not ask for it."""
+"""For every option of `parity replay`, what nobody gets who does not ask for it."""
 
 
 def as_read_by_the_command_line(options: CheckOptions) -> CheckOptions:
@@ -45,7 +45,7 @@ def test_options_that_nobody_asked_for_need_no_words():
     assert as_read_by_the_command_line(CheckOptions()) == CheckOptions(limits=Limits())
 
 
-@pytest.mark.parametrize("name", [option.name for option in fields(CheckOptions) if option.name != "progress"])
+@pytest.mark.parametrize("name", [option.name for option in fields(CheckOptions) if option.name in OTHER])
 def test_command_line_gives_back_what_an_options_words_say(name):
     options = CheckOptions(**{name: OTHER[name]})
     assert options != CheckOptions()
@@ -97,7 +97,7 @@ def test_unknown_option_is_a_type_error_that_names_those_there_are(function):
 
 def test_option_that_a_gate_does_not_take_is_a_type_error(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)  # refused before anybody looks for a repository
-    message = r"^There is no option sites; there are dtype, device, false_alarm, limits\."
+    message = r"^There is no option sites; there are dtype, device, false_alarm, probes, limits\."
     with pytest.raises(TypeError, match=message):
         gate("my_port.py:make", sites=True)
     with pytest.raises(UsageError, match="false-alarm rate"):

@@ -41,7 +41,11 @@ def tampered(change):
     return lambda config, hyper, dtype="float64": Tampered(config, hyper, dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+FORMATS_OF_ADAM = [name for name in DTYPES if name != "float16"]
+"""In float16 alone, eps_adam is 0: its weights and moments lie in another format."""
+
+
+@pytest.mark.parametrize("dtype", FORMATS_OF_ADAM)
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_every_order_of_evaluation_is_parity_in_its_format(case, name, dtype):
     result = check(IMPLEMENTATIONS[name], case, dtype=dtype)
@@ -138,7 +142,7 @@ def test_gradient_of_a_row_never_used_must_be_exactly_zero(case):
     assert result.modes[0].first_divergence.z == math.inf
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("dtype", FORMATS_OF_ADAM)
 @pytest.mark.parametrize("quantity", ["grads", "params", "m", "v"])
 def test_power_tells_the_smallest_error_that_is_caught(case, dtype, quantity):
     """An error of a little more than the stated power is caught, a tenth of it is not."""

@@ -274,7 +274,7 @@ MISTAKES = {
     "frozen gain that is not 1": (gpt2(change=with_gain), (0, "logits", "document 0")),
     "frozen bias that is not 0": (gpt2(change=with_bias), (0, "logits", "document 0")),
     "loss summed over the documents": (nano(loss=summed), (0, "loss", "loss")),
-    "loss averaged over all positions": (nano(loss=averaged_over_all_positions), (2, "loss", "loss")),
+    "loss averaged over all positions": (nano(loss=averaged_over_all_positions), (0, "loss", "loss")),
     "no gradient behind the attention": (gpt2(change=detached), (0, "grad", "wte")),
     "weight decay": (nano(optimizer=partial(torch.optim.AdamW, weight_decay=1e-3)), (0, "param", "wte")),
     "weight decay in the gradient": (nano(optimizer=adam(weight_decay=1e-3)), (0, "m", "wte")),

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from typing_extensions import override
 
 from parity.number_formats import Floats
 from reference.config import Config, State
@@ -44,20 +45,20 @@ class TensorViews(dict[str, Any]):
     def __eq__(self, other: object) -> bool:
         return dict.__eq__(self._made(), other)
 
+    @override
     def get(self, name: str, default: Any = None) -> Any:
-        """As of a dict."""
         return dict.get(self._made(), name, default)
 
+    @override
     def keys(self) -> Any:
-        """As of a dict."""
         return dict.keys(self._made())
 
+    @override
     def values(self) -> Any:
-        """As of a dict."""
         return dict.values(self._made())
 
+    @override
     def items(self) -> Any:
-        """As of a dict."""
         return dict.items(self._made())
 
 

@@ -52,9 +52,9 @@ def with_own_gates(
 
     An effect of a gate is what the exact replay changes by when the gate is turned. Matching pursuit (Mallat and Zhang
     1993) picks, one after another, the gate whose effect explains most of what is left between subject and reference;
-    then the effects are computed anew, from the gates as they stand: at first as they were observed, if they were, where
-    two positions of nearly the same vector may have been taken for each other. Raises NoExpectation where that would take too
-    long, or where gates might explain the answer, and none were found that do.
+    then the effects are computed anew, from the gates as they stand. It begins with those that were observed, if any
+    were: two positions of nearly the same vector may have been taken for each other. Raises NoExpectation where it
+    would take too long, or where gates might explain the answer, and none were found that do.
     """
     if not expectation.near or not judge.count_outside(_early(pairs)):
         return expectation, pairs

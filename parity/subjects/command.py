@@ -9,9 +9,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from parity.errors import SubjectError, UnsupportedModel, UsageError
 from parity.subjects.messages import PROTOCOL, step_of
 from parity.subjects.process import Limits, Process, excerpt
+from parity.subjects.subject import Subject
 from reference.config import Config, Hyper, State, Step
 
 
@@ -84,7 +87,7 @@ def serving(
     return Command(argv, limits, folder, environment, [] if installed else [str(_HOME)])
 
 
-class CommandSubject:
+class CommandSubject(Subject):
     """One model in the process of a Command. Each method raises SubjectError where the process fails."""
 
     def __init__(self, factory: Command, config: Config, hyper: Hyper, options: dict[str, str | None]) -> None:
@@ -121,11 +124,13 @@ class CommandSubject:
             self._greet()
         return self.command.ask(message, answer, doing)
 
+    @override
     def load(self, state: State) -> None:
         """Send weights, m, v and step number."""
         self._ask({"type": "load", **vars(state)}, "loaded", f"load before step {state.step}")
         self.number = state.step
 
+    @override
     def train_step(self, batch: list[list[int]]) -> Step:
         """Send the documents, and take the step."""
         sites = getattr(self, "expose_sites", False)

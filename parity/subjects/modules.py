@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.nn.utils.rnn import pad_sequence
+from typing_extensions import override
 
 from parity.errors import UsageError
 from parity.number_formats import FORMATS
@@ -33,6 +34,7 @@ from parity.subjects.module_sites import ModuleSites
 from parity.subjects.name_map import Arranged as Arranged
 from parity.subjects.name_map import NameMap
 from parity.subjects.name_map import stacked as stacked
+from parity.subjects.subject import Subject
 from reference.config import Config, Hyper, State, Step
 
 Batch = list[list[int]]
@@ -40,7 +42,7 @@ _MOMENT_KEYS = ("exp_avg", "exp_avg_sq")
 """What torch's Adam calls m and v."""
 
 
-class ModuleSubject:
+class ModuleSubject(Subject):
     """The training step of a module, as a subject for the harness.
 
     names: from the name of every trainable parameter to that of the reference's matrix in it (see `Config.shapes`;
@@ -101,6 +103,7 @@ class ModuleSubject:
         self._takes_mask = _takes_mask(self.module)
         self.optimizer = _optimizer(optimizer, self.parameters, hyper)
 
+    @override
     def load(self, state: State) -> None:
         """Take these weights, m, v and step number."""
         self.number = state.step
@@ -112,6 +115,7 @@ class ModuleSubject:
             # In place where it is a tensor: the optimizer chose its format and device.
             kept["step"] = kept["step"].fill_(state.step) if isinstance(kept["step"], Tensor) else state.step
 
+    @override
     def train_step(self, batch: Batch) -> Step:
         """Forward, backward and the optimizer on these documents."""
         from torch_twin.microgpt import gradient, learning_rate

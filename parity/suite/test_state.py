@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
+from typing_extensions import override
 
 from parity.case import Case
 from parity.subjects.subject import Subject
@@ -50,13 +51,14 @@ def test_contents_of_lists_count(parity_subject: Bound, case: Case, data: st.Dat
         questions.same("Given the same lists with other contents", questions.step(next(case.batches())), fresh)
 
 
-class SameLists:
+class SameLists(Subject):
     """A subject that is always given the same lists, with what they hold replaced."""
 
     def __init__(self, subject: Subject) -> None:
         self.subject, self.state = subject, State({}, {}, {})
         self.batch: list[list[int]] = []
 
+    @override
     def load(self, state: State) -> None:
         """Set the subject to this state."""
         for own, given_part in zip((self.state.params, self.state.m, self.state.v), (state.params, state.m, state.v)):
@@ -66,6 +68,7 @@ class SameLists:
         self.state.step = state.step
         self.subject.load(self.state)
 
+    @override
     def train_step(self, batch: list[list[int]]) -> Step:
         """One step of the subject."""
         self.batch[len(batch) :] = [[] for _ in batch[len(self.batch) :]]

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from typing_extensions import override
+
 from parity import __version__
 from parity.errors import SubjectError, UsageError
 from parity.judging.checking import check
@@ -12,6 +14,7 @@ from parity.judging.result import Result
 from parity.number_formats import FORMATS
 from parity.quantities import FIELDS
 from parity.subjects.messages import decoded, step_of
+from parity.subjects.subject import Subject
 from parity.vectors.format import DTYPES, Mistake, Vector, load_vectors
 from parity.verdict import Verdict, worst
 from parity.words import counted
@@ -23,12 +26,13 @@ def answer(fields: dict[str, Any]) -> Step:
     return step_of({**fields, "type": "step"})
 
 
-class Recorded:
+class Recorded(Subject):
     """Answers that were written down, as a subject. Raises SubjectError where they are not what they should be."""
 
     def __init__(self, vector: Vector, steps: Any, dtype: str) -> None:
         self.name, self.batches, self.steps, self.dtype = vector.name, list(vector.case.batches()), steps, dtype
 
+    @override
     def load(self, state: State) -> None:
         """Start from the first step again."""
         if not isinstance(self.steps, list) or not all(isinstance(step, dict) for step in self.steps):
@@ -40,6 +44,7 @@ class Recorded:
             )
         self.step = 0
 
+    @override
     def train_step(self, batch: list[list[int]]) -> Step:
         """The answer to the next step."""
         if self.step >= len(self.batches) or batch != self.batches[self.step]:

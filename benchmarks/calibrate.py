@@ -297,10 +297,10 @@ def main() -> None:
     draw = partial(compare_correct, ranges=RANGES[arguments.ranges])
     with ProcessPoolExecutor() as pool:
         while tally.comparisons.total() < arguments.comparisons:
-            for part in pool.map(draw, range(seed, seed + 64), chunksize=4):
+            for part in pool.map(draw, range(seed, seed + 8)):
                 tally.add(part)
                 print(*part.refused, sep="\n", end="\n" if part.refused else "")
-            seed += 64
+            seed += 8
             print(f"{tally.comparisons.total():,} comparisons, {len(tally.refused)} refused", flush=True)
     caught = catch_faults()
     print(table(tally, caught))

@@ -15,6 +15,7 @@ from parity import Case, Config, Hyper, State, check
 from parity.errors import NoExpectation
 from parity.number_formats import FORMATS
 from parity.options import ORACLES
+from parity.oracle.adam import record_update
 from parity.oracle.graph import EXP, LEAF, MUL, record
 from parity.oracle.oracle import Oracle
 from parity.oracle.program import compile_graph
@@ -192,3 +193,24 @@ def test_state_in_mid_training_is_taken_over():
     ones = {name: [[0.5 for _ in row] for row in matrix] for name, matrix in fresh.params.items()}
     state = State(fresh.params, ones, ones, step=7)
     assert_same_run(Case(config, Hyper(num_steps=20), state, [[2, 0, 1, 2]], steps=3))
+
+
+def test_models_that_differ_in_no_operation_share_a_program():
+    config = Config(n_embd=4, n_head=2, block_size=4, vocab_size=5)
+    same = (
+        Config(n_embd=4, n_head=2, block_size=9, vocab_size=5),
+        Config(n_embd=4, n_head=2, block_size=4, vocab_size=5, init_std=0.5, zero_init_projections=True),
+    )
+    other = (
+        Config(n_embd=4, n_head=1, block_size=4, vocab_size=5),
+        Config(n_embd=4, n_head=2, block_size=4, vocab_size=5, activation="relu2"),
+    )
+    assert all(program(model, 3) is program(config, 3) for model in same)
+    assert not any(program(model, 3) is program(config, 3) for model in other)
+    assert program(config, 2) is not program(config, 3)
+
+
+def test_hyper_parameters_are_recorded_once_and_not_mixed_up():
+    assert record_update(Hyper(), 3) is record_update(Hyper(), 3)
+    assert record_update(Hyper(), 4).exact.tolist() != record_update(Hyper(), 3).exact.tolist()
+    assert record_update(Hyper(beta1=0.5), 3).exact.tolist() != record_update(Hyper(), 3).exact.tolist()

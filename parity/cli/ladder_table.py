@@ -12,7 +12,7 @@ from parity.cli.terminal import style
 from parity.subjects.timing import Timing
 from parity.verdict import Verdict
 
-COLUMNS = (
+TABLE_COLUMNS = (
     ("rung", "left"),
     ("verdict", "left"),
     ("z", "right"),
@@ -38,7 +38,7 @@ _LEGEND = (
 def rendered(rungs: Sequence[Mapping[str, Any]]) -> Group:
     """Of rungs as `compared` gives them, a row for each, and below the table what each one changed."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column, justify in COLUMNS:
+    for column, justify in TABLE_COLUMNS:
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for rung in rungs:
         name, verdict, *rest = cells(rung)
@@ -54,8 +54,8 @@ def rendered(rungs: Sequence[Mapping[str, Any]]) -> Group:
 def markdown(rungs: Sequence[Mapping[str, Any]]) -> str:
     """The same table for a README, with the techniques, and what each changed, in place of the rungs' names."""
     lines = [
-        f"| {' | '.join(column for column, _ in COLUMNS)} |",
-        f"| {' | '.join('---' if justify == 'left' else '---:' for _, justify in COLUMNS)} |",
+        f"| {' | '.join(column for column, _ in TABLE_COLUMNS)} |",
+        f"| {' | '.join('---' if justify == 'left' else '---:' for _, justify in TABLE_COLUMNS)} |",
     ]
     for rung in rungs:
         _, *rest = cells(rung)
@@ -69,7 +69,7 @@ def cells(rung: Mapping[str, Any]) -> list[str]:
     verdict = _SKIPPED if rung["verdict"] == _SKIPPED else f"{rung['verdict']} {rung['dtype']}"
     row = [rung["rung"], verdict, z, f"{float(rung['power']):.0e}" if rung["power"] else "-"]
     if not rung["timing"]:
-        return row + ["-"] * (len(COLUMNS) - len(row))
+        return row + ["-"] * (len(TABLE_COLUMNS) - len(row))
     timing = Timing.from_dict(rung["timing"])
     single, batched = ("-" if ratio is None else f"{ratio:.2f}" for ratio in rung["speed_up_over_rung_below"])
     return [

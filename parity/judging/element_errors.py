@@ -17,8 +17,8 @@ WRONG_ANSWERS = ("zeros", "negated", "reversed", "shuffled")
 Z, ERROR, ULPS = range(3)
 """What the places and sizes of `Measures` are of, in this order."""
 
-_ACCEPTED, _REFUSED, RIGHT = range(3)
-"""What becomes of a wrong answer; RIGHT where it is none, since it equals what is expected."""
+_ACCEPTED, _REFUSED, _NOT_WRONG = range(3)
+"""What becomes of a wrong answer; _NOT_WRONG where it is none, since it equals what is expected."""
 
 
 class Measures(NamedTuple):
@@ -126,7 +126,7 @@ def _fate(which: int, expected: Any, sigma: Any, order: Any, limit: float) -> in
         if refused and not right:
             return _REFUSED
     # Nothing but zeros in another order is the answer of one who computes nothing.
-    return RIGHT if right and not nothing else _REFUSED if refused else _ACCEPTED
+    return _NOT_WRONG if right and not nothing else _REFUSED if refused else _ACCEPTED
 
 
 @compiled
@@ -183,6 +183,6 @@ def measure(
             medians[t] = np.median(visible[:seen])
         for which in range(4):
             what = _fate(which, expected[start:end], loose[start:end], order[start:end], limit)
-            if what != RIGHT:
+            if what != _NOT_WRONG:
                 fates[what, t] |= 1 << which
     return counts, first_outside, places, sizes, medians, worst, fates[_ACCEPTED], fates[_REFUSED]

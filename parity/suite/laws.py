@@ -34,7 +34,7 @@ from reference.config import State
 _STORE = Path(".parity")
 QUANTITIES = tuple(quantity for quantity in FIELDS.values() if quantity not in SITES)
 
-SMALL = configs(max_layer=2, max_embd=8, max_block=6)
+SMALL_MODELS = configs(max_layer=2, max_embd=8, max_block=6)
 """Models that are large enough for every mistake, and small enough to ask a subject many questions."""
 
 

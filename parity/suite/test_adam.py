@@ -7,13 +7,13 @@ from hypothesis import given
 from parity.case import Case
 from parity.quantities import STATE
 from parity.suite.bound import Bound
-from parity.suite.laws import SMALL, agrees, asking, of
+from parity.suite.laws import SMALL_MODELS, agrees, asking, of
 from parity.tensors import TensorViews
 from parity.testing.strategies import cases
 
 
 @pytest.mark.parametrize("quantity", ["m", "v", "param"])
-@given(case=cases(config=SMALL, max_steps=1))
+@given(case=cases(config=SMALL_MODELS, max_steps=1))
 def test_update(parity_subject: Bound, quantity: str, case: Case) -> None:
     """m, v and the parameters are what the reference's Adam makes of the subject's own gradients.
 

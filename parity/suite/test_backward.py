@@ -4,11 +4,11 @@ from hypothesis import given
 
 from parity.case import Case
 from parity.suite.bound import Bound
-from parity.suite.laws import SMALL, agrees
+from parity.suite.laws import SMALL_MODELS, agrees
 from parity.testing.strategies import cases
 
 
-@given(case=cases(config=SMALL, max_steps=1))
+@given(case=cases(config=SMALL_MODELS, max_steps=1))
 def test_gradients(parity_subject: Bound, case: Case) -> None:
     """The gradient of every weight is the reference's, and 0 where the weight is not used."""
     agrees(parity_subject, case, "grad")

@@ -8,14 +8,14 @@ from hypothesis import strategies as st
 
 from parity.case import Case
 from parity.suite.bound import Bound
-from parity.suite.laws import SMALL, Answer, asking, logits, of
+from parity.suite.laws import SMALL_MODELS, Answer, asking, logits, of
 from parity.testing.strategies import cases, documents
 
 
 @st.composite
 def batches(draw: st.DrawFn) -> Case:
     """A case of one step on two or three unlike documents."""
-    case = draw(cases(config=SMALL, max_steps=1, max_batch=1))
+    case = draw(cases(config=SMALL_MODELS, max_steps=1, max_batch=1))
     unlike = st.lists(documents(case.config), min_size=2, max_size=3, unique_by=tuple)
     batch = draw(unlike, label="documents of the batch")
     return replace(case, documents=batch, batch_size=len(batch))
@@ -35,7 +35,7 @@ def test_order_of_documents(parity_subject: Bound, case: Case, data: st.DataObje
         questions.same("In another order", {**moved, **of(after, "loss", "grad")}, before)
 
 
-@given(case=cases(config=SMALL, max_steps=1, max_batch=1))
+@given(case=cases(config=SMALL_MODELS, max_steps=1, max_batch=1))
 def test_one_document_twice(parity_subject: Bound, case: Case) -> None:
     """A batch that holds one document twice is that document once."""
     (tokens,) = next(case.batches())

@@ -5,11 +5,14 @@ from hypothesis import strategies as st
 
 from parity.case import Case
 from parity.suite.bound import Bound
-from parity.suite.laws import SMALL, asking, logits
+from parity.suite.laws import SMALL_MODELS, asking, logits
 from parity.testing.strategies import cases
 
 
-@given(case=cases(config=SMALL.filter(lambda config: config.block_size > 1), max_steps=1, max_batch=1), data=st.data())
+@given(
+    case=cases(config=SMALL_MODELS.filter(lambda config: config.block_size > 1), max_steps=1, max_batch=1),
+    data=st.data(),
+)
 def test_later_tokens_cannot_change_earlier_logits(parity_subject: Bound, case: Case, data: st.DataObject) -> None:
     """Two documents that begin alike have the same logits as far as they are alike."""
     bos = case.config.vocab_size - 1

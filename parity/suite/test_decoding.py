@@ -9,11 +9,11 @@ from parity.errors import SubjectError
 from parity.judging.judge import positions
 from parity.subjects.calls import guarded
 from parity.suite.bound import Bound
-from parity.suite.laws import SMALL, Answer, Questions, asking, logits, with_actual
+from parity.suite.laws import SMALL_MODELS, Answer, Questions, asking, logits, with_actual
 from parity.testing.strategies import cases, documents
 
 
-@given(case=cases(config=SMALL, max_steps=1, max_batch=1), data=st.data())
+@given(case=cases(config=SMALL_MODELS, max_steps=1, max_batch=1), data=st.data())
 def test_cached_decoding_equals_full_forward(parity_subject: Bound, case: Case, data: st.DataObject) -> None:
     """Token by token, the logits are those of the whole document at once, and so for another document after it."""
     after = data.draw(documents(case.config), label="the document after it")
@@ -23,10 +23,10 @@ def test_cached_decoding_equals_full_forward(parity_subject: Bound, case: Case, 
             answer = questions.step([tokens])
             full = logits(answer, 0) or questions.reference_logits()
             questions.load()
-            questions.same("Decoded with a cache", decoded(questions, tokens, full), full)
+            questions.same("Decoded with a cache", decoded_logits(questions, tokens, full), full)
 
 
-def decoded(questions: Questions, tokens: list[int], like: Answer) -> Answer:
+def decoded_logits(questions: Questions, tokens: list[int], like: Answer) -> Answer:
     """The logits that decode gives, one row for each token that counts."""
     (t,) = like.values()
     inputs = tokens[: positions(questions.case, tokens)]

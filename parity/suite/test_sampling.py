@@ -25,7 +25,7 @@ from reference.microgpt import init_params, init_state
 
 CONFIG = Config(n_layer=1, n_embd=8, n_head=2, block_size=3, vocab_size=4, init_std=0.5)
 BOS = CONFIG.vocab_size - 1
-COUNT = 2000
+SAMPLE_SIZE = 2000
 """Documents drawn: many enough to tell temperatures apart, few enough that bfloat16 is no other distribution."""
 POOLED = 5.0
 """Documents expected less often are counted together, as is the custom for such tests."""
@@ -77,9 +77,11 @@ def sampled(questions: Questions, temperature: float, count: int, seed: int) -> 
 def test_distribution(parity_subject: Bound, temperature: float) -> None:
     """Documents come as often as softmax(logits / temperature) says, by a G-test at the project's false-alarm rate."""
     with asking(parity_subject, model()) as questions:
-        counts = Counter(sampled(questions, temperature, COUNT, seed=1))
+        counts = Counter(sampled(questions, temperature, SAMPLE_SIZE, seed=1))
         logits = expected_logits(questions)
-        expected = {document: COUNT * probability(document, rows, temperature) for document, rows in logits.items()}
+        expected = {
+            document: SAMPLE_SIZE * probability(document, rows, temperature) for document, rows in logits.items()
+        }
         rare = {document for document, often in expected.items() if often < POOLED}
         cells = [(counts[document], often) for document, often in expected.items() if document not in rare]
         if rare:
@@ -91,7 +93,7 @@ def test_distribution(parity_subject: Bound, temperature: float) -> None:
             worst = max(expected, key=lambda document: abs(counts[document] - expected[document]))
             questions.broken(
                 f"Sampling at temperature {temperature:g}",
-                f"the document {list(worst)} came {counts[worst]} times of {COUNT:,}, expected "
+                f"the document {list(worst)} came {counts[worst]} times of {SAMPLE_SIZE:,}, expected "
                 f"{expected[worst]:.1f}; chance {chance:.1g} (limit {FALSE_ALARM:g}).",
             )
 

@@ -9,7 +9,7 @@ from typing_extensions import override
 from parity.case import Case
 from parity.subjects.subject import Subject
 from parity.suite.bound import Bound
-from parity.suite.laws import SMALL, asking
+from parity.suite.laws import SMALL_MODELS, asking
 from parity.testing.strategies import cases
 from reference.config import State, Step
 
@@ -21,7 +21,7 @@ def drawn_beside(case: Case, data: st.DataObject) -> Case:
     return replace(other, hyper=case.hyper, state=replace(other.state, step=step))
 
 
-@given(case=cases(config=SMALL, max_steps=1), data=st.data())
+@given(case=cases(config=SMALL_MODELS, max_steps=1), data=st.data())
 def test_load_replaces_everything(parity_subject: Bound, case: Case, data: st.DataObject) -> None:
     """After training from another state, load leaves no trace of it: weights, moments, step number, caches."""
     earlier = drawn_beside(case, data)
@@ -32,7 +32,7 @@ def test_load_replaces_everything(parity_subject: Bound, case: Case, data: st.Da
         questions.same("After training from another state", used, fresh)
 
 
-@given(case=cases(config=SMALL, max_steps=1))
+@given(case=cases(config=SMALL_MODELS, max_steps=1))
 def test_same_question_same_answer(parity_subject: Bound, case: Case) -> None:
     """Asked twice from the same state, the subject says the same but for rounding: no dropout, nothing random."""
     with asking(parity_subject, case) as questions:
@@ -40,7 +40,7 @@ def test_same_question_same_answer(parity_subject: Bound, case: Case) -> None:
         questions.same("Asked a second time", second, first)
 
 
-@given(case=cases(config=SMALL, max_steps=1), data=st.data())
+@given(case=cases(config=SMALL_MODELS, max_steps=1), data=st.data())
 def test_contents_of_lists_count(parity_subject: Bound, case: Case, data: st.DataObject) -> None:
     """The very lists of an earlier question, with other numbers in them, are another question."""
     earlier = drawn_beside(case, data)

@@ -5,11 +5,11 @@ from hypothesis import given
 
 from parity.case import Case
 from parity.suite.bound import Bound
-from parity.suite.laws import QUANTITIES, SMALL, agrees, asking
+from parity.suite.laws import QUANTITIES, SMALL_MODELS, agrees, asking
 from parity.testing.strategies import cases
 
 
-@given(case=cases(config=SMALL, max_steps=5))
+@given(case=cases(config=SMALL_MODELS, max_steps=5))
 def test_several_steps(parity_subject: Bound, case: Case) -> None:
     """Both sides start equal and are never set to each other's state again; rounding alone drives them apart."""
     with asking(parity_subject, case) as questions:

@@ -26,7 +26,7 @@ from parity.vectors.readme import TITLE, readme
 from parity.verdict import FALSE_ALARM
 from reference.config import Config, Hyper, State, Step
 
-SEEDS = 200
+TRIED_SEEDS = 200
 """Weights that are tried for a case; the first ones will nearly always do."""
 
 SHOWN = {name: mutant for name, mutant in MUTANTS.items() if mutant.in_vectors}
@@ -196,7 +196,7 @@ def _without_mistakes(plan: Plan, dtype: str, cases: list[str]) -> Vector:
     false_alarm = FALSE_ALARM / len(cases)
     reference = check(Reference, plan.drawn(0), modes=("free-running",), false_alarm=false_alarm)
     limit = reference.judge.limit
-    for seed in range(SEEDS):
+    for seed in range(TRIED_SEEDS):
         case = plan.drawn(seed)
         steps = _calm_steps(case, FORMATS[dtype], limit)
         if steps is not None:

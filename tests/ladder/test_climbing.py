@@ -11,7 +11,7 @@ import pytest
 
 from parity import Case, Verdict
 from parity.cli import main
-from parity.cli.ladder_table import COLUMNS, markdown, rendered
+from parity.cli.ladder_table import TABLE_COLUMNS, markdown, rendered
 from parity.cli.terminal import console
 from parity.ladder import Rung, RungResult, climbing, missing, rungs, this_machine
 from parity.ladder.comparison import compared
@@ -190,7 +190,7 @@ def test_table_fits_a_log(case):
     row = next(line for line in capture.get().splitlines() if line.startswith(" fused_attention"))
     figures = "fused_attention PARITY float32 - - 1.23 8.10 32 3.9 16,384 2564.10 10,000 1234"
     assert row.split() == figures.split()
-    assert len(COLUMNS) == 12
+    assert len(TABLE_COLUMNS) == 12
 
 
 def test_json_that_cannot_be_written_is_said_before_anything_runs(monkeypatch, tmp_path, capsys):

@@ -471,7 +471,7 @@ def test_weights_at_a_kink_or_with_an_update_of_either_sign_are_not_taken(monkey
     # At a single position the gradients of queries and keys are 0 but for rounding.
     alone = Plan("alone", "", Config(n_embd=4, n_head=2, block_size=4, vocab_size=5, init_std=0.3), Hyper(), ((),), ())
     assert _calm_steps(alone.drawn(0), FORMATS["float64"], limit) is None
-    monkeypatch.setattr("parity.vectors.cases.SEEDS", 3)
+    monkeypatch.setattr("parity.vectors.cases.TRIED_SEEDS", 3)
     with pytest.raises(UsageError, match="No weights were found for the case alone in float64"):
         make_vectors("float64", [alone])
 

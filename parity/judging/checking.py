@@ -15,7 +15,7 @@ from parity.judging.judge import Judge, offered_elements
 from parity.judging.probing import Make, with_probes
 from parity.judging.result import ModeResult, Result
 from parity.judging.trial import Trial
-from parity.subjects.calls import time_limit
+from parity.subjects.calls import guarded, time_limit
 from parity.subjects.subject import (
     TWIN,
     Factory,
@@ -123,12 +123,12 @@ def _checked_case(factory: Factory | None, name: str, make: Make, case: Case, op
             trial = Trial(run, mode)
             result.modes.append(trial.result)
             _go(trial, factory, options)
+        result.left_out = _left_out(subject)
     except SubjectError as error:
         result.modes = result.modes or [ModeResult(options.modes[0])]
         result.modes[-1].decide(Verdict.ERROR, Failed(str(error), isinstance(error, UnsupportedModel)))
     if run is not None:
         result.unchecked = run.unchecked()
-        result.left_out = tuple(map(str, getattr(run.subject, "not_exercised", ())))
     first, last = result.modes[0], result.modes[-1]
     if first.mode == "lock-step" and first.verdict.passes and last.verdict is Verdict.DIVERGED:
         last.causes += [] if NeverUpdated() in last.causes else [StateNotCarried()]
@@ -137,6 +137,16 @@ def _checked_case(factory: Factory | None, name: str, make: Make, case: Case, op
         if other and found.verdict is Verdict.DIVERGED:
             found.causes.append(other)
     return result
+
+
+def _left_out(subject: Subject) -> tuple[str, ...]:
+    """What a subject says that it does not exercise; SubjectError where that is no text or list of texts."""
+    said = guarded("not_exercised", getattr, subject, "not_exercised", ())
+    if isinstance(said, str):
+        return (said,)
+    if not isinstance(said, (list, tuple)) or not all(isinstance(phrase, str) for phrase in said):
+        raise SubjectError(f"The subject's not_exercised is {said!r}, and is to be a list of strings.")
+    return tuple(said)
 
 
 def _modes(subject: Subject, options: CheckOptions) -> tuple[str, ...]:

@@ -88,6 +88,7 @@ class Run:
         # In short formats many ReLUs lie so near to their kink that the subject is best asked for its own gates.
         self._asks_for_gates = judge.form.digits <= SHORT_DIGITS and not self.oracle.smooth
         self._shows_gates = self._knows_gates = False
+        self._observes = self._asks_for_gates
         self._relu_inputs: Floats | None = None
         self._expose_sites(sites or self._asks_for_gates)
 
@@ -99,7 +100,7 @@ class Run:
         state = self.rounded(state)
         self.load(state)
         point = self.oracle.start(state)
-        return self._exchange(point, batch, point.exact, explain)
+        return self._exchange(point, batch, point.exact, explain, state)
 
     def go_on(self, last: Exchange, batch: list[list[int]], *, explain: bool = True) -> Exchange:
         """Ask for the step after an exchange, from where each side stands."""
@@ -174,15 +175,33 @@ class Run:
 
     def answer(self, number: int, batch: list[list[int]]) -> Step:
         """The subject's step."""
+        return train_step(self.subject, batch, f"step {number}")
+
+    def _answer_and_gates(self, number: int, batch: list[list[int]], state: State | None) -> Step:
+        """The subject's step, and in `_relu_inputs` what its ReLUs are given, where that can be observed.
+
+        Compiled code steps aside while it is observed. So from a state that the subject can be set to again, what is
+        judged is an answer of its own, which nobody observes.
+        """
         self._relu_inputs = None
-        if not self._asks_for_gates or self._shows_gates or "torch" not in sys.modules:
-            return train_step(self.subject, batch, f"step {number}")
+        if not self._observes or self._shows_gates or "torch" not in sys.modules:
+            return self.answer(number, batch)
         from parity.subjects.observed_relus import ReluObserver
 
-        with ReluObserver(4 * self.case.config.n_embd) as observer:
-            step = train_step(self.subject, batch, f"step {number}")
-        self._relu_inputs = observer.inputs
-        return step
+        try:
+            with ReluObserver(4 * self.case.config.n_embd) as observer:
+                answer = self.answer(number, batch)
+        except SubjectError:
+            if state is None:
+                raise
+            self._observes = False  # it may be that it bears no observer; what else fails, fails again below
+        else:
+            self._relu_inputs = observer.inputs
+            self._observes = self._relu_inputs is not None
+        if state is None:
+            return answer
+        self.load(state)
+        return self.answer(number, batch)
 
     def _expected(self, point: Point, batch: list[list[int]], answer: Step) -> Expectation:
         """What is expected of a subject that answered so: with its own gates, where it shows them or was observed."""
@@ -200,11 +219,18 @@ class Run:
         exposed = {quantity for quantity, _ in self._exposed or ()}
         return [quantity for quantity in quantities_asked(self.sites) if quantity not in exposed]
 
-    def _exchange(self, point: Point, batch: list[list[int]], before: Floats | None, explain: bool) -> Exchange:
+    def _exchange(
+        self,
+        point: Point,
+        batch: list[list[int]],
+        before: Floats | None,
+        explain: bool,
+        state: State | None = None,
+    ) -> Exchange:
         if self.truth is None:
             # In a wider format few gates are near to their kink, and it is simpler to expect before one asks.
             if explain and self._asks_for_gates:
-                answer = self.answer(point.number, batch)
+                answer = self._answer_and_gates(point.number, batch, state)
                 expectation = self._expected(point, batch, answer)
             else:
                 self._knows_gates = False

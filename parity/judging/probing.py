@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from parity.case import Case
+from parity.errors import UsageError
 from parity.judging.check_options import CheckOptions
 from parity.judging.probes import Probe, probes_for, probes_of_given_size
 from parity.judging.result import ProbeResult, Result
@@ -42,4 +43,12 @@ def with_probes(check: Check, make: Make, case: Case, options: CheckOptions, *, 
 
 
 def _checked(check: Check, make: Make, probes: Sequence[Probe], options: CheckOptions) -> list[ProbeResult]:
-    return [ProbeResult(probe, check(make, probe.case, options)) for probe in probes]
+    return [ProbeResult(probe, _checked_probe(check, make, probe, options)) for probe in probes]
+
+
+def _checked_probe(check: Check, make: Make, probe: Probe, options: CheckOptions) -> Result | None:
+    """What becomes of a probe; None where no such model can be made, as where a name map fits one size alone."""
+    try:
+        return check(make, probe.case, options)
+    except UsageError:
+        return None

@@ -1,7 +1,7 @@
 """What a check found, as data: tables, JSON and assertions are views of it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -86,6 +86,11 @@ class ModeResult:
     verdict: Verdict = Verdict.INCONCLUSIVE
     causes: list[Cause] = field(default_factory=lambda: [NothingCompared()])
     """Why, the decisive one first."""
+
+    @property
+    def largest_z(self) -> float | None:
+        """Over all quantities; None where nothing was compared, NaN where of nothing it is known."""
+        return _largest(row.largest_z.z for row in self.quantities.values() if row.largest_z)
 
     @property
     def reason(self) -> str:
@@ -220,16 +225,19 @@ class Result:
         """Why, in sentences."""
         probe = self.deciding_probe
         if probe is None or self.verdict.passes:
-            return next(mode for mode in self.modes if mode.verdict is worst(m.verdict for m in self.modes)).reason
+            decided = worst(mode.verdict for mode in self.modes)
+            deciding = [mode for mode in self.modes if mode.verdict is decided]
+            return max(deciding, key=lambda mode: magnitude(mode.largest_z or 0.0, "z")).reason
         return f"{in_probe(probe.probe)} {self.decisive.reason}"
 
     @property
     def not_exercised(self) -> list[str]:
         """What neither the case nor a probe did that was decided, each with an option that does it, if there is one."""
-        decided = [found.probe for found in self.probes if found.verdict is not None]
         left = self.case.not_exercised()
-        for probe in decided:
-            missing = probe.case.not_exercised()
+        for found in self.probes:
+            if found.result is None or found.verdict is None:
+                continue
+            missing = [*found.probe.case.not_exercised(), *found.result.left_out]
             left = [phrase for phrase in left if phrase in missing or phrase.startswith("what the preset")]
         left += [phrase for phrase in self.left_out if phrase not in left]
         undecided = [found.probe for found in self.probes if found.verdict is None and not found.refused]
@@ -241,8 +249,7 @@ class Result:
     @property
     def largest_z(self) -> float | None:
         """Over all quantities and modes; None where nothing was compared, NaN where of nothing it is known."""
-        rows = [row for mode in self.modes for row in mode.quantities.values()]
-        return max((row.largest_z.z for row in rows if row.largest_z), key=lambda z: magnitude(z, "z"), default=None)
+        return _largest(mode.largest_z for mode in self.modes)
 
     def to_dict(self) -> dict[str, Any]:
         """The result for JSON: NaN and infinities stand as strings."""
@@ -286,3 +293,7 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
+
+
+def _largest(found: Iterable[float | None]) -> float | None:
+    return max((z for z in found if z is not None), key=lambda z: magnitude(z, "z"), default=None)

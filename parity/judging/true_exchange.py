@@ -49,7 +49,8 @@ class TruthJudge:
         # Gates that rounding turns, and updates of its own, are explained by the reference, not by the truth.
         other = run.judged(expectation, answer, point.exact, explain=explain and run.judge.count_outside(pairs) > 0)
         columns[_APART] = other.pairs
-        legitimate = run.judge.count_outside(pairs) > 0 and not run.judge.count_outside(other.pairs)
+        explained = other.turned_gates > 0 or other.own_updates > 0
+        legitimate = explained and run.judge.count_outside(pairs) > 0 and not run.judge.count_outside(other.pairs)
         columns[_SUBJECT] = other.pairs if legitimate else _from_truth(pairs, enclosure, lengths)
         return replace(other, pairs=other.pairs if legitimate else pairs, truth=columns)
 

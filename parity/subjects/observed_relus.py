@@ -12,6 +12,8 @@ from parity.number_formats import Floats
 _RELUS = {
     torch.ops.aten.relu.default,
     torch.ops.aten.relu_.default,
+    torch.ops.aten.clamp.default,
+    torch.ops.aten.clamp_.default,
     torch.ops.aten.clamp_min.default,
     torch.ops.aten.clamp_min_.default,
     torch.ops.aten.threshold.default,
@@ -23,13 +25,16 @@ _RELUS = {
 class ReluObserver:
     """While it is entered, keeps what ReLUs of a width are given: every vector along a dimension of that size.
 
-    Compiled graphs, other threads and other processes are not seen.
+    Other threads and other processes are not seen. Compiled functions are: torch calls what they were compiled from.
     """
 
     def __init__(self, width: int) -> None:
         self._mode = _Mode(width)
 
     def __enter__(self) -> Self:
+        # Called for the first time while a mode is active, a function would not be compiled from then on either.
+        self._eager = torch.compiler.set_stance("force_eager")
+        self._eager.__enter__()
         self._mode.__enter__()  # type: ignore[no-untyped-call]
         return self
 
@@ -37,6 +42,7 @@ class ReluObserver:
         self, kind: type[BaseException] | None, error: BaseException | None, place: TracebackType | None
     ) -> None:
         self._mode.__exit__(kind, error, place)  # type: ignore[no-untyped-call]
+        self._eager.__exit__(kind, error, place)
 
     @property
     def inputs(self) -> Floats | None:

@@ -49,7 +49,7 @@ def test_documents_that_lie_last_are_observed_too():
         torch.ones(8, 3, 2).relu()
         torch.ones(5, 4).relu()
         torch.ones(2, 8).clamp(min=0)
-    assert observer.inputs.shape == (6, 8)
+    assert observer.inputs.shape == (8, 8)
 
 
 def test_sites_that_tell_nothing_of_gates_are_no_gates():
@@ -160,3 +160,27 @@ def test_betas_that_are_constants_of_float32_do_not_add_up_to_a_false_alarm():
     case = Case(case.config, Hyper(), case.state, [[26, 0, 26], [26, 1, 26]], steps=300)
     result = check(Float32Betas, case, modes=("free-running",))
     assert result.verdict is Verdict.PARITY, result.reason
+
+
+@pytest.mark.filterwarnings("ignore:The .grad attribute")  # torch's own, where it compiles
+def test_what_is_compiled_is_judged_and_not_what_it_was_compiled_from():
+    ran = []
+
+    def backend(graph, inputs):
+        def wrong(*arguments):
+            ran.append(graph)
+            return tuple(-result for result in graph(*arguments))
+
+        return wrong
+
+    def make(config, hyper):
+        twin = Positions(config, hyper, "bfloat16")
+        twin.split_heads = torch.compile(twin.split_heads, backend=backend)
+        return twin
+
+    for mode in ("lock-step", "free-running"):
+        ran.clear()
+        torch.compiler.reset()  # it compiles a function only so often
+        result = check(make, DEEP, modes=mode)
+        assert ran, result.reason
+        assert result.verdict is Verdict.DIVERGED

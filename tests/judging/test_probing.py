@@ -158,3 +158,39 @@ def test_case_that_would_take_days_is_refused():
     require_that_it_fits(case, 1)
     with pytest.raises(UsageError, match="minutes"):
         require_that_it_fits(Case.from_names(steps=1_000_000, batch_size=9, hyper={"num_steps": 1_000_000}), 2)
+
+
+def test_model_that_cannot_be_made_in_another_size_leaves_it_unexercised():
+    class Fixed(Twin):
+        def __init__(self, config, hyper, dtype="float64"):
+            if config.n_layer > 1:
+                raise UsageError("The name map does not fit.")
+            super().__init__(config, hyper, dtype)
+
+    result = check(Fixed, SHORT, probes=True)
+    assert result.verdict.passes
+    assert any(phrase.startswith("models of other sizes") for phrase in result.not_exercised)
+
+
+@pytest.mark.parametrize("said", ["batches of several documents", ["batches of several documents"]])
+def test_what_a_subject_says_only_in_a_probe_is_not_exercised(said):
+    class OneByOne(Twin):
+        not_exercised = ()
+
+        def train_step(self, batch):
+            if len(batch) > 1:
+                self.not_exercised = said
+            return super().train_step(batch)
+
+    result = check(OneByOne, SHORT, probes=True)
+    assert "batches of several documents (--batch-size 3)" in result.not_exercised
+
+
+@pytest.mark.parametrize("said", [None, 3, [3]])
+def test_what_is_said_not_to_be_exercised_is_text(said):
+    class Muddled(Twin):
+        not_exercised = said
+
+    result = check(Muddled, SHORT)
+    assert result.verdict is Verdict.ERROR
+    assert "is to be a list of strings" in result.reason

@@ -13,7 +13,7 @@ from parity.options import MODES
 from tests.implementations import IMPLEMENTATIONS
 
 STORED = json.loads((Path(__file__).parents[2] / "benchmarks/results/probes.json").read_text(encoding="utf-8"))
-RUNGS = ("positions", "padded", "packed", "fused_attention", "fused_adam")
+RUNGS = ("padded", "packed", "fused_attention")
 BY_NAME = {probe.name: probe for probe in probes()}
 
 
@@ -28,7 +28,7 @@ def in_format(mutant, dtype):
     return make
 
 
-@pytest.mark.parametrize(("number", "mutant"), enumerate(ALL), ids=MUTANTS)
+@pytest.mark.parametrize(("number", "mutant"), list(enumerate(ALL)), ids=MUTANTS)
 def test_every_mutant_is_refused_by_a_probe(number, mutant):
     dtype = ("float64", "float32")[number % 2]  # both for each mutant take minutes, and are in the stored matrix
     shown = STORED["mutants"][mutant.name][dtype]
@@ -44,10 +44,10 @@ def test_stored_matrix_is_of_these_mutants_and_probes():
     assert STORED["nowhere"]["float64"] == STORED["nowhere"]["float32"] == []
 
 
-@pytest.mark.parametrize("probe", probes(), ids=BY_NAME)
-@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize(("number", "probe"), list(enumerate(probes())), ids=BY_NAME)
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
-def test_correct_implementation_passes_every_probe(name, dtype, probe):
+def test_correct_implementation_passes_every_probe(name, number, probe):
+    dtype = ("float64", "float32")[(number + len(name)) % 2]
     result = check(IMPLEMENTATIONS[name], probe.case, dtype=dtype)
     assert result.verdict.exit_status == 0, result.reason
 
@@ -63,7 +63,7 @@ def test_rung_passes_every_probe_in_every_format(name):
 def test_twin_passes_every_probe_in_narrow_formats():
     for dtype in ("bfloat16", "float16"):
         for probe in probes(dtype=dtype):
-            result = check("torch_twin.microgpt:make", probe.case, dtype=dtype)
+            result = check("torch_twin.microgpt:make", probe.case, dtype=dtype, modes="lock-step")
             assert result.verdict.exit_status == 0, (probe.name, dtype, result.reason)
 
 

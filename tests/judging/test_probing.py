@@ -1,7 +1,6 @@
 """Probes run besides the case, where they should, and what they do not exercise is said."""
 
 import json
-import time
 
 import pytest
 
@@ -145,19 +144,21 @@ def test_cost_is_that_of_the_recorded_graph(config, n):
 
 def test_case_that_does_not_fit_is_refused_before_it_starts():
     case = Case.from_names(batch_size=64, config={"n_embd": 256, "n_layer": 6})
-    start = time.monotonic()
     with pytest.raises(UsageError, match=r"GiB of memory .* so it is not begun"):
         check(make, case)
-    assert time.monotonic() - start < 60
     assert estimated(SHORT, 2).memory < 2**30
     require_that_it_fits(SHORT, 2)
 
 
 def test_case_that_would_take_days_is_refused():
-    case = Case.from_names(steps=500_000, hyper={"num_steps": 500_000}, config={"n_embd": 4, "n_head": 2})
-    require_that_it_fits(case, 1)
+    require_that_it_fits(
+        Case.from_names(steps=50_000, hyper={"num_steps": 50_000}, config={"n_embd": 4, "n_head": 2}), 1
+    )
+    config = {"n_embd": 64, "n_layer": 2}
     with pytest.raises(UsageError, match="minutes"):
-        require_that_it_fits(Case.from_names(steps=1_000_000, batch_size=9, hyper={"num_steps": 1_000_000}), 2)
+        require_that_it_fits(
+            Case.from_names(steps=10_000, batch_size=16, config=config, hyper={"num_steps": 10_000}), 2
+        )
 
 
 def test_model_that_cannot_be_made_in_another_size_leaves_it_unexercised():

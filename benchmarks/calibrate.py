@@ -180,14 +180,14 @@ def made(make: Callable[..., Any], case: Case, dtype: str, storage: str | None) 
     return make(case.config, case.hyper, **options)
 
 
-def implementations(storage: str | None) -> Iterator[Callable[..., Any]]:
-    """Those that compute in one format throughout, or those whose weights lie in another one."""
-    for make in IMPLEMENTATIONS.values():
+def implementations(storage: str | None) -> Iterator[tuple[str, Callable[..., Any]]]:
+    """By name those that compute in one format throughout, or those whose weights lie in another one."""
+    for name, make in IMPLEMENTATIONS.items():
         if storage is None or "storage" in signature(make).parameters:
-            yield make
+            yield name, make
     if storage is None:
         for rung in RUNGS:
-            yield import_module(f"torch_twin.{rung}").make
+            yield rung, import_module(f"torch_twin.{rung}").make
 
 
 def compare_correct(seed: int, ranges: Range) -> Tally:
@@ -197,14 +197,14 @@ def compare_correct(seed: int, ranges: Range) -> Tally:
     try:
         for case in drawn_cases(random.Random(seed), ranges):
             for name, (dtype, storage) in FORMATS_CALIBRATED.items():
-                for make in implementations(storage):
-                    tally.add(compared(case, make, name, dtype, storage))
+                for who, make in implementations(storage):
+                    tally.add(compared(case, who, make, name, dtype, storage))
     except (NoExpectation, UsageError):
         pass  # training blew up: the reference itself has no answer
     return tally
 
 
-def compared(case: Case, make: Callable[..., Any], name: str, dtype: str, storage: str | None) -> Tally:
+def compared(case: Case, who: str, make: Callable[..., Any], name: str, dtype: str, storage: str | None) -> Tally:
     """One check, in both modes, by every criterion."""
     tally = Tally()
     accepted = within(case, make, dtype, storage)
@@ -222,7 +222,7 @@ def compared(case: Case, make: Callable[..., Any], name: str, dtype: str, storag
         tally.largest_z[name] = max(tally.largest_z[name], z)
         if mode.verdict.exit_status == 1:
             where = f"{case.config} {case.hyper} batch_size={case.batch_size} steps={case.steps}"
-            tally.refused.append(f"{name}: {make.__module__} {mode.mode}: {mode.verdict}: {mode.reason} {where}")
+            tally.refused.append(f"{name}: {who} {mode.mode}: {mode.verdict}: {mode.reason} {where}")
         tally.gates_turned[name] += mode.turned_gates
         tally.alarms[NOISE_FLOOR][name] += mode.verdict.exit_status == 1
     tally.first_steps[name] += 1

@@ -51,7 +51,7 @@ def shown_by(plan: Combination) -> set[str]:
 
 def matrix(dtypes: Sequence[str]) -> dict[str, dict[str, dict[str, str]]]:
     """By format and probe: the mutants that show, with the first mode in which they do."""
-    asked = [(dtype, probe) for dtype in dtypes for probe in probes(dtype=dtype)]
+    asked = [(dtype, probe) for dtype in dtypes for probe in probes(dtype)]
     found: dict[str, dict[str, dict[str, str]]] = {dtype: {} for dtype in dtypes}
     with ProcessPoolExecutor() as pool:
         answers = pool.map(shown, [probe.case for _, probe in asked], [dtype for dtype, _ in asked])

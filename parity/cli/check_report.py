@@ -138,7 +138,7 @@ def _summary(result: Result) -> str:
         decided = [found for found in result.probes if found.verdict is not None]
         if decided and result.verdict.passes:
             largest = max(found.result.largest_z or 0.0 for found in decided if found.result)
-            parts.append(f"So it does in {counted(len(decided), 'probe')}: largest z {largest:.2g}.")
+            parts.append(f"{counted(len(decided), 'probe')} passed besides: largest z {largest:.2g}.")
         if result.not_exercised:
             parts.append(f"Not exercised: {'; '.join(result.not_exercised)}.")
     return " ".join(parts)

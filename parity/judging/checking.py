@@ -22,6 +22,7 @@ from parity.subjects.subject import (
     Named,
     Subject,
     find_factory,
+    has_given_sizes,
     is_command,
     make_subject,
     require_methods,
@@ -116,6 +117,7 @@ def _checked_case(factory: Factory | None, name: str, make: Make, case: Case, op
     run: Run | None = None
     try:
         subject = make(case)
+        has_given_sizes(subject)  # what it says is to be read before it is needed
         result.judge = replace(judge, form=subject_format(subject), storage=subject_storage(subject))
         truth = _truth_judge(case) if options.truth else None
         run = Run(case, subject, result.judge, oracle=options.oracle, sites=options.sites, truth=truth)

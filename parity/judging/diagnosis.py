@@ -6,7 +6,7 @@ from math import inf, isfinite, sqrt
 import numpy as np
 
 from parity.errors import NoExpectation, SubjectError, UsageError
-from parity.judging.causes import AnswersChange, LosesPrecision, NarrowAnswers, NeverUpdated
+from parity.judging.causes import AnswersChange, LosesPrecision, NarrowAnswers, NeverUpdated, NoAnswer
 from parity.judging.exchange import Exchange, Run
 from parity.judging.pairs import Pairs, same_bits
 from parity.judging.trial import Trial
@@ -18,17 +18,21 @@ from parity.verdict import Verdict
 def ask_again(trial: Trial) -> bool:
     """Put a question of a lock-step run a second time, and note whether the answer has the same bits.
 
-    An answer that rounding does not explain makes the verdict DIVERGED. Whether that was so.
+    An answer that rounding does not explain makes the verdict DIVERGED, one that has no right answer to be held
+    against INCONCLUSIVE. Whether the verdict is due to the second answer.
     """
     exchange, result = trial.diverged or trial.first, trial.result
     if exchange is None:
         return False
     try:
-        again = trial.run.answer_again(exchange)
-    except SubjectError:
+        again = trial.run.ask_again(exchange, explain=trial.diverged is None).pairs
+    except (SubjectError, NoExpectation) as error:
         if trial.diverged:  # that it diverged before says more
             return False
-        raise
+        if isinstance(error, SubjectError):
+            raise
+        result.decide(Verdict.INCONCLUSIVE, NoAnswer(str(error)))
+        return True
     if again.keys != exchange.pairs.keys:
         raise SubjectError(f"Asked about step {exchange.number} a second time, the subject exposes something else.")
     result.repeatable = same_bits(again, exchange.pairs)
@@ -41,13 +45,11 @@ def ask_again(trial: Trial) -> bool:
 
 def _changes(trial: Trial, exchange: Exchange, again: Pairs) -> bool:
     """Whether rounding does not explain the second answer, or the difference of two that are wrong."""
-    run = trial.run
+    judge = trial.run.judge
     if trial.diverged is None:
-        # Judged as the first one was, which takes asking once more: a ReLU may be turned this time.
-        state = exchange.expectation.before.state(run.case.config)
-        return run.judge.count_outside(run.ask(state, exchange.batch).pairs) > 0
+        return judge.count_outside(again) > 0
     # Both answers have rounding errors of their own, so their difference spreads sqrt(2) times as far.
-    return not run.judge.accepts(again.with_sides(expected=exchange.pairs.actual, sigma=again.sigma * sqrt(2)))
+    return not judge.accepts(again.with_sides(expected=exchange.pairs.actual, sigma=again.sigma * sqrt(2)))
 
 
 def look_for_precision_loss(factory: Factory, trial: Trial, device: str | None) -> None:

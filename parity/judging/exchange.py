@@ -18,6 +18,7 @@ from parity.number_formats import Floats
 from parity.oracle.oracle import Expectation, Oracle, Point
 from parity.quantities import FIELDS, SITES, STATE
 from parity.subjects.calls import guarded
+from parity.subjects.command import CommandSubject
 from parity.subjects.subject import Subject, train_step
 from parity.tensors import listed_state, named_state, vectors
 from reference.config import State, Step
@@ -88,7 +89,8 @@ class Run:
         # In short formats many ReLUs lie so near to their kink that the subject is best asked for its own gates.
         self._asks_for_gates = judge.form.digits <= SHORT_DIGITS and not self.oracle.smooth
         self._shows_gates = self._knows_gates = False
-        self._observes = self._asks_for_gates
+        # In another process there is nothing to observe.
+        self._observes = self._asks_for_gates and not isinstance(subject, CommandSubject)
         self._relu_inputs: Floats | None = None
         self._expose_sites(sites or self._asks_for_gates)
 
@@ -108,10 +110,12 @@ class Run:
         before = np.array([last.pairs.actual[last.pairs.place(part)] for part in STATE]) if exposed else None
         return self._exchange(last.after, batch, before, explain)
 
-    def answer_again(self, exchange: Exchange) -> Pairs:
-        """What the subject answers now to a question that was put with `ask`, beside what was expected of it then."""
-        self.load(exchange.expectation.before.state(self.case.config))
-        return self.compared(exchange.expectation, self.answer(exchange.number, exchange.batch))
+    def ask_again(self, exchange: Exchange, *, explain: bool) -> Exchange:
+        """A question that was put with `ask`, put and judged once more; what is exposed now may be something else."""
+        before = exchange.expectation.before
+        state = before.state(self.case.config)
+        self.load(state)
+        return self._put(before, exchange.batch, before.exact, explain, state)
 
     def first_site_outside(self, exchange: Exchange) -> Difference | None:
         """Of a question that was put with `ask`, put again with the sites: the first element of one that is outside.
@@ -188,16 +192,10 @@ class Run:
             return self.answer(number, batch)
         from parity.subjects.observed_relus import ReluObserver
 
-        try:
-            with ReluObserver(4 * self.case.config.n_embd) as observer:
-                answer = self.answer(number, batch)
-        except SubjectError:
-            if state is None:
-                raise
-            self._observes = False  # it may be that it bears no observer; what else fails, fails again below
-        else:
-            self._relu_inputs = observer.inputs
-            self._observes = self._relu_inputs is not None
+        with ReluObserver(4 * self.case.config.n_embd) as observer:
+            answer = self.answer(number, batch)
+        self._relu_inputs = observer.inputs
+        self._observes = self._relu_inputs is not None
         if state is None:
             return answer
         self.load(state)
@@ -227,6 +225,14 @@ class Run:
         explain: bool,
         state: State | None = None,
     ) -> Exchange:
+        exchange = self._put(point, batch, before, explain, state)
+        self._note_exposed(exchange)
+        return exchange
+
+    def _put(
+        self, point: Point, batch: list[list[int]], before: Floats | None, explain: bool, state: State | None
+    ) -> Exchange:
+        """A question's answer, judged. state: what the subject was set to just now; None where it goes on."""
         if self.truth is None:
             # In a wider format few gates are near to their kink, and it is simpler to expect before one asks.
             if explain and self._asks_for_gates:
@@ -236,11 +242,8 @@ class Run:
                 self._knows_gates = False
                 expectation = self.oracle.expect(point, batch, sites=self.sites)
                 answer = self.answer(point.number, batch)
-            exchange = self.judged(expectation, answer, before, explain=explain)
-        else:
-            exchange = self.truth.exchange(self, point, batch, explain=explain)
-        self._note_exposed(exchange)
-        return exchange
+            return self.judged(expectation, answer, before, explain=explain)
+        return self.truth.exchange(self, point, batch, explain=explain)
 
     def _expose_sites(self, expose: bool) -> None:
         if hasattr(self.subject, "expose_sites"):

@@ -77,21 +77,29 @@ class Combination:
     @property
     def formats(self) -> tuple[str, ...]:
         """In which every correct implementation has an answer."""
-        return WIDE_RANGE if self.weights in ("saturated output", "vanishing") else EVERY_FORMAT
+        return _formats(self.weights)
 
     def case(self, seed: int = 1) -> Case:
         """The case with weights, and moments in mid-training, drawn from a seed."""
         size, optimizer = SIZES[self.size], OPTIMIZERS[self.optimizer]
         config, bos = replace(size.config, activation=optimizer.activation), size.config.vocab_size - 1
-        params = _drawn(config, seed, optimizer.std)
-        WEIGHTS[self.weights](params)
-        in_training = 0.1 if optimizer.start else 0.0
-        m, spread = _drawn(config, seed + 1, in_training), _drawn(config, seed + 2, in_training)
-        # No mean of squares is below the square of the mean.
-        v = {name: [[a * a + b * b for a, b in zip(*rows)] for rows in zip(m[name], spread[name])] for name in m}
+        state = _state(config, seed, self.weights, optimizer.std, optimizer.start)
         documents = [[bos, *tokens, bos] for tokens in size.documents]
-        state = State(params, m, v, optimizer.start)
         return Case(config, optimizer.hyper, state, documents, size.batch_size, self.steps)
+
+
+def _formats(weights: str) -> tuple[str, ...]:
+    return WIDE_RANGE if weights in ("saturated output", "vanishing") else EVERY_FORMAT
+
+
+def _state(config: Config, seed: int, weights: str, std: float, start: int) -> State:
+    """Such weights, and moments in mid-training where the run does not start at step 0."""
+    params, in_training = _drawn(config, seed, std), 0.1 if start else 0.0
+    WEIGHTS[weights](params)
+    m, spread = _drawn(config, seed + 1, in_training), _drawn(config, seed + 2, in_training)
+    # No mean of squares is below the square of the mean.
+    v = {name: [[a * a + b * b for a, b in zip(*rows)] for rows in zip(m[name], spread[name])] for name in m}
+    return State(params, m, v, start)
 
 
 def _drawn(config: Config, seed: int, std: float) -> _Matrices:
@@ -233,22 +241,14 @@ def _all() -> tuple[Probe, ...]:
     )
 
 
-def probes(
-    activation: str | None = None, lr_schedule: str | None = None, dtype: str | None = None
-) -> tuple[Probe, ...]:
-    """The probes, of this activation, schedule and number format alone where one is named; none may be left."""
-    return tuple(
-        probe
-        for probe in _all()
-        if activation in (None, probe.case.config.activation)
-        and lr_schedule in (None, probe.case.hyper.lr_schedule)
-        and (dtype is None or dtype in probe.formats)
-    )
+def probes(form: str | None = None) -> tuple[Probe, ...]:
+    """The probes, all of them or those of a number format."""
+    return tuple(probe for probe in _all() if form is None or form in probe.formats)
 
 
 def probes_for(config: Config, hyper: Hyper, form: str) -> tuple[Probe, ...]:
     """The probes of a model that computes in a format: with its activation and its schedule, at sizes of their own."""
-    return tuple(replace(probe, case=_alike(probe.case, config, hyper)) for probe in _all() if form in probe.formats)
+    return tuple(replace(probe, case=_alike(probe.case, config, hyper)) for probe in probes(form))
 
 
 def _alike(case: Case, config: Config, hyper: Hyper) -> Case:
@@ -269,17 +269,15 @@ def probes_of_given_size(config: Config, hyper: Hyper, form: str) -> tuple[Probe
     documents = [long, [bos, 0, 0, bos], [bos, bos]]
     start = max(0, hyper.num_steps - 6) if hyper.num_steps > 1 else 0
     found = []
-    for weights, make in WEIGHTS.items():
-        formats = Combination("", weights, "").formats
+    for weights in WEIGHTS:
+        formats = _formats(weights)
         # In short formats scores of many hundreds are chance at this size.
         if form not in formats or (weights == "saturated attention" and form not in ("float64", "float32")):
             continue
         # As large as those of the other probes, in sums over more terms.
         std = 0.4 * min(1.0, math.sqrt(6 / config.n_embd))
-        params, m, spread = _drawn(config, 1, std), _drawn(config, 2, 0.1), _drawn(config, 3, 0.1)
-        make(params)
-        v = {name: [[a * a + b * b for a, b in zip(*rows)] for rows in zip(m[name], spread[name])] for name in m}
-        case = Case(config, hyper, State(params, m, v, start), documents, batch_size=len(documents), steps=1)
+        state = _state(config, 1, weights, std, start)
+        case = Case(config, hyper, state, documents, batch_size=len(documents), steps=1)
         exercises = f"a batch of documents, one longer than the block, and {weights} weights late in training"
         found.append(Probe(f"given-size-{weights.replace(' ', '-')}", exercises, _NO_OPTION, case, formats))
     return tuple(found)

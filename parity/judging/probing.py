@@ -8,7 +8,7 @@ from parity.errors import UsageError
 from parity.judging.check_options import CheckOptions
 from parity.judging.probes import Probe, probes_for, probes_of_given_size
 from parity.judging.result import ProbeResult, Result
-from parity.subjects.subject import Subject
+from parity.subjects.subject import Subject, has_given_sizes
 
 _MOST_PARAMETERS = 20_000
 """Of a model whose sizes are given, beyond which probes of that size would take longer than the case itself."""
@@ -32,7 +32,7 @@ def with_probes(check: Check, make: Make, case: Case, options: CheckOptions, *, 
     if not result.verdict.passes:
         return result
     quiet = replace(options, sites=False, truth=False, progress=lambda mode, steps: None)
-    given, form = made or getattr(subjects[0], "sizes", None) == "given", result.judge.form.name
+    given, form = made or has_given_sizes(subjects[0]), result.judge.form.name
     if not given:
         result.probes = _checked(check, make, probes_for(case.config, case.hyper, form), quiet)
     else:

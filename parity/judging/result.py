@@ -19,7 +19,7 @@ from parity.judging.causes import (
 )
 from parity.judging.judge import Judge
 from parity.judging.pairs import Difference, Pairs
-from parity.judging.probes import Probe
+from parity.judging.probes import Probe, probes
 from parity.judging.quantity_result import QuantityResult, TensorPower, magnitude
 from parity.judging.sentences import in_probe, said
 from parity.verdict import Verdict, worst
@@ -242,6 +242,9 @@ class Result:
         left += [phrase for phrase in self.left_out if phrase not in left]
         undecided = [found.probe for found in self.probes if found.verdict is None and not found.refused]
         by_probes = [f"{p.exercises} ({p.otherwise})" if p.otherwise else p.exercises for p in undecided]
+        if self.probes:
+            form = self.judge.form.name
+            by_probes += [f"{p.exercises} (out of reach in {form})" for p in probes() if form not in p.formats]
         if any(found.refused for found in self.probes):
             by_probes.append("models of other sizes (which the subject does not make)")
         return [*map(how_to_exercise, left), *by_probes]

@@ -57,9 +57,14 @@ class _Mode(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.seen: list[Tensor] = []
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if function in _RELUS and self.width in args[0].shape:
+        if function in _RELUS and self.width in args[0].shape and not _recorded(args[0]):
             # The last dimension, if it has the size; where documents lie innermost it is another one.
             dimension = len(args[0].shape) - 1 - list(reversed(args[0].shape)).index(self.width)
             vectors = args[0].detach().movedim(dimension, -1).reshape(-1, self.width)
             self.seen.append(vectors.to("cpu", torch.float64, copy=True))
         return function(*args, **(kwargs or {}))
+
+
+def _recorded(tensor: Tensor) -> bool:
+    """Whether a CUDA graph is being recorded, which nothing can be copied out of."""
+    return tensor.is_cuda and torch.cuda.is_current_stream_capturing()

@@ -122,11 +122,21 @@ def command_words(named: Any) -> list[str] | None:
     return list(named)
 
 
+def has_given_sizes(subject: Any) -> bool:
+    """Whether a subject says that it has but the size that it was made for; SubjectError for another word than that."""
+    sizes = guarded("sizes", getattr, subject, "sizes", None)
+    if not isinstance(sizes, str):  # a list of numbers, say, is the subject's own business
+        return False
+    if sizes != "given":
+        raise SubjectError(f'The subject\'s sizes is {sizes!r}; it is to be "given", or missing.')
+    return True
+
+
 def require_methods(subject: Any) -> None:
     """SubjectError for something that is no subject."""
     for method in ("load", "train_step"):
         if not callable(getattr(subject, method, None)):
-            raise SubjectError(f"The subject is a {type(subject).__name__}, which has no method {method}.")
+            raise SubjectError(f"The subject, of type {type(subject).__name__}, has no method {method}.")
 
 
 def takes_keyword(factory: Named, name: str) -> bool:

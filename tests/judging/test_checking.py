@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from parity import Case, Config, Hyper, State, Step, Verdict, check
-from parity.errors import UsageError
+from parity.errors import NoExpectation, UsageError
+from parity.judging.exchange import Run
 from parity.oracle.python_reference import Reference
 from reference.microgpt import init_params, init_state
 from torch_twin.microgpt import Twin, make
@@ -362,6 +363,31 @@ def test_subject_that_keeps_its_moments_is_found_out_in_a_single_step(case):
     assert result.verdict is Verdict.DIVERGED
     assert result.reason.startswith("Asked about step 0 " + AGAIN)
     assert result.modes[0].repeatable is False
+
+
+def test_second_answer_is_judged_itself(case):
+    """Every second answer to the same question is wrong; a third one would be right again."""
+    asked = []
+
+    class Alternating(Twin):
+        def train_step(self, batch):
+            asked.append(self.state.step)
+            step = super().train_step(batch)
+            return replace(step, loss=3 * step.loss) if asked.count(asked[-1]) % 2 == 0 else step
+
+    result = check(Alternating, replace(case, steps=1), modes=["lock-step"])
+    assert result.verdict is Verdict.DIVERGED
+    assert AGAIN in result.reason
+
+
+def test_second_answer_without_a_right_one_is_inconclusive(case, monkeypatch):
+    def no_answer(run, exchange, *, explain):
+        raise NoExpectation("The gates of this answer were not found.")
+
+    monkeypatch.setattr(Run, "ask_again", no_answer)
+    result = check(make, replace(case, steps=1), modes=["lock-step"])
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert "The gates of this answer were not found." in result.reason
 
 
 def test_subject_that_rolls_dice_is_told_so(case):

@@ -1,6 +1,7 @@
 """Probes run besides the case, where they should, and what they do not exercise is said."""
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from parity.cli import main
 from parity.errors import UsageError
 from parity.judging.cost import estimated, operations, require_that_it_fits
 from parity.judging.probes import probes_for
+from parity.number_formats import FORMATS
 from parity.oracle.replay import program
 from parity.testing import assert_parity
 from reference.config import PRESETS, Config
@@ -195,3 +197,29 @@ def test_what_is_said_not_to_be_exercised_is_text(said):
     result = check(Muddled, SHORT)
     assert result.verdict is Verdict.ERROR
     assert "is to be a list of strings" in result.reason
+
+
+@pytest.mark.parametrize("said", ["Given", "all", ""])
+def test_sizes_that_are_another_word_are_an_error(said):
+    class Misspelled(Twin):
+        sizes = said
+
+    result = check(Misspelled, SHORT)
+    assert result.verdict is Verdict.ERROR
+    assert 'it is to be "given"' in result.reason
+
+
+def test_sizes_of_a_subject_s_own_say_nothing():
+    class Listed(Twin):
+        sizes = (16, 64)
+
+    result = check(Listed, SHORT, probes=True)
+    assert result.verdict.passes
+    assert not any(found.refused for found in result.probes)
+
+
+def test_what_a_short_format_does_not_reach_is_not_exercised():
+    result = check(make, SHORT, dtype="bfloat16", probes=True)
+    assert not any("out of reach" in phrase for phrase in result.not_exercised)
+    result.judge = replace(result.judge, form=FORMATS["float16"])
+    assert sum("out of reach in float16" in phrase for phrase in result.not_exercised) == 2

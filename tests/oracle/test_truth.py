@@ -10,6 +10,9 @@ import pytest
 
 from parity import Case, Config, Hyper, Verdict, check
 from parity.errors import NoExpectation
+from parity.judging import checking
+from parity.judging.probes import CHOSEN
+from parity.judging.true_exchange import TruthJudge
 from parity.number_formats import FORMATS
 from parity.oracle.oracle import Oracle
 from parity.oracle.truth import Ball, Truth
@@ -78,6 +81,19 @@ def test_wrong_reference_is_named(case, monkeypatch):
     result = check(make, case, truth=True)
     assert result.verdict is Verdict.PARITY
     assert result.modes[0].truth.sentence(result.judge.limit).startswith("The reference is wrong here")
+
+
+def test_truth_that_neither_side_follows_is_no_parity(monkeypatch):
+    """Subject and reference agree with each other, and not with a truth of twice the learning rate."""
+    case = CHOSEN["large"][0].case()
+
+    def of_another_rate(case):
+        return TruthJudge(replace(case, hyper=replace(case.hyper, learning_rate=2 * case.hyper.learning_rate)))
+
+    monkeypatch.setattr(checking, "_truth_judge", of_another_rate)
+    result = check(make, case, truth=True)
+    assert not result.verdict.passes, result.reason
+    assert result.verdict is not Verdict.ERROR
 
 
 def underflowing_case() -> Case:

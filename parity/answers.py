@@ -69,8 +69,8 @@ def as_array(value: Any, what: str) -> Floats:
     """Nested lists, a NumPy array or a torch tensor in float64; SubjectError where it is not a block of numbers."""
     try:
         array = np.asarray(mapped(_without_torch, value, leaf=begins_with_a_number))
-    except (ValueError, TypeError, RuntimeError) as error:
-        raise SubjectError(f"{what} cannot be read as numbers: {error}.") from None
+    except Exception as error:  # tensors of other libraries raise what they like
+        raise SubjectError(f"{what} cannot be read as numbers: {' '.join(str(error).split())}.") from None
     if array.dtype.kind not in "fiu":
         raise SubjectError(f"{what} are not numbers but {array.dtype}.")
     return array.astype(np.float64)

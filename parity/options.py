@@ -10,6 +10,11 @@ from parity.verdict import FALSE_ALARM
 MODES = ("lock-step", "free-running")
 ORACLES = ("replay", "python")
 CONFIG_SIZES = ("n_layer", "n_embd", "n_head", "block_size")
+CONFIG_OPTIONS = (*CONFIG_SIZES, "activation")
+HYPER_OPTIONS = ("learning_rate", "beta1", "beta2", "num_steps", "lr_schedule")
+"""The fields of Config and Hyper that are options, under the names that they have there."""
+MOST_SECONDS = 10_000_000
+"""A limit of time that is none: four months, which every clock can count."""
 
 Details = dict[str, Any]
 """What argparse is told of an option: keywords of add_argument."""
@@ -38,7 +43,12 @@ def _digits(text: str) -> int:
 
 _positive = _number(_digits, lambda number: number >= 1, "a whole number of at least 1")
 _whole = _number(_digits, lambda number: number >= 0, "a whole number of at least 0")
-_amount = _number(float, lambda number: 0 < number < math.inf, "a number above 0")
+_amount = _number(float, lambda number: 0 <= number < math.inf, "a number of at least 0")
+_beta = _number(float, lambda number: 0 <= number < 1, "a number of at least 0 and below 1")
+_seconds = _number(
+    float, lambda number: 0.001 <= number <= MOST_SECONDS, f"a number of seconds between 0.001 and {MOST_SECONDS:,}"
+)
+_gibibytes = _number(float, lambda number: 0.001 <= number <= 1e6, "a number of GiB between 0.001 and 1,000,000")
 _rate = _number(float, lambda number: 0 < number < 1, "a number between 0 and 1")
 
 
@@ -86,6 +96,13 @@ OPTIONS: dict[str, Details] = {
         f"--{size.replace('_', '-')}": {"metavar": "N", "type": _positive, "help": f"{size} (default: the preset's)"}
         for size in CONFIG_SIZES
     },
+    "--activation": {"choices": ["relu", "relu2"], "help": "relu2 is the square of relu (default: the preset's)"},
+    "--learning-rate": {"metavar": "RATE", "type": _amount, "help": "before it falls (default: the preset's, 0.01)"},
+    "--lr-schedule": {"choices": ["linear", "cosine"], "help": "how the rate falls to 0 (default: the preset's)"},
+    **{
+        f"--beta{number}": {"metavar": "BETA", "type": _beta, "help": f"of Adam's {moment} (default: the preset's)"}
+        for number, moment in ((1, "m"), (2, "v"))
+    },
     "--mode": {"choices": [*MODES, "both"], "default": "both", "help": "(default: %(default)s)"},
     "--only-case": {
         "action": "store_true",
@@ -112,19 +129,20 @@ OPTIONS: dict[str, Details] = {
     },
     "--isolate": {
         "action": "store_true",
-        "help": "run a Python subject in a process of its own, as a COMMAND is: it may hang, crash or be killed",
+        "help": "run a Python subject in a process of its own, as a COMMAND is: it may hang, crash or be killed; "
+        "without it, code that is not Python's (a panic, exit() in C) ends the check as well, with its own status",
     },
     "--time-limit": {
         "metavar": "SECONDS",
-        "type": _amount,
+        "type": _seconds,
         "default": 300,
         "help": "for each answer of the subject; what hangs outside of Python needs --isolate (default: %(default)s)",
     },
     "--memory-limit": {
         "metavar": "GIB",
-        "type": _amount,
+        "type": _gibibytes,
         "default": 8,
-        "help": "for a subject in a process of its own (default: %(default)s)",
+        "help": "for a subject in a process of its own, a COMMAND or one with --isolate (default: %(default)s)",
     },
     "--json": {"metavar": "FILE", "help": "write the result as JSON; - is standard output, in place of the table"},
     "--markdown": {"metavar": "FILE", "help": "write the table as Markdown, too"},
@@ -164,13 +182,16 @@ OPTIONS: dict[str, Details] = {
     },
 }
 
-_CASE = "--names --steps --num-steps --batch-size --seed --preset --n-layer --n-embd --n-head --block-size"
+_CASE = (
+    "--names --steps --batch-size --seed --preset --n-layer --n-embd --n-head --block-size --activation "
+    "--learning-rate --lr-schedule --num-steps --beta1 --beta2 --only-case"
+)
 _CHECK = "--mode --sites --dtype --device --false-alarm --oracle --truth --isolate --time-limit --memory-limit --json"
 _GROUPS = {
-    "check": {"the case": f"{_CASE} --only-case", "the check": _CHECK},
+    "check": {"the case": _CASE, "the check": _CHECK},
     "replay": {"the check": _CHECK},
     "gate": {
-        "the case": f"{_CASE} --only-case",
+        "the case": _CASE,
         "the gate": "--base --rounds --markdown --dtype --device --false-alarm --memory-limit --json --time-limit",
     },
     "ladder": {"the ladder": "--rungs --names --steps --threads --json --markdown"},

@@ -15,12 +15,13 @@ from parity.judging.judge import Judge, offered_elements
 from parity.judging.probing import Make, with_probes
 from parity.judging.result import ModeResult, Result
 from parity.judging.trial import Trial
-from parity.subjects.calls import guarded, time_limit
+from parity.subjects.calls import time_limit
 from parity.subjects.subject import (
     TWIN,
     Factory,
     Named,
     Subject,
+    attribute,
     find_factory,
     has_given_sizes,
     is_command,
@@ -143,7 +144,7 @@ def _checked_case(factory: Factory | None, name: str, make: Make, case: Case, op
 
 def _left_out(subject: Subject) -> tuple[str, ...]:
     """What a subject says that it does not exercise; SubjectError where that is no text or list of texts."""
-    said = guarded("not_exercised", getattr, subject, "not_exercised", ())
+    said = attribute(subject, "not_exercised", ())
     if isinstance(said, str):
         return (said,)
     if not isinstance(said, (list, tuple)) or not all(isinstance(phrase, str) for phrase in said):
@@ -153,7 +154,7 @@ def _left_out(subject: Subject) -> tuple[str, ...]:
 
 def _modes(subject: Subject, options: CheckOptions) -> tuple[str, ...]:
     """The modes that were asked for, as far as the subject has them."""
-    if getattr(subject, "forward_only", False) is not True:
+    if attribute(subject, "forward_only", False) is not True:
         return tuple(options.modes)
     if "lock-step" not in options.modes:
         raise UsageError("The subject only computes forward; it can be checked in lock-step alone.")

@@ -19,7 +19,7 @@ from parity.oracle.oracle import Expectation, Oracle, Point
 from parity.quantities import FIELDS, SITES, STATE
 from parity.subjects.calls import guarded
 from parity.subjects.command import CommandSubject
-from parity.subjects.subject import Subject, train_step
+from parity.subjects.subject import Subject, attribute, has_sites, show_sites, train_step
 from parity.tensors import listed_state, named_state, vectors
 from reference.config import State, Step
 
@@ -92,7 +92,7 @@ class Run:
         # In another process there is nothing to observe.
         self._observes = self._asks_for_gates and not isinstance(subject, CommandSubject)
         self._relu_inputs: Floats | None = None
-        self._expose_sites(sites or self._asks_for_gates)
+        show_sites(subject, sites or self._asks_for_gates)
 
     def ask(self, state: State, batch: list[list[int]], *, explain: bool = True) -> Exchange:
         """Set both sides to a state, rounded to numbers that both can represent, and ask for a step.
@@ -122,10 +122,10 @@ class Run:
 
         None where the subject has no sites to show, or none that can be compared, which is no news in a wrong answer.
         """
-        if not hasattr(self.subject, "expose_sites"):
+        if not has_sites(self.subject):
             return None
         before = exchange.expectation.before
-        self._expose_sites(True)
+        show_sites(self.subject, True)
         try:
             self.load(before.state(self.case.config))
             expectation = self.oracle.expect(before, exchange.batch, sites=True)
@@ -134,7 +134,7 @@ class Run:
         except (NoExpectation, SubjectError):
             return None
         finally:
-            self._expose_sites(self.sites or self._asks_for_gates)
+            show_sites(self.subject, self.sites or self._asks_for_gates)
 
     def rounded(self, state: State) -> State:
         """A state in numbers that both sides can represent; NoExpectation where it has no such numbers."""
@@ -245,10 +245,6 @@ class Run:
             return self.judged(expectation, answer, before, explain=explain)
         return self.truth.exchange(self, point, batch, explain=explain)
 
-    def _expose_sites(self, expose: bool) -> None:
-        if hasattr(self.subject, "expose_sites"):
-            self.subject.expose_sites = expose
-
     def _note_exposed(self, exchange: Exchange) -> None:
         """Keep what was exposed; SubjectError where something is no longer, which would go unchecked unnoticed."""
         exposed, known = exchange.pairs.exposed, self._exposed
@@ -258,7 +254,7 @@ class Run:
                 f"The subject exposes {changed} at some steps and not at others (step {exchange.number})."
             )
         kept = [quantity for quantity, _ in sorted(exposed) if quantity in STATE]
-        if kept and getattr(self.subject, "forward_only", False) is True:
+        if kept and attribute(self.subject, "forward_only", False) is True:
             raise SubjectError(f"The subject exposes {kept[0]} after an update, and says that it is forward_only.")
         self._exposed = exposed
 

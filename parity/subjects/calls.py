@@ -8,14 +8,15 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from parity.errors import SubjectError, UsageError
 
 _STANDARD_LIBRARY = Path(os.__file__).parent.name
 """The folder of Python's own modules, such as python3.12."""
-_HARNESS = (Path(__file__), Path(__file__).with_name("subject.py"))
+_HARNESS = tuple(Path(__file__).with_name(name) for name in ("calls.py", "imports.py", "subject.py"))
 """The files through which every call of a subject goes, and which are never the place where it failed."""
 
 _seconds: ContextVar[float | None] = ContextVar("seconds", default=None)
@@ -41,45 +42,115 @@ class _TimeoutError(BaseException):
     """The time is up. Not an Exception, since a subject that says `except Exception` would go on."""
 
 
-@contextmanager
-def _alarm(seconds: float | None) -> Iterator[None]:
-    """Raise _TimeoutError here after so many seconds, unless that is impossible or another alarm is set already.
+class _LeftError(SystemExit):
+    """The subject wanted to end the process. As a SystemExit it also ends a thread of the subject's without a word."""
+
+
+class _Clock:
+    """Raises _TimeoutError in the midst of what runs, after so many seconds, unless that is impossible.
 
     There is one such clock for the whole process. Who has set it, a test runner or the guarded call around this one,
     keeps it.
     """
-    possible = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-    if seconds is None or not possible or signal.getitimer(signal.ITIMER_REAL)[0]:
-        yield
-        return
 
-    def ring(number: int, frame: Any) -> None:
-        raise _TimeoutError
+    def __init__(self, seconds: float | None) -> None:
+        possible = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+        self.ticking = seconds is not None and possible and not signal.getitimer(signal.ITIMER_REAL)[0]
+        self.seconds, self.before = seconds, signal.getsignal(signal.SIGALRM) if self.ticking else None
 
-    before = signal.signal(signal.SIGALRM, ring)
-    # Every 0.1 s from then on, since a subject with a bare `except` or a `finally` may swallow the first one.
-    signal.setitimer(signal.ITIMER_REAL, seconds, 0.1)
+    def start(self) -> None:
+        """To be called where `stop` will follow, come what may."""
+        if self.ticking and self.seconds is not None:
+            signal.signal(signal.SIGALRM, self._ring)
+            # Every 0.1 s from then on, since a subject with a bare `except` or a `finally` may swallow the first one.
+            signal.setitimer(signal.ITIMER_REAL, self.seconds, 0.1)
+
+    def stop(self) -> None:
+        """No alarm from here on; a second call, where the first one was interrupted by an alarm, does the rest."""
+        if self.before is not None:
+            self.ticking = False
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, self.before)
+            self.before = None
+
+    def _ring(self, number: int, frame: Any) -> None:
+        if self.ticking:
+            raise _TimeoutError
+
+
+@dataclass(eq=False)
+class _Call:
+    """A guarded call under way."""
+
+    process: int
+    left: int | None = None
+    """The status with which the subject wanted to end the process."""
+
+
+_calls: list[_Call] = []
+"""Those under way, the innermost last."""
+_leave_at_once = os._exit
+
+
+def _leave(status: int) -> NoReturn:
+    """What os._exit is while a subject's own code runs: the process, and the verdict with it, is not the subject's.
+
+    Otherwise a subject that leaves with status 0 would look like one that has passed. What it forks may leave.
+    """
+    if not _calls or os.getpid() != _calls[-1].process:
+        _leave_at_once(status)
+    _calls[-1].left = status
+    raise _LeftError(status)
+
+
+@contextmanager
+def _staying(call: _Call) -> Iterator[None]:
+    """Have os._exit raise."""
+    _calls.append(call)
+    os._exit = _leave
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+        _calls.remove(call)
+        if not _calls:
+            os._exit = _leave_at_once
 
 
 def guarded(doing: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """The result of the subject's own code; SubjectError for whatever it raises, with the line that raised it."""
-    seconds = _seconds.get()
+    clock = _Clock(_seconds.get())
+    call = _Call(os.getpid())
     try:
-        with _alarm(seconds):
-            return function(*arguments, **options)
+        with _staying(call):
+            try:
+                clock.start()
+                result = function(*arguments, **options)
+            finally:
+                clock.stop()
     except (UsageError, SubjectError, KeyboardInterrupt):
         raise
     except _TimeoutError as error:
-        raise SubjectError(f"The subject did not answer within {seconds:g} s{_place(error)} in {doing}.") from None
+        raise SubjectError(
+            f"The subject did not answer within {clock.seconds:g} s{_place(error)} in {doing}."
+        ) from None
+    except _LeftError as error:
+        raise SubjectError(f"The subject called os._exit({call.left}){_place(error)} in {doing}.") from None
     except BaseException as error:  # a subject may even call sys.exit
+        raise SubjectError(f"The subject raised {_described(error)}{_place(error)} in {doing}.") from error
+    finally:
+        clock.stop()
+    if call.left is not None:  # in a thread, or the subject catches everything
+        raise SubjectError(f"The subject called os._exit({call.left}) in {doing}.")
+    return result
+
+
+def _described(error: BaseException) -> str:
+    """What was raised, in one line."""
+    try:
         message = " ".join(str(error).split())
-        cause = type(error).__name__ + (f": {message}" if message else "")
-        raise SubjectError(f"The subject raised {cause}{_place(error)} in {doing}.") from error
+    except Exception:  # of the subject's own class, whose __str__ may fail as well
+        message = ""
+    return type(error).__name__ + (f": {message}" if message else "")
 
 
 def _place(error: BaseException) -> str:

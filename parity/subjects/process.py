@@ -16,6 +16,7 @@ from typing import IO, Any
 import psutil
 
 from parity.errors import SubjectError, UsageError
+from parity.options import MOST_SECONDS
 from parity.subjects.messages import decoded, encoded
 
 _LONGEST_LINE = 1 << 28
@@ -26,10 +27,19 @@ _TICK = 0.1
 
 @dataclass(frozen=True)
 class Limits:
-    """What a subject's process may use: seconds for each answer, bytes of memory for it and its children."""
+    """What a subject's process may use: seconds for each answer, bytes of memory for it and its children.
+
+    UsageError for seconds that no clock counts, or no memory at all.
+    """
 
     seconds: float = 300.0
     memory: int = 8 << 30
+
+    def __post_init__(self) -> None:
+        if not 0 < self.seconds <= MOST_SECONDS:
+            raise UsageError(f"The limit of time must be up to {MOST_SECONDS:,} seconds, not {self.seconds!r}.")
+        if not self.memory > 0:
+            raise UsageError(f"The limit of memory must be some bytes, not {self.memory!r}.")
 
 
 def excerpt(value: Any) -> str:

@@ -10,7 +10,16 @@ from parity.answers import as_array
 from parity.errors import SubjectError, UnsupportedModel, UsageError
 from parity.subjects.calls import guarded, wait
 from parity.subjects.messages import PROTOCOL, decoded, encoded, step_message
-from parity.subjects.subject import make_subject, subject_dtype, subject_format, subject_storage, train_step
+from parity.subjects.subject import (
+    attribute,
+    has_sites,
+    make_subject,
+    show_sites,
+    subject_dtype,
+    subject_format,
+    subject_storage,
+    train_step,
+)
 from reference.config import Config, Hyper, State
 
 _HARNESS = {"parity", "reference", "__main__"}
@@ -46,10 +55,10 @@ class Server:
             "protocol": PROTOCOL,
             "dtype": subject_dtype(self.subject),
             "storage": (subject_storage(self.subject) or subject_format(self.subject)).name,
-            "sizes": getattr(self.subject, "sizes", None),
-            "sites": hasattr(self.subject, "expose_sites"),
-            "forward_only": getattr(self.subject, "forward_only", False) is True,
-            "methods": [name for name in _METHODS if callable(getattr(self.subject, name, None))],
+            "sizes": sizes if isinstance(sizes := attribute(self.subject, "sizes"), str) else None,
+            "sites": has_sites(self.subject),
+            "forward_only": attribute(self.subject, "forward_only", False) is True,
+            "methods": [name for name in _METHODS if callable(attribute(self.subject, name))],
         }
 
     def on_load(self, **state: Any) -> dict[str, Any]:
@@ -60,8 +69,7 @@ class Server:
 
     def on_train_step(self, batch: list[list[int]], sites: bool) -> dict[str, Any]:
         """One step; the input must come out of it as it went in."""
-        if hasattr(self.subject, "expose_sites"):
-            self.subject.expose_sites = sites
+        show_sites(self.subject, sites)
         start = time.perf_counter()
         step = train_step(self.subject, batch, f"step {self.number}")
         wait()

@@ -1,18 +1,16 @@
-"""Subjects: the protocol, and finding one by name."""
+"""Subjects: the protocol, and making one by name."""
 
-import importlib
-import importlib.util
 import inspect
 import shlex
-import sys
-from collections.abc import Callable, Sequence
-from pathlib import Path
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from parity.errors import SubjectError, UnsupportedModel, UsageError
 from parity.number_formats import FORMATS, Format
 from parity.quantities import FIELDS
 from parity.subjects.calls import guarded
+from parity.subjects.imports import imported, split_name
+from parity.tensors import TensorViews
 from reference.config import Config, Hyper, State, Step
 
 if TYPE_CHECKING:
@@ -85,9 +83,9 @@ def find_factory(named: Named, isolate: bool = False, limits: "Limits | None" = 
             return Command(words, limits)
         if not isinstance(named, str):
             raise UsageError("Only a subject with a name, such as path/to/file.py:make, can have a process of its own.")
-        _split(named)
+        split_name(named)
         return serving(named, limits or Limits())
-    return _found(named) if isinstance(named, str) else named  # type: ignore[return-value]
+    return imported(named) if isinstance(named, str) else named  # type: ignore[return-value]
 
 
 def subject_name(named: Any) -> str:
@@ -124,7 +122,7 @@ def command_words(named: Any) -> list[str] | None:
 
 def has_given_sizes(subject: Any) -> bool:
     """Whether a subject says that it has but the size that it was made for; SubjectError for another word than that."""
-    sizes = guarded("sizes", getattr, subject, "sizes", None)
+    sizes = attribute(subject, "sizes")
     if not isinstance(sizes, str):  # a list of numbers, say, is the subject's own business
         return False
     if sizes != "given":
@@ -132,10 +130,29 @@ def has_given_sizes(subject: Any) -> bool:
     return True
 
 
+_NOTHING = object()
+
+
+def attribute(subject: Any, name: str, default: Any = None) -> Any:
+    """What a subject has under a name; SubjectError where looking it up raises, as a property may."""
+    return guarded(f"its {name}", getattr, subject, name, default)
+
+
+def has_sites(subject: Any) -> bool:
+    """Whether a subject can be asked for its sites."""
+    return attribute(subject, "expose_sites", _NOTHING) is not _NOTHING
+
+
+def show_sites(subject: Any, shown: bool) -> None:
+    """Ask a subject for its sites, or no longer, where it has any."""
+    if has_sites(subject):
+        guarded("setting its expose_sites", setattr, subject, "expose_sites", shown)
+
+
 def require_methods(subject: Any) -> None:
     """SubjectError for something that is no subject."""
     for method in ("load", "train_step"):
-        if not callable(getattr(subject, method, None)):
+        if not callable(attribute(subject, method)):
             raise SubjectError(f"The subject, of type {type(subject).__name__}, has no method {method}.")
 
 
@@ -164,76 +181,39 @@ def subject_storage(subject: Subject) -> Format | None:
     return None if name in ("", subject_dtype(subject)) else FORMATS[name]
 
 
-def _format_named(subject: Subject, attribute: str, default: str) -> str:
-    given = guarded(f"its {attribute}", lambda: getattr(subject, attribute, default))
+def _format_named(subject: Subject, called: str, default: str) -> str:
+    given = attribute(subject, called, default)
     name = default if given is None else str(given).removeprefix("torch.")
     if name != default and name not in FORMATS:
-        raise SubjectError(f"The subject's {attribute} is {name!r}; it must be one of {', '.join(FORMATS)}.")
+        raise SubjectError(f"The subject's {called} is {name!r}; it must be one of {', '.join(FORMATS)}.")
     return name
 
 
 def train_step(subject: Subject, batch: list[list[int]], doing: str) -> Step:
-    """The subject's step; SubjectError where it raises, gives no Step back, or changes the documents."""
+    """The subject's step, read once; SubjectError where it raises, gives no Step back, or changes the documents."""
     given = [list(tokens) for tokens in batch]
     step = guarded(doing, subject.train_step, given)
     if given != batch:
         raise SubjectError(f"The subject's train_step changed the documents that it was given, in {doing}.")
     if step is None:
         raise SubjectError(f"The subject's train_step gave nothing back in {doing}.")
-    if not any(hasattr(step, name) for name in FIELDS):
+    fields = guarded(f"{doing}, reading its answer", _fields, step)
+    if fields is None:
         raise SubjectError(f"The subject's train_step gave a {type(step).__name__} back in {doing}, not a Step.")
-    return step  # type: ignore[no-any-return]
+    return Step(**fields)
 
 
-def _found(name: str) -> Factory:
-    place, attribute = _split(name)
-    module = _import_file(Path(place)) if place.endswith(".py") else _import_module(place)
-    factory = getattr(module, attribute, None)
-    if factory is None:
-        raise UsageError(f"{place} has no {attribute!r}.")
-    if not callable(factory):
-        raise UsageError(f"{name} cannot be called; a factory make(config, hyper) is needed.")
-    return factory  # type: ignore[no-any-return]
+def _fields(step: Any) -> dict[str, Any] | None:
+    """The fields of a Step, in containers that run no code of the subject's any more; None where it has none."""
+    found = {name: getattr(step, name, _NOTHING) for name in FIELDS}
+    known = {name: value for name, value in found.items() if value is not _NOTHING}
+    return {name: _read(value) for name, value in known.items()} if known else None
 
 
-def _split(name: str) -> tuple[str, str]:
-    place, separator, attribute = name.rpartition(":")
-    if not separator or not place or not attribute:
-        raise UsageError(f"A subject is named package.module:make or path/to/file.py:make, not {name!r}.")
-    return place, attribute
-
-
-def _import_file(path: Path) -> Any:
-    if not path.is_file():
-        raise UsageError(f"There is no file {path}.")
-    name = f"parity subject {path.resolve()}"
-    spec = importlib.util.spec_from_file_location(name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    # As if it were run as a script: it can import its neighbours, and dataclasses find their module.
-    folder = str(path.parent.resolve())
-    if folder not in sys.path:
-        sys.path.insert(0, folder)
-    sys.modules[name] = module
-    try:
-        guarded(f"importing {path}", spec.loader.exec_module, module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _import_module(name: str) -> Any:
-    if not all(part.isidentifier() for part in name.split(".")):
-        raise UsageError(f"{name!r} is not the name of a module; a file's name ends in .py.")
-    sys.path.insert(0, "")  # a console script does not look in the current folder by itself
-    try:
-        return guarded(f"importing {name}", importlib.import_module, name)
-    except SubjectError as error:
-        cause = error.__cause__
-        if isinstance(cause, ModuleNotFoundError) and cause.name and f"{name}.".startswith(f"{cause.name}."):
-            raise UsageError(f"There is no module {name!r}.") from None
-        raise
-    finally:
-        sys.path.remove("")
+def _read(value: Any) -> Any:
+    """A mapping as a dict, whatever it does to make its values, and what can be gone through but once as a list."""
+    if type(value) in (dict, list, tuple, TensorViews):
+        return value
+    if isinstance(value, Mapping) or (hasattr(value, "keys") and hasattr(value, "__getitem__")):
+        return {name: value[name] for name in value.keys()}  # noqa: SIM118 - who has keys need not iterate
+    return list(value) if isinstance(value, Iterator) else value

@@ -10,6 +10,7 @@ from typing import Any
 
 from parity.errors import UsageError
 from parity.files import write_whole
+from parity.words import did_you_mean
 from reference.config import PRESETS, Config, Hyper, State
 from reference.data import load_documents
 from reference.microgpt import Tokenizer, init_params, init_state
@@ -20,6 +21,10 @@ _BATCHES, _LONG_DOCUMENTS, _SECOND_LAYER = (
     "a second layer",
 )
 """What a case may leave unexercised."""
+
+_LEAST_BYTES = 4096
+"""For each parameter, whose moments and gradients every replica of the noise floor holds."""
+_MOST_DOCUMENTS = 10_000_000
 
 _CASE_FORMAT = "microgpt-parity case 1"
 
@@ -112,7 +117,8 @@ class Case:
         UsageError for a preset or sizes that do not exist, and reference.data.DataError for the file.
         """
         if preset not in PRESETS:
-            raise UsageError(f"There is no preset {preset!r}; there are {', '.join(PRESETS)}.")
+            near = did_you_mean(preset, PRESETS)
+            raise UsageError(f"There is no preset {preset!r}{near}; there are {', '.join(PRESETS)}.")
         docs = load_documents(names)
         tokenizer = Tokenizer(docs)
         try:
@@ -120,6 +126,7 @@ class Case:
             optimizer = replace(PRESETS[preset][1], **(hyper or {}))
         except (ValueError, TypeError) as error:
             raise UsageError(f"These options do not fit together: {error}.") from None
+        _require_that_it_can_be_drawn(model, steps * batch_size)
         rng = random.Random(seed)
         rng.shuffle(docs)
         state = init_state(init_params(model, rng))
@@ -177,6 +184,20 @@ class Case:
             raise UsageError(f"The case {path} is not JSON text.") from None
         except UsageError as error:
             raise UsageError(f"{path}: {error}") from None
+
+
+def _require_that_it_can_be_drawn(config: Config, documents: int) -> None:
+    """UsageError for a model or a run so large that drawing it takes longer than learning that it cannot be checked."""
+    import psutil
+
+    layers = 12 * config.n_layer * config.n_embd**2  # Config.shapes would list every one of them
+    parameters = layers + (2 * config.vocab_size + config.block_size) * config.n_embd
+    if parameters * _LEAST_BYTES > psutil.virtual_memory().available:
+        raise UsageError(
+            f"A model of {parameters:,} parameters is too large for the scalar graph in this machine's memory."
+        )
+    if documents > _MOST_DOCUMENTS:
+        raise UsageError(f"A run of {documents:,} documents is too long; at most {_MOST_DOCUMENTS:,} can be tried.")
 
 
 def _other_preset(config: Config, hyper: Hyper) -> str | None:

@@ -1,7 +1,6 @@
 """The command line: its commands, how their arguments are read, and what a process that runs one ends with."""
 
 import argparse
-import os
 import signal
 import sys
 import threading
@@ -9,7 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
+from parity import __version__
 from parity.cli import commands
+from parity.cli.new_subject import EXAMPLES, new_subject_command
+from parity.cli.parser import SHELLS, Completion, HelpProtocol, Parser
+from parity.cli.streams import OutputError, complain, standard_output
 from parity.errors import UsageError
 from parity.options import Details, option_groups
 from parity.subjects.subject import TWIN
@@ -20,25 +23,6 @@ _EXIT_STATUS = """exit status:
   1  DIVERGED, PRECISION LOSS or ERROR (the subject failed)
   2  bad usage or bad input
   3  INCONCLUSIVE"""
-
-
-class _Parser(argparse.ArgumentParser):
-    """One that says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        """Print the sentence and leave with status 2."""
-        self.exit(2, f"{self.prog}: {message}. See {self.prog} --help.\n")
-
-
-class _HelpProtocol(argparse.Action):
-    """Print the protocol's page."""
-
-    def __call__(self, *_: Any) -> None:
-        """Leave as --help does."""
-        from parity.subjects.messages import HELP
-
-        print(HELP, end="")
-        raise SystemExit(0)
 
 
 _SUBJECT: dict[str, Details] = {
@@ -75,7 +59,7 @@ _COMMANDS = (
         {
             **_SUBJECT,
             "--help-protocol": {
-                "action": _HelpProtocol,
+                "action": HelpProtocol,
                 "nargs": 0,
                 "help": "how a COMMAND is spoken to, and exit",
             },
@@ -132,21 +116,37 @@ _COMMANDS = (
     ),
     _Command(
         "new-subject",
-        commands.new_subject_command,
+        new_subject_command,
         "write a commented skeleton of a subject",
-        "Write a Python file to fill in, with what each part takes and gives.",
-        "parity new-subject my_port.py",
-        {"file": {"metavar": "FILE", "type": Path, "help": "the new file, ending in .py"}},
+        "Write a Python file to fill in, with what each part takes and gives; or a worked example, which passes.",
+        "parity new-subject my_port.py\n  parity new-subject port.c --example c",
+        {
+            "file": {"metavar": "FILE", "type": Path, "help": "the new file, ending in .py, or .c for that example"},
+            "--example": {
+                "choices": list(EXAMPLES),
+                "help": "write this example instead: NumPy with gradients derived by hand, or C that speaks the "
+                "protocol",
+            },
+        },
     ),
 )
 
 
-def _parser() -> _Parser:
-    parser = _Parser(
+def _parsers() -> tuple[Parser, dict[str, Parser]]:
+    """The parser of all, and that of each command."""
+    parser = Parser(
         prog="parity",
         description="Does this code compute the same function as the reference?",
         epilog="example:\n  parity check my_port.py:make",
         formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="print it and exit")
+    parser.add_argument(
+        "--completion",
+        action=Completion,
+        choices=SHELLS,
+        help="print a script that completes commands and options in this shell, and exit: "
+        'eval "$(parity --completion bash)"',
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for command in _COMMANDS:
@@ -164,7 +164,7 @@ def _parser() -> _Parser:
             group = subparser.add_argument_group(heading)
             for flag, details in options.items():
                 group.add_argument(flag, **details)
-    return parser
+    return parser, subparsers.choices
 
 
 class _Terminated(KeyboardInterrupt):
@@ -180,36 +180,46 @@ def main(argv: list[str] | None = None) -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        arguments = _parsed(sys.argv[1:] if argv is None else argv)
-        return arguments.run(arguments)  # type: ignore[no-any-return]
+        with standard_output():
+            return _run(sys.argv[1:] if argv is None else argv)
     except (UsageError, DataError) as error:
-        print(error, file=sys.stderr)
+        complain(str(error))
         return 2
+    except OutputError as error:
+        if str(error):
+            complain(str(error))
+        return error.status
     except _Terminated:
         return 128 + signal.SIGTERM
     except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
+        complain("Interrupted.")
         return 130
-    except BrokenPipeError:  # whoever read the output has left
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 141
+
+
+def _run(argv: list[str]) -> int:
+    if not argv:
+        _parsers()[0].print_help()
+        return 2  # a script whose command got lost has checked nothing
+    arguments = _parsed(argv)
+    commands.require_outputs(arguments)
+    return arguments.run(arguments)  # type: ignore[no-any-return]
 
 
 def _parsed(argv: list[str]) -> argparse.Namespace:
     """The arguments; what stands after -- is a command, with options of its own."""
     own, command = (argv[: argv.index("--")], argv[argv.index("--") + 1 :]) if "--" in argv else (argv, None)
-    parser = _parser()
+    parser, subparsers = _parsers()
     arguments, rest = parser.parse_known_args(own)
+    chosen = subparsers[arguments.command]
     # argparse gives a positional with a default its default where options stand before it.
     if rest and not rest[0].startswith("-") and getattr(arguments, "subject", None) == TWIN:
         arguments.subject = rest.pop(0)
     if rest:
-        hint = "; a command stands after --" if not rest[0].startswith("-") else ""
-        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+        chosen.refuse(rest)
     if command is not None and not command:
-        parser.error("there is no command after --")
+        chosen.error("there is no command after --")
     if command is not None and (not hasattr(arguments, "subject") or arguments.subject != TWIN):
-        parser.error("a COMMAND after -- takes the place of the SUBJECT of a command that has one")
+        chosen.error("a COMMAND after -- takes the place of the SUBJECT of a command that has one")
     if command is not None:
         arguments.subject = command
     return arguments

@@ -5,14 +5,15 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parity.case import Case
+from parity.cli.streams import complain
 from parity.errors import UsageError
-from parity.files import write_whole
-from parity.options import CONFIG_SIZES
+from parity.files import require_writable, write_whole
+from parity.options import CONFIG_OPTIONS, HYPER_OPTIONS, OPTIONS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -27,16 +28,21 @@ def check_command(arguments: argparse.Namespace) -> int:
     from parity.judging.checking import check
     from parity.machine_code import compile_timer
 
+    _require_its_own_process(arguments)
     if arguments.command == "replay":
         case, source = Case.load(arguments.case), str(arguments.case)
     else:
         case, source = _case(arguments), arguments.names or "embedded names"
     compiled: list[float] = []
     keywords = check_keywords(vars(arguments))
-    with _progress(keywords["modes"], case.steps) as progress, compile_timer(compiled):
+    with (
+        _progress(keywords["modes"], case.steps) as progress,
+        compile_timer(compiled),
+        redirect_stdout(sys.stderr) if arguments.json == "-" else nullcontext(),  # a subject may print
+    ):
         result = check(arguments.subject, case, **keywords, progress=progress)
     if compiled:
-        print(f"The oracle was compiled in {sum(compiled):.1f} s; the next run finds it on disk.", file=sys.stderr)
+        complain(f"The oracle was compiled in {sum(compiled):.1f} s; the next run finds it on disk.")
     _report(result.to_dict(), check_report(result, source), arguments.json)
     return result.verdict.exit_status
 
@@ -88,9 +94,6 @@ def ladder_command(arguments: argparse.Namespace) -> int:
     def started(rung: "Rung") -> None:
         errors.print(f"rung {len(results) + 1} of {len(rungs)}: {rung.name}", style="dim")
 
-    for file in filter(None, (arguments.json, arguments.markdown)):
-        if Path(file).is_dir():  # said now, for it ought not to cost minutes
-            raise UsageError(f"{file} cannot be written: it is a folder.")
     interrupted = False
     try:
         for result in climb(rungs, case, threads=arguments.threads, started=started):
@@ -115,6 +118,7 @@ def vectors_command(arguments: argparse.Namespace) -> int:
     from parity.vectors.cases import write_vectors
 
     dtype = arguments.dtype or "float64"
+    require_writable(arguments.folder / "README.md")
     *cases, readme = write_vectors(arguments.folder, dtype)
     print(f"Wrote {len(cases)} cases in {dtype}; {readme} says what to do with them.")
     return 0
@@ -130,31 +134,47 @@ def verify_command(arguments: argparse.Namespace) -> int:
     return found.verdict.exit_status
 
 
-def new_subject_command(arguments: argparse.Namespace) -> int:
-    """`parity new-subject`."""
-    from parity.subjects import skeleton
+def require_outputs(arguments: argparse.Namespace) -> None:
+    """UsageError where a file that is to be written cannot be, or is one of those that are read.
 
-    file: Path = arguments.file
-    if file.suffix != ".py":
-        raise UsageError(
-            f"new-subject writes Python, to a file whose name ends in .py, not to {file}. "
-            "A subject in another language speaks the protocol of `parity check --help-protocol`."
-        )
-    text = Path(skeleton.__file__).read_text(encoding="utf-8").replace("my_port.py", str(file))
+    Said before anything starts, for it ought not to cost what the result did.
+    """
+    subject = getattr(arguments, "subject", None)
+    read = [getattr(arguments, name, None) for name in ("names", "case", "results")]
+    read += [subject.rpartition(":")[0]] if isinstance(subject, str) else []
+    for option in ("json", "markdown"):
+        file = getattr(arguments, option, None)
+        if file is None or (file, option) == ("-", "json"):
+            continue
+        if not file:
+            raise UsageError(f"--{option} needs the name of a file.")
+        require_writable(Path(file))
+        if any(_same(Path(file), Path(other)) for other in read if other):
+            raise UsageError(f"--{option} {file} would overwrite what is read; name another file.")
+
+
+def _same(file: Path, other: Path) -> bool:
+    """Whether both exist and are one."""
     try:
-        with file.open("x", encoding="utf-8") as new:
-            new.write(text)
-    except FileExistsError:
-        raise UsageError(f"{file} exists already, and is left as it is.") from None
-    except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
-    print(f"Wrote {file}. Fill in what is marked TODO, then run: parity check {file}:make")
-    return 0
+        return file.samefile(other)
+    except OSError:
+        return False
+
+
+def _require_its_own_process(arguments: argparse.Namespace) -> None:
+    """UsageError for a limit of memory that would not be kept."""
+    from parity.subjects.subject import is_command
+
+    given = arguments.memory_limit is not OPTIONS["--memory-limit"]["default"]
+    if given and not arguments.isolate and not is_command(arguments.subject):
+        raise UsageError("--memory-limit is kept only for a subject in a process of its own: add --isolate.")
 
 
 def _case(arguments: argparse.Namespace) -> Case:
-    config = {size: getattr(arguments, size) for size in CONFIG_SIZES if getattr(arguments, size) is not None}
-    hyper = {} if arguments.num_steps is None else {"num_steps": arguments.num_steps}
+    given = {name: value for name, value in vars(arguments).items() if value is not None}
+    config, hyper = (
+        {name: given[name] for name in names if name in given} for names in (CONFIG_OPTIONS, HYPER_OPTIONS)
+    )
     return Case.from_names(
         arguments.names, arguments.preset, arguments.seed, arguments.steps, arguments.batch_size, config, hyper
     )
@@ -170,11 +190,11 @@ def _report(data: dict[str, Any], table: "RenderableType", json_file: str | None
         console().print(table)
         if json_file is not None:
             write_whole(Path(json_file), text)
-    sys.stdout.flush()
 
 
 def _append(path: Path, text: str) -> None:
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("a", encoding="utf-8") as file:
             file.write(text)
     except OSError as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from parity.errors import UsageError
+from parity.words import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -85,6 +86,7 @@ def chosen(names: str | None) -> list[Rung]:
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     unknown = [name for name in wanted if name not in {rung.name for rung in rungs}]
     if unknown or not wanted:
-        known = ", ".join(rung.name for rung in rungs)
-        raise UsageError(f"There is no rung {', '.join(unknown) or repr(names)}; there are {known}.")
+        known = [rung.name for rung in rungs]
+        near = did_you_mean(unknown[0], known) if unknown else ""
+        raise UsageError(f"There is no rung {', '.join(unknown) or repr(names)}{near}; there are {', '.join(known)}.")
     return [rung for rung in rungs if rung.name in wanted]

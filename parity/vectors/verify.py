@@ -17,7 +17,7 @@ from parity.subjects.messages import decoded, step_of
 from parity.subjects.subject import Subject
 from parity.vectors.format import DTYPES, Mistake, Vector, load_vectors
 from parity.verdict import Verdict, worst
-from parity.words import counted
+from parity.words import counted, did_you_mean
 from reference.config import State, Step
 
 
@@ -188,7 +188,8 @@ def _load_answers(path: Path, names: Sequence[str]) -> dict[str, Any]:
         raise UsageError(f"{path} must be an object with a list of steps for each case, not {type(answers).__name__}.")
     unknown = [name for name in answers if name not in names]
     if unknown:
-        raise UsageError(f"{path} has the unknown case {unknown[0]!r}; the cases are {', '.join(names)}.")
+        near = did_you_mean(unknown[0], names)
+        raise UsageError(f"{path} has the unknown case {unknown[0]!r}{near}; the cases are {', '.join(names)}.")
     return answers
 
 

@@ -149,7 +149,7 @@ def test_help_has_an_example(capsys, argv):
 @pytest.mark.parametrize(
     ("argv", "said"),
     [
-        ([], "COMMAND"),
+        (["--"], "COMMAND"),
         (["chekc"], "chekc"),
         (["check", "--stepps", "3"], "--stepps"),
         (["check", "--steps"], "--steps"),

@@ -182,6 +182,10 @@ def _go(trial: Trial, factory: Factory | None, options: CheckOptions) -> None:
 
 
 def _truth_judge(case: Case) -> "TruthJudge":
-    from parity.judging.true_exchange import TruthJudge  # python-flint is needed for nothing else
-
+    try:
+        from parity.judging.true_exchange import TruthJudge  # python-flint is needed for nothing else
+    except ModuleNotFoundError as error:
+        if error.name != "flint":
+            raise
+        raise UsageError("The truth needs python-flint: pip install 'microgpt-parity[truth]'.") from None
     return TruthJudge(case)

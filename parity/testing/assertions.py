@@ -5,6 +5,7 @@ import os
 import re
 import shlex
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NoReturn, Unpack
@@ -99,6 +100,9 @@ def _repetition(result: Result, kind: tuple[str, ...], store: Path, options: dic
     except UsageError as error:
         return f"The case could not be stored: {error}"
     subject = "SUBJECT" if "<" in result.subject else result.subject  # no name leads to what a function made
+    limits = options.get("limits")
+    if limits and not options.get("isolate") and not subject.startswith("-- "):  # its memory was not limited
+        options = {**options, "limits": replace(limits, memory=type(limits).memory)}
     command = ["parity", "replay", str(path), *CheckOptions.of(options).words]
     # A command comes last, for all that follows it is its own.
     named = subject if subject.startswith("-- ") else shlex.quote(subject)

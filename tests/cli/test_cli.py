@@ -14,6 +14,7 @@ import pytest
 from parity import Case, Verdict
 from parity.catalogue.mutants import MUTANTS
 from parity.cli import main
+from parity.subjects.process import Limits
 from parity.testing import assert_parity
 from parity.vectors.cases import PLANS
 from tests.warming import warm_up
@@ -300,10 +301,11 @@ def test_replay_gives_the_result_of_the_check(ports, capsys, subject):
     assert result_of(capsys, "replay", "case.json", subject) == checked
 
 
-def test_command_that_a_failing_assertion_names_repeats_the_failure(ports, capsys):
+@pytest.mark.parametrize("limits", [None, Limits(seconds=60.0, memory=1 << 30)])
+def test_command_that_a_failing_assertion_names_repeats_the_failure(ports, capsys, limits):
     case = Case.from_names(steps=2, config={"n_embd": 4, "n_head": 2, "block_size": 3})
     with pytest.raises(AssertionError) as caught:
-        assert_parity("ports.py:wrong", case)
+        assert_parity("ports.py:wrong", case, limits=limits)
     command = str(caught.value).rpartition("Repeat with: parity ")[2].split()
     status, result = result_of(capsys, *command)
     assert (status, result["verdict"]) == (1, "DIVERGED")

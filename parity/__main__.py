@@ -4,4 +4,5 @@ import sys
 
 from parity.cli.command_line import main
 
-sys.exit(main())
+if __name__ == "__main__":  # a process that a subject starts anew imports this file as well
+    sys.exit(main())

@@ -125,7 +125,8 @@ OPTIONS: dict[str, Details] = {
     },
     "--truth": {
         "action": "store_true",
-        "help": "judge subject and reference by a certified enclosure of the exact result, in lock-step",
+        "help": "judge subject and reference by a certified enclosure of the exact result, in lock-step (needs "
+        "python-flint: pip install 'microgpt-parity[truth]')",
     },
     "--isolate": {
         "action": "store_true",

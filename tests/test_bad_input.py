@@ -178,7 +178,8 @@ def test_printing_subject_leaves_the_json_on_standard_output_pure(folder, capsys
     assert error == "making noise\n"
 
 
-def test_subject_may_send_its_own_functions_to_a_pool(folder, capsys):
+@pytest.mark.parametrize("isolated", [[], ["--isolate"]])
+def test_subject_may_send_its_own_functions_to_a_pool(folder, isolated):
     """Its processes start anew, as they always do on macOS, and find the file under its name."""
     Path("pooled.py").write_text(
         "import multiprocessing\n"
@@ -190,7 +191,9 @@ def test_subject_may_send_its_own_functions_to_a_pool(folder, capsys):
         "    return Reference(config, hyper)\n",
         encoding="utf-8",
     )
-    assert main(["check", "pooled.py:make", *TINY, "--time-limit", "60"]) == 0
+    command = [sys.executable, "-m", "parity", "check", "pooled.py:make", *TINY, "--time-limit", "60", *isolated]
+    done = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # from Python 3.12 on, where there are threads

@@ -94,7 +94,7 @@ def test_module_of_torch_is_adapted_as_the_readme_shows():
 
 def test_options_that_the_readme_names_exist(capsys):
     text = "--pyargs --junitxml --benchmark-only --ranges --fast " + " ".join(parity.plugin.PYTEST_OPTIONS)
-    for command in ("check", "gate", "ladder"):
+    for command in ("check", "gate", "ladder", "new-subject"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         text += capsys.readouterr().out

@@ -1,8 +1,10 @@
 """The command line: its commands, how their arguments are read, and what a process that runs one ends with."""
 
 import argparse
+import shutil
 import signal
 import sys
+import textwrap
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -77,7 +79,7 @@ _COMMANDS = (
         "gate",
         commands.gate_command,
         "compare a subject with itself at another git revision",
-        "Say what became of a subject since a git revision: bitwise the same (IDENTICAL), only rounding changed\n"
+        "Say what became of a subject since a git revision: bitwise the same (IDENTICAL), only rounding changed "
         "(PARITY), precision lost, or the function changed (DIVERGED, and where); and how fast a step is now.\n"
         "What is not committed counts; the base is checked out elsewhere, and the working tree is only read.",
         "parity gate my_port.py:make --base origin/main --steps 50",
@@ -87,7 +89,7 @@ _COMMANDS = (
         "ladder",
         commands.ladder_command,
         "every rung of the efficiency ladder: verdict, power, speed and memory",
-        "Check and time rung after rung, from scalar Python to compiled, batched, low-precision and distributed\n"
+        "Check and time rung after rung, from scalar Python to compiled, batched, low-precision and distributed "
         "training, each in a process of its own and beside the reference. A rung that is not IDENTICAL or PARITY\n"
         "shows no speed. Rungs that need a CUDA device or a C++ compiler are skipped where there is none.\n"
         "All of them take some ten minutes on two cores; what is finished is kept when the command is interrupted.",
@@ -98,7 +100,7 @@ _COMMANDS = (
         "vectors",
         commands.vectors_command,
         "write conformance vectors, for ports that run no Python",
-        "Write cases as JSON: config, weights, documents, what is expected of every step with its allowed deviation,\n"
+        "Write cases as JSON: config, weights, documents, what is expected of every step with its allowed deviation, "
         "and negative vectors, which a correct port must not match, with the mistakes that they stand for.",
         "parity vectors conformance --dtype float32",
         {"folder": {"metavar": "DIR", "type": Path, "help": "a new or empty folder, or one written before"}},
@@ -153,7 +155,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
         subparser = subparsers.add_parser(
             command.name,
             help=command.summary,
-            description=command.description,
+            description=_filled(command.description),
             epilog=f"example:\n  {command.example}\n\n{_EXIT_STATUS}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
@@ -165,6 +167,11 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
             for flag, details in options.items():
                 group.add_argument(flag, **details)
     return parser, subparsers.choices
+
+
+def _filled(text: str) -> str:
+    """A paragraph as wide as argparse makes its own."""
+    return textwrap.fill(" ".join(text.split()), shutil.get_terminal_size().columns - 2)
 
 
 class _Terminated(KeyboardInterrupt):

@@ -142,6 +142,36 @@ def test_closed_standard_output_is_refused_before_anything_runs(folder, capsys, 
     assert Path("kept.json").read_text(encoding="utf-8") == "kept"
 
 
+def test_subject_that_closes_standard_output_hides_no_verdict_in_silence(folder, capsys, monkeypatch):
+    Path("closing.py").write_text(f"{PORT}\nimport sys\nsys.stdout.close()\n", encoding="utf-8")
+    with Path("out").open("w", encoding="utf-8") as out:
+        monkeypatch.setattr(sys, "stdout", out)
+        assert main(["check", "closing.py:make", *TINY]) == 2
+    assert capsys.readouterr().err == "Standard output was closed before the result could be printed.\n"
+
+
+def test_subject_that_takes_the_streams_away_gives_them_back(folder, capsys):
+    Path("taking.py").write_text(f"{PORT}\nimport sys\nsys.stdout = sys.stderr = None\n", encoding="utf-8")
+    assert main(["check", "taking.py:make", *TINY]) == 0
+    assert "IDENTICAL" in capsys.readouterr().out
+
+
+def test_folder_that_is_gone_is_one_sentence(folder, capsys, monkeypatch):
+    (folder / "gone").mkdir()
+    monkeypatch.chdir(folder / "gone")
+    (folder / "gone").rmdir()
+    assert main(["gate", "port.py:make"]) == 2
+    assert capsys.readouterr().err == "The current folder does not exist any more.\n"
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "wide"])
+def test_terminal_of_no_width_shows_help(monkeypatch, capsys, columns):
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit, match="0"):
+        main(["check", "--help"])
+    assert "--steps" in capsys.readouterr().out
+
+
 def test_characters_that_standard_output_lacks_are_spelt_out(folder, monkeypatch):
     Path("broken.py").write_text("raise OSError('×')", encoding="utf-8")
     with Path("out").open("w", encoding="ascii") as out:

@@ -171,7 +171,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
 
 def _filled(text: str) -> str:
     """A paragraph as wide as argparse makes its own."""
-    return textwrap.fill(" ".join(text.split()), shutil.get_terminal_size().columns - 2)
+    return textwrap.fill(" ".join(text.split()), max(shutil.get_terminal_size().columns - 2, 11))
 
 
 class _Terminated(KeyboardInterrupt):
@@ -208,6 +208,10 @@ def _run(argv: list[str]) -> int:
         _parsers()[0].print_help()
         return 2  # a script whose command got lost has checked nothing
     arguments = _parsed(argv)
+    try:
+        Path.cwd()
+    except OSError:
+        raise UsageError("The current folder does not exist any more.") from None
     commands.require_outputs(arguments)
     return arguments.run(arguments)  # type: ignore[no-any-return]
 

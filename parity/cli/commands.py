@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,7 +38,8 @@ def check_command(arguments: argparse.Namespace) -> int:
     with (
         _progress(keywords["modes"], case.steps) as progress,
         compile_timer(compiled),
-        redirect_stdout(sys.stderr) if arguments.json == "-" else nullcontext(),  # a subject may print
+        redirect_stdout(sys.stderr if arguments.json == "-" else sys.stdout),  # a subject may print,
+        redirect_stderr(sys.stderr),  # and do something to either
     ):
         result = check(arguments.subject, case, **keywords, progress=progress)
     if compiled:

@@ -52,6 +52,10 @@ def standard_output() -> Iterator[None]:
             raise
         _give_up_output()
         raise OutputError(f"Standard output cannot be written: {error.strerror}.", 2) from None
+    except ValueError:
+        if not sys.stdout.closed:
+            raise
+        raise OutputError("Standard output was closed before the result could be printed.", 2) from None
 
 
 def _fill_gaps() -> None:

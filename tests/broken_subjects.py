@@ -125,6 +125,8 @@ BROKEN = (
     step("answer = type('Lazy', (), {'loss': property(lambda self: 1 / 0)})()", "in step 0, reading its answer."),
     step("answer.grads = type('Lazy', (dict,), {'__getitem__': lambda s, k: 1 / 0})(answer.grads)", DIVIDED),
     step("answer.grads = type('Lazy', (collections.UserDict,), {'__iter__': lambda s: 1 / 0})(answer.grads)", DIVIDED),
+    step("answer.logits = type('Lazy', (list,), {'__iter__': lambda s: 1 / 0})()", "in step 0, reading its answer."),
+    step("answer.m = type('Lazy', (list,), {'__len__': lambda s: 1 / 0})()", "in step 0, reading its answer."),
     step("answer.logits = (1 / 0 for _ in batch)", "in step 0, reading its answer."),
     step(
         "answer.grads = list(answer.grads.values())",
@@ -136,7 +138,8 @@ BROKEN = (
     step("answer.grads['wte'] = [[None]]", "The subject's grads, wte, are not numbers but object."),
     step("answer.grads['wte'] = [[1.0], [1.0, 2.0]]", "The subject's grads, wte, cannot be read as numbers: "),
     step("answer.grads['wte'] = [[1j]]", "The subject's grads, wte, are not numbers but complex128."),
-    step("answer.grads['wte'] = iter([])", "The subject's grads, wte, are not numbers but object."),
+    step("answer.grads['wte'] = iter([])", "The subject's grads, wte, have the shape (0,), expected ("),
+    step("answer.grads['wte'] = {'row': 3}", "The subject's grads, wte, are not numbers but object."),
     step(
         "answer.grads['wte'] = type('A', (), {'__array__': lambda *a, **k: 1 / 0})()", "cannot be read as numbers: div"
     ),

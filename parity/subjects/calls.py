@@ -83,6 +83,7 @@ class _Call:
     """A guarded call under way."""
 
     process: int
+    thread: int
     left: int | None = None
     """The status with which the subject wanted to end the process."""
 
@@ -95,9 +96,10 @@ _leave_at_once = os._exit
 def _leave(status: int) -> NoReturn:
     """What os._exit is while a subject's own code runs: the process, and the verdict with it, is not the subject's.
 
-    Otherwise a subject that leaves with status 0 would look like one that has passed. What it forks may leave.
+    Otherwise a subject that leaves with status 0 would look like one that has passed. What it forks may leave, and so
+    may another thread with another status: it may be the watchdog of a test runner.
     """
-    if not _calls or os.getpid() != _calls[-1].process:
+    if not _calls or os.getpid() != _calls[-1].process or (status and threading.get_ident() != _calls[-1].thread):
         _leave_at_once(status)
     _calls[-1].left = status
     raise _LeftError(status)
@@ -119,7 +121,7 @@ def _staying(call: _Call) -> Iterator[None]:
 def guarded(doing: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """The result of the subject's own code; SubjectError for whatever it raises, with the line that raised it."""
     clock = _Clock(_seconds.get())
-    call = _Call(os.getpid())
+    call = _Call(os.getpid(), threading.get_ident())
     try:
         with _staying(call):
             try:

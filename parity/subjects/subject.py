@@ -211,9 +211,9 @@ def _fields(step: Any) -> dict[str, Any] | None:
 
 
 def _read(value: Any) -> Any:
-    """A mapping as a dict, whatever it does to make its values, and what can be gone through but once as a list."""
-    if type(value) in (dict, list, tuple, TensorViews):
+    """The same in dicts and lists, whatever kind of them makes its values only when it is asked."""
+    if type(value) in (list, tuple, TensorViews) or isinstance(value, str):
         return value
     if isinstance(value, Mapping) or (hasattr(value, "keys") and hasattr(value, "__getitem__")):
-        return {name: value[name] for name in value.keys()}  # noqa: SIM118 - who has keys need not iterate
-    return list(value) if isinstance(value, Iterator) else value
+        return {name: _read(value[name]) for name in value.keys()}  # noqa: SIM118 - who has keys need not iterate
+    return list(value) if isinstance(value, (Iterator, Sequence)) else value

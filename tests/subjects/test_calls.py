@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 
 import pytest
@@ -31,6 +32,26 @@ def test_exit_is_refused_during_a_call_and_its_own_again_afterwards():
     with pytest.raises(SubjectError, match=r"in the inner\.$"):
         guarded("the outer", guarded, "the inner", lambda: os._exit(3))
     assert os._exit is leave
+
+
+def test_watchdog_in_a_thread_of_its_own_may_end_the_process(monkeypatch):
+    statuses = []
+
+    def leave(status):
+        statuses.append(status)
+        raise SystemExit  # of the thread
+
+    def watched():
+        watchdog = threading.Thread(target=lambda: os._exit(1))
+        watchdog.start()
+        watchdog.join()
+
+    monkeypatch.setattr(os, "_exit", os._exit)  # which the end of the call sets to leave
+    monkeypatch.setattr("parity.subjects.calls._leave_at_once", leave)
+    monkeypatch.setattr("threading.excepthook", lambda thread: None)
+    guarded("a call", watched)
+    monkeypatch.undo()
+    assert statuses == [1]
 
 
 def test_attribute_that_is_missing_is_the_default_and_one_that_raises_a_failure():

@@ -245,7 +245,7 @@ def test_answer_that_is_not_finite_is_refused(float64, results, value):
         ('{"small": [', "is not JSON"),
         ("[" * 100_000, "is not JSON"),
         ("[]", "must be an object with a list of steps for each case, not list"),
-        ('{"smal": []}', "has the unknown case 'smal'; the cases are small, batch"),
+        ('{"smal": []}', "has the unknown case 'smal' (did you mean 'small'?); the cases are small, batch"),
     ],
 )
 def test_file_without_answers_is_bad_input(float64, results, text, said):

@@ -25,13 +25,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy import stats
 
 from parity import Case, Config, Hyper, State, Verdict, check
 from parity.errors import NoExpectation, UsageError
 from parity.files import write_whole
+from parity.judging.exchange import Run
+from parity.judging.judge import Judge
 from parity.judging.pairing import paired
 from parity.ladder import machine
-from parity.number_formats import FORMATS
+from parity.number_formats import FORMATS, Floats
+from parity.oracle.noisy_replay import REPLICAS
 from parity.scalar import Scalar
 from reference.microgpt import init_params, init_state
 from tests.faults import FAULTS, planted
@@ -66,6 +70,9 @@ TOLERANCES: dict[str, Callable[[str], tuple[float, float]]] = {
     "numpy.allclose": lambda dtype: (1e-5, 1e-8),
     "absolute 2e-2": lambda dtype: (0.0, 2e-2),
 }
+TAIL = range(2, 11)
+"""Values of z beyond which elements are counted, beside as many as Student's t has there."""
+
 NOISE_FLOOR = "noise floor"
 OBVIOUS = "one gradient is NaN"
 
@@ -83,12 +90,16 @@ class Tally:
     undecided: Counter[str] = field(default_factory=Counter)
     broken: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
+    elements: Counter[str] = field(default_factory=Counter)
+    beyond: dict[str, Counter[int]] = field(default_factory=lambda: defaultdict(Counter))
+    """Of the elements of first steps, how many have a z beyond each of TAIL."""
 
     def add(self, other: "Tally") -> None:
-        for name in ("comparisons", "first_steps", "gates_turned", "undecided", "broken"):
+        for name in ("comparisons", "first_steps", "gates_turned", "undecided", "broken", "elements"):
             getattr(self, name).update(getattr(other, name))
         for dtype in FORMATS_CALIBRATED:
             self.z[dtype].update(other.z[dtype])
+            self.beyond[dtype].update(other.beyond[dtype])
             self.largest_z[dtype] = max(self.largest_z[dtype], other.largest_z[dtype])
         self.refused += other.refused
         for criterion, counts in other.alarms.items():
@@ -225,10 +236,22 @@ def compared(case: Case, who: str, make: Callable[..., Any], name: str, dtype: s
             tally.refused.append(f"{name}: {who} {mode.mode}: {mode.verdict}: {mode.reason} {where}")
         tally.gates_turned[name] += mode.turned_gates
         tally.alarms[NOISE_FLOOR][name] += mode.verdict.exit_status == 1
+    z = first_step(case, make, result.judge, dtype, storage)
+    tally.elements[name] += len(z)
+    tally.beyond[name].update({k: int(np.count_nonzero(z > k)) for k in TAIL})
     tally.first_steps[name] += 1
     for criterion, fine in accepted.items():
         tally.alarms[criterion][name] += not fine
     return tally
+
+
+def first_step(case: Case, make: Callable[..., Any], judge: Judge, dtype: str, storage: str | None) -> Floats:
+    """The z of all elements of the first step whose noise floor is not 0; none where the reference has no answer."""
+    try:
+        pairs = Run(case, made(make, case, dtype, storage), judge).ask(case.state, next(case.batches())).pairs
+    except NoExpectation:
+        return np.zeros(0)
+    return pairs.z[pairs.sigma > 0]
 
 
 def default_cases() -> list[Case]:
@@ -281,6 +304,18 @@ def table(tally: Tally, caught: dict[str, dict[str, dict[str, bool]]]) -> str:
     return "\n".join(lines)
 
 
+def tail_table(tally: Tally) -> str:
+    """By format, how often an element's z lies beyond a limit, and how often Student's t does, as Markdown."""
+    lines = ["| z beyond | " + " | ".join(map(str, TAIL)) + " |", "| --- |" + " ---: |" * len(TAIL)]
+    expected = " | ".join(f"{2 * stats.t.sf(k, REPLICAS - 1):.0e}" for k in TAIL)
+    lines.append(f"| Student's t, {REPLICAS - 1} degrees of freedom | {expected} |")
+    for name in FORMATS_CALIBRATED:
+        elements, beyond = tally.elements[name], tally.beyond[name]
+        cells = [f"{beyond[k] / elements:.0e}" if beyond[k] else "0" for k in TAIL]
+        lines.append(f"| {name}, of {elements:,} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def faults(caught: dict[str, dict[str, dict[str, bool]]], dtype: str, criterion: str) -> int:
     """How many are caught."""
     return sum(by[dtype][criterion] for by in caught.values())
@@ -303,7 +338,7 @@ def main() -> None:
             seed += 8
             print(f"{tally.comparisons.total():,} comparisons, {len(tally.refused)} refused", flush=True)
     caught = catch_faults()
-    print(table(tally, caught))
+    print(table(tally, caught), tail_table(tally), sep="\n\n")
     if arguments.json:
         result = {
             "machine": machine(),
@@ -322,6 +357,9 @@ def main() -> None:
             "refused": tally.refused,
             "caught": {name: {dtype: dict(by) for dtype, by in formats.items()} for name, formats in caught.items()},
             "table": table(tally, caught).splitlines(),
+            "elements_of_first_steps": dict(tally.elements),
+            "elements_beyond": {name: dict(beyond) for name, beyond in tally.beyond.items()},
+            "tail": tail_table(tally).splitlines(),
         }
         write_whole(arguments.json, json.dumps(result, indent=1) + "\n")
 

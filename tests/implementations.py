@@ -62,6 +62,36 @@ def attend_normalised_last(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
     return (weights @ v / weights.sum(-1, keepdim=True)).to(dtype)
 
 
+class SavedOutputs(torch.autograd.Function):
+    """Attention whose gradients are made from its outputs as they were rounded, not from its weights.
+
+    Dao et al. 2022, FlashAttention, appendix B: what the gradients of the weights add up to, weighted, is the sum of
+    the outputs times their gradients.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+        scores = q @ k.mT
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+        weights = (scores / q.shape[-1] ** 0.5).masked_fill(mask, float("-inf")).softmax(-1).to(q.dtype)
+        outputs = weights @ v
+        ctx.save_for_backward(q, k, v, weights, outputs)
+        return outputs
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        q, k, v, weights, outputs = ctx.saved_tensors
+        (grad,) = grads
+        sums = (grad * outputs).sum(-1, keepdim=True)
+        scores = weights * (grad @ v.mT - sums) / q.shape[-1] ** 0.5
+        return scores @ k, scores.mT @ q, weights.mT @ grad
+
+
+def attend_saving_outputs(q: Tensor, k: Tensor, v: Tensor) -> Tensor:
+    outputs: Tensor = SavedOutputs.apply(q, k, v)
+    return outputs
+
+
 def project(x: Tensor, w: Tensor) -> Tensor:
     return x @ w.T
 
@@ -206,7 +236,8 @@ IMPLEMENTATIONS: dict[str, Callable[..., Any]] = {
     "all positions at once": _variant(),
     "fused attention, torch's Adam": _variant(attend=attend_fused, fused_qkv=True, norm=norm_rsqrt, torch_adam=True),
     "attention normalised last": _variant(attend=attend_normalised_last, loss=loss_log_softmax),
+    "attention from saved outputs": _variant(attend=attend_saving_outputs),
     "sums in two blocks": _variant(linear=project_in_blocks, norm=norm_rsqrt),
     "permuted weights": _variant(permuted=True, loss=loss_log_softmax, torch_adam=True),
 }
-"""Six orders of evaluation of one function."""
+"""Seven orders of evaluation of one function."""

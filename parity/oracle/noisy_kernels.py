@@ -102,6 +102,22 @@ def _add_product_to(total: Any, a: Any, b: Any, state: Any, u: float, tiny: floa
 
 
 @inlined
+def _perturb_total(g: Any, values: Any, grads: Any, slots: Any, state: Any, u: float) -> None:
+    """Noise on the gradient of the total of a softmax of the attention, whose slot comes first in slots.
+
+    The weights' gradients, weighted, add up to the sum of a head's outputs times their gradients, and that is how
+    kernels that keep no weights compute it (D in Dao et al. 2022, FlashAttention, appendix B): from outputs that are
+    rounded, and apart from what it is taken from. In the reference the two have their rounding errors in common, and
+    cancel to the bit where a document has one position.
+    """
+    for i in range(1, len(slots)):
+        output, grad, total = values[slots[i]], grads[slots[i]], values[slots[0]]
+        for k in range(len(state)):
+            state[k] = random_bits(state[k])
+            g[k] += np.float64(np.int32(state[k])) * 2.0**-31 * u * output[k] * grad[k] / total[k]
+
+
+@inlined
 def perturb(result: Any, state: Any, u: float, tiny: float) -> None:
     """Noise on results that are there already."""
     for k in range(len(state)):
@@ -204,6 +220,7 @@ def noisy_backward(
     gates: Any,
     targets: Any,
     exps: Any,
+    attention: Any,
     state: Any,
     u: float,
     tiny: float,
@@ -225,6 +242,9 @@ def noisy_backward(
                     _add_product_to(grads[x], values[y], g, state, u, tiny)
                     _add_product_to(grads[y], values[x], g, state, u, tiny)
             elif op == SUM:
+                softmax = np.searchsorted(attention[:, 0], dst)
+                if softmax < len(attention) and attention[softmax, 0] == dst:
+                    _perturb_total(g, values, grads, attention[softmax], state, u)
                 for j in range(size):
                     x = _place(table, left, j, r, d_left, s_left, gather)
                     add_to(grads[x], g, state, u, tiny)

@@ -161,7 +161,12 @@ class Noise:
             losses[number, part] = document.values[document.program.loss]
             document.start_backward(1 / len(batch), added)
             noisy_kernels.noisy_backward(
-                document.values, document.grads, document.program.backward, *document.arguments, *noise
+                document.values,
+                document.grads,
+                document.program.backward,
+                *document.arguments,
+                document.program.attention,
+                *noise,
             )
             for row, more in document.collect(added):
                 noisy_kernels.add_rows_to(row, more, *noise)

@@ -61,6 +61,9 @@ class Program:
     target_muls: _Integers
     """The slot of each position's probability of its target, (n,): of all products with 1 / total the only one that is
     computed."""
+    attention: _Integers
+    """Of each softmax of the attention the slot of its total, in order, and those of the head's outputs,
+    (softmaxes, 1 + head_dim)."""
     wte_order: list[int]
     """Positions, in the order in which the gradients of their open rows are added to those of wte."""
     nodes: int
@@ -162,9 +165,24 @@ def compile_graph(graph: Graph) -> Program:
         exps=np.stack([exps[:, 0], (exps[:, -1] - exps[:, 0]) // max(1, exps.shape[1] - 1)], axis=1),
         pows=slot[right[probs[:, 0]]],
         target_muls=slot[probs[:, 0]],
+        attention=_attention(graph, slot, left, right),
         wte_order=(first // graph.config.n_embd).tolist(),
         nodes=nodes - leaves,
     )
+
+
+def _attention(graph: Graph, slot: _Integers, left: _Integers, right: _Integers) -> _Integers:
+    config, rows = graph.config, []
+    for layer in range(config.n_layer):
+        weights = _parts(
+            np.array(graph.site_nodes[f"layer{layer}.attn.weights"]), graph.sites[f"layer{layer}.attn.weights"]
+        )
+        heads = np.array(graph.site_nodes[f"layer{layer}.attn.heads"]).reshape(graph.n, config.n_head, config.head_dim)
+        for at, outputs in zip(weights, heads, strict=True):
+            totals = left[right[at[:, :1]]]  # a weight is an exponential times total ** -1
+            rows.append(slot[np.concatenate([totals, outputs], axis=1)])
+    found = np.concatenate(rows)
+    return np.ascontiguousarray(found[np.argsort(found[:, 0])])
 
 
 def _kinds(ops: _Integers, bounds: _Integers, positions: _Integers | None = None) -> _Integers:

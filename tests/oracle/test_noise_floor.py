@@ -53,6 +53,26 @@ def test_every_order_of_evaluation_is_parity_in_its_format(case, name, dtype):
     assert result.judge.form.name == dtype
 
 
+@pytest.mark.parametrize("name", ["attention normalised last", "attention from saved outputs"])
+def test_gradients_of_scores_may_be_made_from_rounded_outputs(name, monkeypatch):
+    """Where a document has one position, the reference's cancel to the bit; theirs, and those of flash attention, do
+    not, and are refused without the noise that says so."""
+    config = Config(n_layer=3, n_embd=24, n_head=12, block_size=1, vocab_size=7, init_std=0.3)
+
+    def verdicts():
+        for seed in (8, 10):
+            state = init_state(init_params(config, random.Random(seed)))
+            one = Case(config, Hyper(), state, [[6, seed % 6, 6], [6, 6]], batch_size=2, steps=1)
+            yield check(lambda *sizes: IMPLEMENTATIONS[name](*sizes, "bfloat16", "float32"), one, modes=["lock-step"])
+
+    assert {result.verdict for result in verdicts()} == {Verdict.PARITY}
+    compiled = program(config, 1)
+    assert compiled.attention.shape == (config.n_layer * config.n_head, 1 + config.head_dim)
+    monkeypatch.setattr(compiled, "attention", compiled.attention[:0])
+    refused = next(result for result in verdicts() if not result.verdict.passes)
+    assert refused.modes[0].first_divergence.tensor.endswith(("attn_wq", "attn_wk"))
+
+
 def test_float16_is_judged_by_its_own_floor(case):
     case = replace(case, hyper=replace(case.hyper, eps_adam=1e-3))
     assert check(make, case, dtype="float16").verdict is Verdict.PARITY

@@ -88,6 +88,7 @@ class Tally:
     first_steps: Counter[str] = field(default_factory=Counter)
     gates_turned: Counter[str] = field(default_factory=Counter)
     undecided: Counter[str] = field(default_factory=Counter)
+    why_undecided: Counter[str] = field(default_factory=Counter)
     broken: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
     elements: Counter[str] = field(default_factory=Counter)
@@ -95,7 +96,7 @@ class Tally:
     """Of the elements of first steps, how many have a z beyond each of TAIL."""
 
     def add(self, other: "Tally") -> None:
-        for name in ("comparisons", "first_steps", "gates_turned", "undecided", "broken", "elements"):
+        for name in ("comparisons", "first_steps", "gates_turned", "undecided", "why_undecided", "broken", "elements"):
             getattr(self, name).update(getattr(other, name))
         for dtype in FORMATS_CALIBRATED:
             self.z[dtype].update(other.z[dtype])
@@ -223,10 +224,14 @@ def compared(case: Case, who: str, make: Callable[..., Any], name: str, dtype: s
         tally.broken[name] += 1
         return tally
     result = check(lambda config, hyper: made(make, case, dtype, storage), case)
+    if any(first and not np.isfinite(first.actual) for first in (mode.first_divergence for mode in result.modes)):
+        tally.broken[name] += 1  # the same in a later step
+        return tally
     for mode in result.modes:
         tally.comparisons[name] += 1
         if mode.verdict is Verdict.INCONCLUSIVE:
             tally.undecided[name] += 1
+            tally.why_undecided[f"{name}: {mode.reason}"] += 1
         rows = mode.quantities.values()
         z = max((row.largest_z.z for row in rows if row.largest_z), default=0.0)
         tally.z[name][min(z // 0.5 * 0.5, 100.0)] += 1
@@ -351,6 +356,7 @@ def main() -> None:
             },
             "false_alarms": {criterion: dict(counts) for criterion, counts in tally.alarms.items()},
             "inconclusive": dict(tally.undecided),
+            "why_inconclusive": dict(tally.why_undecided),
             "not_finite_in_the_format": dict(tally.broken),
             "gates_turned": dict(tally.gates_turned),
             "first_steps": dict(tally.first_steps),

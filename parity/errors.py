@@ -15,3 +15,7 @@ class UnsupportedModel(SubjectError):
 
 class NoExpectation(Exception):
     """The reference has no answer for this case: verdict INCONCLUSIVE, exit status 3."""
+
+
+class UndecidedAnswer(NoExpectation):
+    """An answer is outside, and whether rounding explains it was not found; the verdict is as for NoExpectation."""

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
+from parity.errors import NoExpectation, UndecidedAnswer
 from parity.judging.pairs import Difference
 from reference.config import PRESETS, Config, Hyper
 
@@ -114,9 +115,15 @@ class Failed:
 
 @dataclass(frozen=True)
 class NoAnswer:
-    """The reference, or the truth, has no answer to compare with."""
+    """The reference, or the truth, has no answer to compare with; outside: with one that rounding may explain."""
 
     message: str
+    outside: bool = False
+
+    @classmethod
+    def of(cls, error: NoExpectation) -> "NoAnswer":
+        """What an error says."""
+        return cls(str(error), isinstance(error, UndecidedAnswer))
 
 
 @dataclass(frozen=True)

@@ -169,7 +169,7 @@ def _go(trial: Trial, factory: Factory | None, options: CheckOptions) -> None:
     except NoExpectation as error:
         result.conclude(trial.run.judge)
         if result.verdict is not Verdict.DIVERGED:  # what was found before stays found
-            result.decide(Verdict.INCONCLUSIVE, NoAnswer(str(error)))
+            result.decide(Verdict.INCONCLUSIVE, NoAnswer.of(error))
     decided = result.verdict is not Verdict.INCONCLUSIVE
     if result.mode == "lock-step" and decided and trial.run.truth is None and ask_again(trial):
         return

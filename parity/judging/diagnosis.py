@@ -31,7 +31,7 @@ def ask_again(trial: Trial) -> bool:
             return False
         if isinstance(error, SubjectError):
             raise
-        result.decide(Verdict.INCONCLUSIVE, NoAnswer(str(error)))
+        result.decide(Verdict.INCONCLUSIVE, NoAnswer.of(error))
         return True
     if again.keys != exchange.pairs.keys:
         raise SubjectError(f"Asked about step {exchange.number} a second time, the subject exposes something else.")

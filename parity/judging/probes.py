@@ -54,15 +54,11 @@ class Size:
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Hyper-parameters, the activation, and the step at which a run starts; with moments, if it is not the first one.
-
-    std: of the weights; squares of ReLUs grow too large for float16 with more.
-    """
+    """Hyper-parameters, the activation, and the step at which a run starts: with moments, if not the first one."""
 
     hyper: Hyper
     activation: str = "relu"
     start: int = 0
-    std: float = 0.4
 
 
 @dataclass(frozen=True)
@@ -74,28 +70,34 @@ class Combination:
     optimizer: str
     steps: int = 1
 
-    @property
-    def formats(self) -> tuple[str, ...]:
-        """In which every correct implementation has an answer."""
-        return _formats(self.weights)
+    def formats(self, activation: str = "") -> tuple[str, ...]:
+        """In which every correct implementation has an answer, with the activation of a model instead of its own."""
+        return _formats(self.weights, activation or OPTIMIZERS[self.optimizer].activation)
 
-    def case(self, seed: int = 1) -> Case:
-        """The case with weights, and moments in mid-training, drawn from a seed."""
+    def case(self, seed: int = 1, activation: str = "", lr_schedule: str = "") -> Case:
+        """The case with weights, and moments in mid-training, drawn from a seed.
+
+        activation, lr_schedule: those of a model, instead of its own.
+        """
         size, optimizer = SIZES[self.size], OPTIMIZERS[self.optimizer]
-        config, bos = replace(size.config, activation=optimizer.activation), size.config.vocab_size - 1
-        state = _state(config, seed, self.weights, optimizer.std, optimizer.start)
+        config = replace(size.config, activation=activation or optimizer.activation)
+        hyper = replace(optimizer.hyper, lr_schedule=lr_schedule or optimizer.hyper.lr_schedule)
+        # Squares of ReLUs grow too large for float16 with more.
+        std, bos = 0.3 if "relu2" in (config.activation, optimizer.activation) else 0.4, config.vocab_size - 1
+        state = _state(config, seed, self.weights, std, optimizer.start)
         documents = [[bos, *tokens, bos] for tokens in size.documents]
-        return Case(config, optimizer.hyper, state, documents, size.batch_size, self.steps)
+        return Case(config, hyper, state, documents, size.batch_size, self.steps)
 
 
-def _formats(weights: str) -> tuple[str, ...]:
-    return WIDE_RANGE if weights in ("saturated output", "vanishing") else EVERY_FORMAT
+def _formats(weights: str, activation: str) -> tuple[str, ...]:
+    squares = weights == "large" and activation == "relu2"
+    return WIDE_RANGE if squares or weights in ("saturated output", "vanishing") else EVERY_FORMAT
 
 
 def _state(config: Config, seed: int, weights: str, std: float, start: int) -> State:
     """Such weights, and moments in mid-training where the run does not start at step 0."""
     params, in_training = _drawn(config, seed, std), 0.1 if start else 0.0
-    WEIGHTS[weights](params)
+    WEIGHTS[weights](params, config)
     m, spread = _drawn(config, seed + 1, in_training), _drawn(config, seed + 2, in_training)
     # No mean of squares is below the square of the mean.
     v = {name: [[a * a + b * b for a, b in zip(*rows)] for rows in zip(m[name], spread[name])] for name in m}
@@ -117,26 +119,44 @@ def _scale(params: _Matrices, **factors: float) -> None:
         params[name] = [[factor * x for x in row] for row in matrix]
 
 
-def _plain(params: _Matrices) -> None:
+def _plain(params: _Matrices, config: Config) -> None:
     pass
 
 
-def _large(params: _Matrices) -> None:
+def _large(params: _Matrices, config: Config) -> None:
     # Inputs of ReLUs above 100, gradients above 1; fc2 keeps logits where float16 has numbers for their exponentials.
-    _scale(params, mlp_fc1=128.0, mlp_fc2=2.0**-7)
+    if config.activation == "relu":
+        _scale(params, mlp_fc1=128.0, mlp_fc2=2.0**-7)
+    else:
+        _scale(params, mlp_fc1=64.0, mlp_fc2=2.0**-13)
 
 
-def _saturated_attention(params: _Matrices) -> None:
+def _saturated_attention(params: _Matrices, config: Config) -> None:
     # Scores of many hundreds: attention looks at one position alone.
     _scale(params, attn_wq=32.0, attn_wk=32.0)
 
 
-def _saturated_output(params: _Matrices) -> None:
+def _repelled_attention(params: _Matrices, config: Config) -> None:
+    # Each position's score of itself, at the first one the only score, is far below what a finite mask would put there.
+    _scale(params, attn_wq=80.0)
+    for name in list(params):
+        if name.endswith("attn_wk"):
+            params[name] = [[-x for x in row] for row in params[name.replace("attn_wk", "attn_wq")]]
+
+
+def _learned(params: _Matrices, config: Config) -> None:
+    # A component that all embeddings have in common makes token 0 all but certain, so that the loss is small.
+    for name in ("wte", "wpe"):
+        params[name] = [[4.0, *row[1:]] for row in params[name]]
+    params["lm_head"] = [[-2.0 if token else 3.0, *row[1:]] for token, row in enumerate(params["lm_head"])]
+
+
+def _saturated_output(params: _Matrices, config: Config) -> None:
     # Probabilities of 1 and next to 0. What layers add must stay small, or float32 has no number for the latter.
     _scale(params, lm_head=16.0, attn_wo=2.0**-3, mlp_fc2=2.0**-3)
 
 
-def _vanishing(params: _Matrices) -> None:
+def _vanishing(params: _Matrices, config: Config) -> None:
     # The embedding of BOS at position 0 is exactly 0 in any arithmetic; that of token 0 at position 1 is so small that
     # the norm's eps is most of what it divides by; and every third ReLU has inputs of exactly 0.
     params["wte"][-1] = [-x for x in params["wpe"][0]]
@@ -162,32 +182,34 @@ SIZES = {
         ((3, 0, 3, 2, 1), (1, 1), ()),
         batch_size=3,
     ),
+    "one token": Size(Config(n_embd=6, n_head=2, block_size=4, vocab_size=5), ((0, 0, 0, 0), (0, 0, 0, 0, 0)), 2),
     "long block": Size(
         Config(n_embd=6, n_head=2, block_size=14, vocab_size=5), ((0, 1, 2, 3, 3, 0, 1, 2, 3, 3, 0, 1, 2, 3, 3),)
     ),
 }
 
-WEIGHTS: dict[str, Callable[[_Matrices], None]] = {
+WEIGHTS: dict[str, Callable[[_Matrices, Config], None]] = {
     "plain": _plain,
     "large": _large,
     "saturated attention": _saturated_attention,
+    "repelled attention": _repelled_attention,
     "saturated output": _saturated_output,
+    "learned": _learned,
     "vanishing": _vanishing,
 }
 
 OPTIMIZERS = {
     "fresh": Optimizer(Hyper(num_steps=50, eps_adam=2**-8)),
+    "fast": Optimizer(Hyper(learning_rate=64.0, beta1=0.75, beta2=0.9, eps_adam=2**-6, num_steps=130), start=64),
     "late": Optimizer(Hyper(learning_rate=2**-4, beta1=0.75, beta2=0.9, eps_adam=2**-6, num_steps=130), start=124),
     "fresh, squared": Optimizer(
         Hyper(learning_rate=2**-5, beta1=0.9, beta2=0.95, eps_adam=2**-7, num_steps=40, lr_schedule="cosine"),
         "relu2",
-        std=0.3,
     ),
     "late, squared": Optimizer(
         Hyper(learning_rate=2**-5, beta1=0.5, beta2=0.875, eps_adam=2**-7, num_steps=40, lr_schedule="cosine"),
         "relu2",
         start=25,
-        std=0.3,
     ),
 }
 
@@ -219,6 +241,16 @@ CHOSEN = {
         "attention scores of many hundreds",
         _NO_OPTION,
     ),
+    "repelled-attention": (
+        Combination("one layer", "repelled attention", "late"),
+        "attention scores below -10,000",
+        _NO_OPTION,
+    ),
+    "learned": (
+        Combination("one token", "learned", "fast"),
+        "a loss next to 0, and updates above 10",
+        _NO_OPTION,
+    ),
     "saturated-output": (
         Combination("one layer", "saturated output", "late"),
         "probabilities of nearly 1 and below 1e-7",
@@ -233,10 +265,16 @@ CHOSEN = {
 """The probes: a combination each, what it exercises, and the options that exercise much of it otherwise."""
 
 
-@lru_cache(maxsize=1)
-def _all() -> tuple[Probe, ...]:
+@lru_cache
+def _all(activation: str = "", lr_schedule: str = "") -> tuple[Probe, ...]:
     return tuple(
-        Probe(name, exercises, otherwise, plan.case(), plan.formats)
+        Probe(
+            name,
+            exercises,
+            otherwise,
+            plan.case(activation=activation, lr_schedule=lr_schedule),
+            plan.formats(activation),
+        )
         for name, (plan, exercises, otherwise) in CHOSEN.items()
     )
 
@@ -248,15 +286,12 @@ def probes(form: str | None = None) -> tuple[Probe, ...]:
 
 def probes_for(config: Config, hyper: Hyper, form: str) -> tuple[Probe, ...]:
     """The probes of a model that computes in a format: with its activation and its schedule, at sizes of their own."""
-    return tuple(replace(probe, case=_alike(probe.case, config, hyper)) for probe in probes(form))
+    return tuple(probe for probe in _all(config.activation, hyper.lr_schedule) if form in probe.formats)
 
 
-def _alike(case: Case, config: Config, hyper: Hyper) -> Case:
-    return replace(
-        case,
-        config=replace(case.config, activation=config.activation),
-        hyper=replace(case.hyper, lr_schedule=hyper.lr_schedule),
-    )
+def out_of_reach(config: Config, hyper: Hyper, form: str) -> tuple[Probe, ...]:
+    """Those in which correct implementations of such a model have no answer in the format."""
+    return tuple(probe for probe in _all(config.activation, hyper.lr_schedule) if form not in probe.formats)
 
 
 def probes_of_given_size(config: Config, hyper: Hyper, form: str) -> tuple[Probe, ...]:
@@ -270,7 +305,7 @@ def probes_of_given_size(config: Config, hyper: Hyper, form: str) -> tuple[Probe
     start = max(0, hyper.num_steps - 6) if hyper.num_steps > 1 else 0
     found = []
     for weights in WEIGHTS:
-        formats = _formats(weights)
+        formats = _formats(weights, config.activation)
         # In short formats scores of many hundreds are chance at this size.
         if form not in formats or (weights == "saturated attention" and form not in ("float64", "float32")):
             continue

@@ -37,8 +37,11 @@ def with_probes(check: Check, make: Make, case: Case, options: CheckOptions, *, 
         result.probes = _checked(check, make, probes_for(case.config, case.hyper, form), quiet)
     else:
         result.probes = [ProbeResult(probe, None) for probe in probes_for(case.config, case.hyper, form)]
-    if any(found.refused for found in result.probes) and case.config.num_params() <= _MOST_PARAMETERS:
-        result.probes += _checked(check, make, probes_of_given_size(case.config, case.hyper, form), quiet)
+    if any(found.refused for found in result.probes):
+        if case.config.num_params() <= _MOST_PARAMETERS:
+            result.probes += _checked(check, make, probes_of_given_size(case.config, case.hyper, form), quiet)
+        else:
+            result.left_out += (f"other weights and documents in a model of more than {_MOST_PARAMETERS:,} parameters",)
     return result
 
 

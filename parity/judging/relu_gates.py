@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from parity.answers import as_array
-from parity.errors import NoExpectation, SubjectError
+from parity.errors import SubjectError, UndecidedAnswer
 from parity.judging.judge import Judge
 from parity.judging.pairs import Pairs
 from parity.number_formats import Floats
@@ -53,21 +53,21 @@ def with_own_gates(
     An effect of a gate is what the exact replay changes by when the gate is turned. Matching pursuit (Mallat and Zhang
     1993) picks, one after another, the gate whose effect explains most of what is left between subject and reference;
     then the effects are computed anew, from the gates as they stand. It begins with those that were observed, if any
-    were: two positions of nearly the same vector may have been taken for each other. Raises NoExpectation where it
+    were: two positions of nearly the same vector may have been taken for each other. Raises UndecidedAnswer where it
     would take too long, or where gates might explain the answer, and none were found that do.
     """
     if not expectation.near or not judge.count_outside(_early(pairs)):
         return expectation, pairs
     operations = sum(oracle.program(tokens).nodes for tokens in expectation.batch) * len(expectation.near)
     if operations > _MOST_OPERATIONS:
-        raise NoExpectation(_undecided(expectation, "to try them all would take too long"))
+        raise UndecidedAnswer(_undecided(expectation, "to try them all would take too long"))
     # An effect is as uncertain as the gradient that the gate lets through, or as its input besides.
     for with_input in (False, True):
         found = _attempt(oracle, judge, expectation, pairs, compare, with_input)
         if found is not None:
             return found
     if judge.form.digits <= SHORT_DIGITS and _may_explain(oracle, judge, expectation, _early(pairs), compare):
-        raise NoExpectation(_undecided(expectation, "which of them, if any, explain the answer was not found"))
+        raise UndecidedAnswer(_undecided(expectation, "which of them, if any, explain the answer was not found"))
     return expectation, pairs
 
 

@@ -11,6 +11,7 @@ from parity.judging.causes import (
     AllVacuous,
     Cause,
     Failed,
+    NoAnswer,
     NoFloor,
     NothingCompared,
     Outside,
@@ -19,7 +20,7 @@ from parity.judging.causes import (
 )
 from parity.judging.judge import Judge
 from parity.judging.pairs import Difference, Pairs
-from parity.judging.probes import Probe, probes
+from parity.judging.probes import Probe, out_of_reach
 from parity.judging.quantity_result import QuantityResult, TensorPower, magnitude
 from parity.judging.sentences import in_probe, said
 from parity.verdict import Verdict, worst
@@ -162,10 +163,15 @@ class ProbeResult:
 
     @property
     def verdict(self) -> Verdict | None:
-        """The verdict that counts; None where nothing was decided."""
-        if self.result is None or self.refused or self.result.verdict is Verdict.INCONCLUSIVE:
+        """The verdict that counts; None where nothing was decided.
+
+        That a lock-step answer is outside, and whether rounding explains it was not found, counts. A free-running one
+        is beside answers to the same steps that were judged one by one.
+        """
+        if self.result is None or self.refused:
             return None
-        return self.result.verdict
+        undecided = self.result.verdict is Verdict.INCONCLUSIVE and not self.result.undecided_outside
+        return None if undecided else self.result.verdict
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -201,6 +207,12 @@ class Result:
     def unsupported(self) -> bool:
         """Whether the subject has no such model, as it says with NotImplementedError when it is made."""
         return any(isinstance(cause, Failed) and cause.unsupported for mode in self.modes for cause in mode.causes)
+
+    @property
+    def undecided_outside(self) -> bool:
+        """Whether a lock-step answer is outside, and whether rounding explains it was not found."""
+        lock_step = [mode for mode in self.modes if mode.mode == "lock-step"]
+        return any(isinstance(cause, NoAnswer) and cause.outside for mode in lock_step for cause in mode.causes)
 
     @property
     def deciding_probe(self) -> ProbeResult | None:
@@ -244,7 +256,8 @@ class Result:
         by_probes = [f"{p.exercises} ({p.otherwise})" if p.otherwise else p.exercises for p in undecided]
         if self.probes:
             form = self.judge.form.name
-            by_probes += [f"{p.exercises} (out of reach in {form})" for p in probes() if form not in p.formats]
+            unreached = out_of_reach(self.case.config, self.case.hyper, form)
+            by_probes += [f"{probe.exercises} (out of reach in {form})" for probe in unreached]
         if any(found.refused for found in self.probes):
             by_probes.append("models of other sizes (which the subject does not make)")
         return [*map(how_to_exercise, left), *by_probes]

@@ -77,7 +77,7 @@ def sentence(cause: Cause) -> str:
             )
         case EarlierOutside(first):
             return f"Earlier: {first}."
-        case Failed(message, _) | NoAnswer(message) | LawBroken(message):
+        case Failed(message, _) | NoAnswer(message, _) | LawBroken(message):
             return message
     assert_never(cause)
 

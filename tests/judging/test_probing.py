@@ -8,9 +8,11 @@ import pytest
 from parity import Case, Verdict, check
 from parity.catalogue.mutants import MUTANTS
 from parity.cli import main
-from parity.errors import UsageError
+from parity.errors import UndecidedAnswer, UsageError
+from parity.judging import probing
 from parity.judging.cost import estimated, operations, require_that_it_fits
-from parity.judging.probes import probes_for
+from parity.judging.probes import CHOSEN, probes_for
+from parity.judging.trial import Trial
 from parity.number_formats import FORMATS
 from parity.oracle.replay import program
 from parity.testing import assert_parity
@@ -47,7 +49,7 @@ def test_mistake_that_the_default_sizes_hide_is_refused(name):
 
 def test_probes_belong_to_a_check_without_a_case():
     assert check(make, SHORT).probes == []
-    assert [found.verdict for found in check(make, SHORT, probes=True).probes] == [Verdict.PARITY] * 7
+    assert [found.verdict for found in check(make, SHORT, probes=True).probes] == [Verdict.PARITY] * len(CHOSEN)
     assert check(make, probes=False).probes == []
     assert len(check(make).probes) == 7
 
@@ -83,7 +85,7 @@ def test_subject_that_says_that_its_sizes_are_given_is_asked_for_no_other():
 
     result = check(Given, SHORT, probes=True)
     assert result.verdict is Verdict.PARITY
-    assert [found.result for found in result.probes[:7]] == [None] * 7
+    assert [found.result for found in result.probes[: len(CHOSEN)]] == [None] * len(CHOSEN)
 
 
 def test_batch_mistake_of_a_subject_of_one_size_is_refused():
@@ -117,7 +119,7 @@ def test_failing_probe_is_what_a_failed_assertion_stores(tmp_path):
 def test_command_line_leaves_probes_out_where_asked(capsys):
     command = ["check", "--steps", "1", "--json", "-"]
     assert main(command) == 0
-    assert len(json.loads(capsys.readouterr().out)["probes"]) == 7
+    assert len(json.loads(capsys.readouterr().out)["probes"]) == len(CHOSEN)
     assert main([*command, "--only-case"]) == 0
     assert json.loads(capsys.readouterr().out)["probes"] == []
 
@@ -216,6 +218,32 @@ def test_sizes_of_a_subject_s_own_say_nothing():
     result = check(Listed, SHORT, probes=True)
     assert result.verdict.passes
     assert not any(found.refused for found in result.probes)
+
+
+@pytest.mark.parametrize(("mode", "verdict"), [("lock-step", Verdict.INCONCLUSIVE), ("free-running", Verdict.PARITY)])
+def test_answer_to_a_probe_that_is_outside_and_undecided_is_not_passed_over(mode, verdict, monkeypatch):
+    go = Trial.go
+
+    def undecided(trial, **options):
+        if trial.result.mode == mode and trial.run.case.config.n_layer == 2:
+            raise UndecidedAnswer("Rounding may turn any of 99 ReLUs.")
+        go(trial, **options)
+
+    monkeypatch.setattr(Trial, "go", undecided)
+    result = check(make, SHORT, probes=True)
+    assert result.verdict is verdict
+    if verdict is Verdict.INCONCLUSIVE:
+        assert "In the probe two-layers" in result.reason
+        assert "any of 99 ReLUs" in result.reason
+    else:
+        assert any("two layers, three heads" in phrase for phrase in result.not_exercised)
+
+
+def test_large_model_of_given_sizes_says_that_it_runs_no_probes(monkeypatch):
+    monkeypatch.setattr(probing, "_MOST_PARAMETERS", 10)
+    result = check(Twin(SHORT.config, SHORT.hyper), SHORT, probes=True)
+    assert result.verdict is Verdict.PARITY
+    assert "other weights and documents in a model of more than 10 parameters" in result.not_exercised
 
 
 def test_what_a_short_format_does_not_reach_is_not_exercised():

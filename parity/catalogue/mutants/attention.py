@@ -38,6 +38,15 @@ def _window(length: str) -> tuple[tuple[str, str], ...]:
     )
 
 
+def _masked_by(amount: int) -> tuple[tuple[str, str], ...]:
+    """Edits that lower the scores of later positions, which a document computes all at once, by so much."""
+    return (
+        (_CACHES, _CACHES + _FILLED),
+        (_SCORE, f"{_SCORE} - {amount} * (t > position)"),
+        (_KEYS, "for t, k_heads in enumerate(keys[i])]"),
+    )
+
+
 def _transposed(letter: str) -> tuple[tuple[str, str], ...]:
     """Edits that apply one of attn_wq, attn_wk, attn_wv, attn_wo transposed."""
     weights = f'params[f"{{layer}}.attn_w{letter}"]'
@@ -150,11 +159,13 @@ ATTENTION = of_stage(
     Mutant(
         "mask_of_minus_100",
         "Scores of later positions are lowered by 100 instead of to minus infinity, so that large ones shine through.",
-        (
-            (_CACHES, _CACHES + _FILLED),
-            (_SCORE, f"{_SCORE} - 100 * (t > position)"),
-            (_KEYS, "for t, k_heads in enumerate(keys[i])]"),
-        ),
+        _masked_by(100),
+    ),
+    Mutant(
+        "mask_of_minus_10000",
+        "Scores of later positions are lowered by 10,000 instead of to minus infinity, so that larger ones shine "
+        "through.",
+        _masked_by(10_000),
     ),
     Mutant("window_of_4", "A position attends to the last 4 positions only.", _window("4")),
     Mutant("window_of_12", "A position attends to the last 12 positions only.", _window("12")),

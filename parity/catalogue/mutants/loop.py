@@ -9,6 +9,9 @@ from reference.config import State, Step
 from reference.microgpt import elementwise, init_state
 
 _CARRIED = "return after, Step("
+_SMALL_LOSS_SKIPPED = """if loss.data < 0.05:
+        after = State(state.params, state.m, state.v, state.step + 1)
+    """
 
 
 class _WithoutMoments(MutantSubject):
@@ -92,6 +95,11 @@ LOOP = of_stage(
         "step_not_counted",
         "The step number stays what it was, in the schedule and in Adam.",
         (("after = State({}, {}, {}, state.step + 1)", "after = State({}, {}, {}, state.step)"),),
+    ),
+    Mutant(
+        "small_losses_skipped",
+        "A step whose loss is below 0.05 changes neither weights nor moments.",
+        ((_CARRIED, _SMALL_LOSS_SKIPPED + _CARRIED),),
     ),
     Mutant(
         "weights_not_carried",

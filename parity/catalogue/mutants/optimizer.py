@@ -137,6 +137,11 @@ ADAM = of_stage(
         (("rate * m / (v**0.5 + hyper.eps_adam)", "rate * max(-1.0, min(1.0, m / (v**0.5 + hyper.eps_adam)))"),),
     ),
     Mutant(
+        "update_clipped_at_10",
+        "No weight changes by more than 10 in a step.",
+        ((_STEP, "lambda p, u: p - max(-10.0, min(10.0, u))"),),
+    ),
+    Mutant(
         "weight_decay",
         "Weights decay by 0.01 of the learning rate, as AdamW's do unless told otherwise.",
         ((_STEP, f"{_STEP} - 0.01 * rate * p"),),

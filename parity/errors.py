@@ -1,12 +1,21 @@
 """What can go wrong before or during a check; every message is a sentence for the person who reads it."""
 
+from typing import Any
+
 
 class UsageError(ValueError):
     """Bad usage or bad input: exit status 2."""
 
 
 class SubjectError(Exception):
-    """The subject failed or answered with something that cannot be compared: verdict ERROR, exit status 1."""
+    """The subject failed or answered with something that cannot be compared: verdict ERROR, exit status 1.
+
+    asked: the question that it failed at, a `parity.judging.causes.Asked`, where it was asked one. last_words: the last
+    lines that the subject's own process wrote to standard error.
+    """
+
+    asked: Any = None
+    last_words: tuple[str, ...] = ()
 
 
 class UnsupportedModel(SubjectError):

@@ -147,6 +147,10 @@ OPTIONS: dict[str, Details] = {
     },
     "--json": {"metavar": "FILE", "help": "write the result as JSON; - is standard output, in place of the table"},
     "--markdown": {"metavar": "FILE", "help": "write the table as Markdown, too"},
+    "--verbose": {
+        "action": "store_true",
+        "help": "show every mode by itself, too, and of every tensor the smallest error that would be caught",
+    },
     "--base": {"metavar": "REV", "default": "HEAD", "help": "git revision to compare with (default: %(default)s)"},
     "--rounds": {
         "metavar": "N",
@@ -187,10 +191,11 @@ _CASE = (
     "--names --steps --batch-size --seed --preset --n-layer --n-embd --n-head --block-size --activation "
     "--learning-rate --lr-schedule --num-steps --beta1 --beta2 --only-case"
 )
-_CHECK = "--mode --sites --dtype --device --false-alarm --oracle --truth --isolate --time-limit --memory-limit --json"
+_CHECK = "--mode --sites --dtype --device --false-alarm --oracle --truth --isolate --time-limit --memory-limit"
+_REPORT = "--json --markdown --verbose"
 _GROUPS = {
-    "check": {"the case": _CASE, "the check": _CHECK},
-    "replay": {"the check": _CHECK},
+    "check": {"the case": _CASE, "the check": _CHECK, "the result": _REPORT},
+    "replay": {"the check": _CHECK, "the result": _REPORT},
     "gate": {
         "the case": _CASE,
         "the gate": "--base --rounds --markdown --dtype --device --false-alarm --memory-limit --json --time-limit",

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 def check_command(arguments: argparse.Namespace) -> int:
     """`parity check` and `parity replay`."""
+    from parity.cli.check_markdown import check_markdown
     from parity.cli.check_report import check_report
     from parity.judging.check_options import check_keywords
     from parity.judging.checking import check
@@ -44,7 +45,9 @@ def check_command(arguments: argparse.Namespace) -> int:
         result = check(arguments.subject, case, **keywords, progress=progress)
     if compiled:
         complain(f"The oracle was compiled in {sum(compiled):.1f} s; the next run finds it on disk.")
-    _report(result.to_dict(), check_report(result, source), arguments.json)
+    _report(result.to_dict(), check_report(result, source, arguments.verbose), arguments.json)
+    if arguments.markdown:
+        write_whole(Path(arguments.markdown), check_markdown(result, source))
     return result.verdict.exit_status
 
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
-from parity.errors import NoExpectation, UndecidedAnswer
+from parity.errors import NoExpectation, SubjectError, UndecidedAnswer, UnsupportedModel
 from parity.judging.pairs import Difference
 from reference.config import PRESETS, Config, Hyper
 
@@ -106,11 +106,32 @@ class EarlierOutside:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A question of a case: which step, and how long its documents are."""
+
+    step: int
+    documents: tuple[int, ...]
+    """Their numbers in the case, from 0; empty where they are not the case's."""
+    tokens: tuple[int, ...]
+    """How many tokens each of them has, BOS at both ends included."""
+    block_size: int
+
+
+@dataclass(frozen=True)
 class Failed:
     """The subject failed, or answered with what cannot be compared. unsupported: it has no such model."""
 
     message: str
     unsupported: bool = False
+    asked: Asked | None = None
+    """At which question; None where that was none of a step."""
+    last_words: tuple[str, ...] = ()
+    """The last lines that its own process wrote to standard error."""
+
+    @classmethod
+    def of(cls, error: SubjectError) -> Self:
+        """What an error says."""
+        return cls(str(error), isinstance(error, UnsupportedModel), error.asked, error.last_words)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Unpack, cast
 
 from parity.case import Case
-from parity.errors import NoExpectation, SubjectError, UnsupportedModel, UsageError
+from parity.errors import NoExpectation, SubjectError, UsageError
 from parity.judging.causes import Failed, NeverUpdated, NoAnswer, OtherRevision, StateNotCarried
 from parity.judging.check_options import CheckKeywords, CheckOptions
 from parity.judging.cost import require_that_it_fits
@@ -129,7 +129,7 @@ def _checked_case(factory: Factory | None, name: str, make: Make, case: Case, op
         result.left_out = _left_out(subject)
     except SubjectError as error:
         result.modes = result.modes or [ModeResult(options.modes[0])]
-        result.modes[-1].decide(Verdict.ERROR, Failed(str(error), isinstance(error, UnsupportedModel)))
+        result.modes[-1].decide(Verdict.ERROR, Failed.of(error))
     if run is not None:
         result.unchecked = run.unchecked()
     first, last = result.modes[0], result.modes[-1]

@@ -9,6 +9,7 @@ import numpy as np
 
 from parity.case import Case
 from parity.errors import NoExpectation, SubjectError
+from parity.judging.causes import Asked
 from parity.judging.judge import Judge, positions
 from parity.judging.own_updates import with_own_updates
 from parity.judging.pairing import paired
@@ -233,6 +234,23 @@ class Run:
         self, point: Point, batch: list[list[int]], before: Floats | None, explain: bool, state: State | None
     ) -> Exchange:
         """A question's answer, judged. state: what the subject was set to just now; None where it goes on."""
+        try:
+            return self._judged_answer(point, batch, before, explain, state)
+        except SubjectError as error:
+            error.asked = self._asked(point.number, batch)
+            raise
+
+    def _asked(self, number: int, batch: list[list[int]]) -> Asked:
+        """The question, for a message."""
+        documents, size = self.case.documents, len(batch)
+        start = (number - self.case.state.step) * size
+        numbers = tuple(place % len(documents) for place in range(start, start + size))
+        of_case = [documents[place] for place in numbers] == batch
+        return Asked(number, numbers if of_case else (), tuple(map(len, batch)), self.case.config.block_size)
+
+    def _judged_answer(
+        self, point: Point, batch: list[list[int]], before: Floats | None, explain: bool, state: State | None
+    ) -> Exchange:
         if self.truth is None:
             # In a wider format few gates are near to their kink, and it is simpler to expect before one asks.
             if explain and self._asks_for_gates:

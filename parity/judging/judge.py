@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.case import Case
+from parity.judging.computation_order import in_order_of_computation
 from parity.judging.element_errors import Measures, count_outside, measure
 from parity.judging.pairs import Difference, Pairs
 from parity.number_formats import FORMATS, Format
@@ -46,10 +47,19 @@ class Judge:
         """How many elements rounding does not explain."""
         return int(count_outside(pairs.actual, pairs.expected, pairs.sigma, self.limit))
 
-    def first_outside(self, pairs: Pairs) -> Difference | None:
-        """The first element that rounding does not explain, in the order of the tensors."""
-        outside = self.outside(pairs)
-        return pairs.at(int(np.argmax(outside)), self.form) if outside.any() else None
+    def first_outside(self, pairs: Pairs, quantity: str | None = None) -> Difference | None:
+        """The first element that rounding does not explain, of one quantity or of all.
+
+        It is that of the tensor that a step computes first (see `parity.judging.computation_order`).
+        """
+        outside, starts = self.outside(pairs), pairs.layout.starts
+        if not outside.any():
+            return None
+        for tensor in in_order_of_computation(pairs.keys):
+            inside = outside[starts[tensor] : starts[tensor + 1]]
+            if quantity in (None, pairs.keys[tensor].quantity) and inside.any():
+                return pairs.at(int(starts[tensor]) + int(np.argmax(inside)), self.form)
+        return None
 
     def accepts(self, pairs: Pairs) -> bool:
         """Whether rounding explains all differences; one that nobody can judge it does not."""

@@ -3,6 +3,7 @@
 Comparison says what it found and never decides; NaN, infinities and shapes count as differences.
 """
 
+import math
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from parity.judging.element_errors import element, errors_of, z_values
 from parity.number_formats import Floats, Format
 from parity.quantities import TensorKey
+from parity.words import beside_limit, told_apart
 
 Shape = tuple[int, ...]
 Entry = tuple[TensorKey, Shape]
@@ -47,9 +49,25 @@ class Difference:
         """The tensor and the index in it, such as layer0.attn_wq[3,7]."""
         return self.key.element(self.index)
 
+    @property
+    def relative_error(self) -> float:
+        """The error over what is expected; infinite where that is 0."""
+        if not self.error:
+            return 0.0
+        return self.error / abs(self.expected) if self.expected else math.inf
+
+    def beside(self, limit: float) -> str:
+        """The same as a text, with z in as many digits as tell it from the limit."""
+        return f"{self._text} z {beside_limit(self.z, limit)} (limit {limit:.1f})"
+
     def __str__(self) -> str:
-        what = self.key.described(self.index)
-        return f"step {self.step}: {what}: {self.actual:.17g}, expected {self.expected:.17g}, z {self.z:.2g}"
+        return f"{self._text} z {self.z:.2g}"
+
+    @property
+    def _text(self) -> str:
+        actual, expected = told_apart(self.actual, self.expected)
+        relative = f" relative error {self.relative_error:.2g}," if math.isfinite(self.relative_error) else ""
+        return f"step {self.step}: {self.key.described(self.index)}: {actual}, expected {expected},{relative}"
 
 
 @dataclass(frozen=True)

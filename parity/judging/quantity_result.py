@@ -68,6 +68,8 @@ class QuantityResult:
     """Elements that differ and have no finite noise floor."""
     identical: bool = True
     """Whether all bits are the same."""
+    first_outside: Difference | None = None
+    """Of the first step in which one is outside, in the tensor that this step computes first."""
     largest_z: Difference | None = None
     largest_error: Difference | None = None
     largest_ulps: Difference | None = None
@@ -96,8 +98,8 @@ class QuantityResult:
             return Verdict.INCONCLUSIVE
         return Verdict.IDENTICAL if self.identical else Verdict.PARITY
 
-    def add(self, pairs: Pairs, group: int, found: Measures, form: Format) -> Difference | None:
-        """Take in a group of the tensors of one step; the first element outside, if any."""
+    def add(self, pairs: Pairs, group: int, found: Measures, form: Format) -> None:
+        """Take in a group of the tensors of one step."""
         elements = found.elements[group]
         self.compared += elements
         self.zero_in_both += found.zero_in_both[group]
@@ -106,7 +108,7 @@ class QuantityResult:
         self.outside += found.outside[group]
         self.identical &= not found.unequal[group]
         if not elements:
-            return None
+            return
         for tensor in range(*pairs.layout.first_tensors[group : group + 2]):
             self.power[pairs.layout.entries[tensor][0].name].add(
                 found.medians[tensor], found.worst[tensor], found.accepted[tensor], found.refused[tensor]
@@ -115,7 +117,6 @@ class QuantityResult:
             known = getattr(self, f"largest_{name}")
             if known is None or size > magnitude(getattr(known, name), name):
                 setattr(self, f"largest_{name}", pairs.at(place, form))
-        return pairs.at(found.first_outside[group], form) if found.outside[group] else None
 
 
 def magnitude(value: float, name: str) -> float:

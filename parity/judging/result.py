@@ -19,6 +19,7 @@ from parity.judging.causes import (
     SameBits,
 )
 from parity.judging.judge import Judge
+from parity.judging.location import Location
 from parity.judging.pairs import Difference, Pairs
 from parity.judging.probes import Probe, out_of_reach
 from parity.judging.quantity_result import QuantityResult, TensorPower, magnitude
@@ -72,6 +73,8 @@ class ModeResult:
     """How many were compared."""
     quantities: dict[str, QuantityResult] = field(default_factory=dict)
     first_divergence: Difference | None = None
+    location: Location | None = None
+    """Tensor by tensor, what is right and what is wrong in the step that diverged first."""
     first_site: Difference | None = None
     first_z: float = 0.0
     """The largest z of the tensor that diverged first."""
@@ -103,9 +106,10 @@ class ModeResult:
         found = judge.measures(pairs)
         for group, quantity in enumerate(pairs.layout.groups):
             row = self.quantities.setdefault(quantity, QuantityResult(quantity))
-            outside = row.add(pairs, group, found, judge.form)
-            if outside and not self.first_divergence:
-                self.first_divergence = outside
+            row.add(pairs, group, found, judge.form)
+            if found.outside[group] and row.first_outside is None:
+                row.first_outside = judge.first_outside(pairs, quantity)
+            self.first_divergence = self.first_divergence or row.first_outside
         self.steps += 1
 
     def conclude(self, judge: Judge) -> None:
@@ -137,6 +141,7 @@ class ModeResult:
             "steps": self.steps,
             "quantities": plain(list(self.quantities.values())),
             "first_divergence": plain(self.first_divergence),
+            "location": self.location and plain(self.location.to_dict()),
             "first_site": plain(self.first_site),
             "first_z": plain(self.first_z),
             "kinks": self.near_gates,
@@ -185,7 +190,7 @@ class ProbeResult:
         }
 
 
-@dataclass
+@dataclass(repr=False)
 class Result:
     """The outcome of a check."""
 
@@ -197,6 +202,10 @@ class Result:
     probes: list[ProbeResult] = field(default_factory=list)
     left_out: tuple[str, ...] = ()
     """What the subject itself says that it does not exercise, in the words of `parity.case`."""
+
+    def __repr__(self) -> str:
+        # Without the thousands of floats of its case, which drown the message of an assertion.
+        return f"<Result of {self.subject}: {self.verdict}: {self.reason}>"
 
     @property
     def verdict(self) -> Verdict:
@@ -233,14 +242,30 @@ class Result:
         return next(mode for mode in self.deciding.modes if mode.verdict is self.verdict)
 
     @property
+    def located(self) -> bool:
+        """Whether an element was found that rounding does not explain."""
+        return any(mode.first_divergence for mode in self.deciding.modes)
+
+    @property
+    def failure(self) -> Failed | None:
+        """How the subject failed, if it did."""
+        causes = [cause for mode in self.deciding.modes for cause in mode.causes]
+        return next((cause for cause in causes if isinstance(cause, Failed)), None)
+
+    @property
+    def last_words(self) -> tuple[str, ...]:
+        """The last lines that a subject in a process of its own wrote before it failed."""
+        return self.failure.last_words if self.failure else ()
+
+    @property
     def reason(self) -> str:
         """Why, in sentences."""
         probe = self.deciding_probe
-        if probe is None or self.verdict.passes:
-            decided = worst(mode.verdict for mode in self.modes)
-            deciding = [mode for mode in self.modes if mode.verdict is decided]
-            return max(deciding, key=lambda mode: magnitude(mode.largest_z or 0.0, "z")).reason
-        return f"{in_probe(probe.probe)} {self.decisive.reason}"
+        if not self.verdict.passes:
+            return self.decisive.reason if probe is None else f"{in_probe(probe.probe)} {self.decisive.reason}"
+        decided = worst(mode.verdict for mode in self.modes)
+        deciding = [mode for mode in self.modes if mode.verdict is decided]
+        return max(deciding, key=lambda mode: magnitude(mode.largest_z or 0.0, "z")).reason
 
     @property
     def not_exercised(self) -> list[str]:
@@ -283,6 +308,7 @@ class Result:
                 "config": vars(self.case.config),
                 "hyper": vars(self.case.hyper),
                 "run": run,
+                "failure": self.failure and _failure(self.failure),
                 "unchecked": self.unchecked,
                 "not_exercised": self.not_exercised,
                 "probes": [found.to_dict() for found in self.probes],
@@ -301,7 +327,8 @@ def plain(value: Any) -> Any:
     if isinstance(value, Difference):
         step, _, *rest = vars(value).items()
         where = {"quantity": value.quantity, "tensor": value.tensor}
-        return plain({**dict([step]), **where, **dict(rest), "where": value.where})
+        relative = {"relative_error": value.relative_error}
+        return plain({**dict([step]), **where, **dict(rest), **relative, "where": value.where})
     if isinstance(value, dict):
         return {name: plain(entry) for name, entry in value.items()}
     if isinstance(value, (list, tuple)):
@@ -309,6 +336,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
+
+
+def _failure(failed: Failed) -> dict[str, Any]:
+    return {**vars(failed), "asked": failed.asked and vars(failed.asked)}
 
 
 def _largest(found: Iterable[float | None]) -> float | None:

@@ -1,11 +1,14 @@
 """Causes in words, for whoever reads them: a full sentence each."""
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Sequence
+from itertools import groupby
 from typing import assert_never
 
 from parity.judging.causes import (
     AllVacuous,
     AnswersChange,
+    Asked,
     Cause,
     EarlierOutside,
     Failed,
@@ -22,7 +25,15 @@ from parity.judging.causes import (
     SameBits,
     StateNotCarried,
 )
+from parity.judging.location import LocatedTensor, Location
 from parity.judging.probes import Probe
+from parity.words import beside_limit
+
+_KIND = {"logits": "document"}
+_MOST_TENSORS = 12
+"""Tensors of a quantity that are named one by one."""
+_MOST_LISTED = 8
+"""Documents that a sentence names."""
 
 
 def said(causes: Iterable[Cause]) -> str:
@@ -42,9 +53,9 @@ def sentence(cause: Cause) -> str:
         case SameBits():
             return "Every bit is the same."
         case RoundingExplains(largest_z, limit):
-            return f"Rounding explains every difference: largest z {largest_z:.2g}, limit {limit:.1f}."
+            return f"Rounding explains every difference: largest z {beside_limit(largest_z, limit)}, limit {limit:.1f}."
         case Outside(first, limit):
-            return f"{first} (limit {limit:.1f})."
+            return f"{first.beside(limit)}."
         case LosesPrecision():
             return _loses_precision(cause)
         case AnswersChange(step):
@@ -77,7 +88,9 @@ def sentence(cause: Cause) -> str:
             )
         case EarlierOutside(first):
             return f"Earlier: {first}."
-        case Failed(message, _) | NoAnswer(message, _) | LawBroken(message):
+        case Failed(message, _, asked):
+            return message if asked is None else f"{message} {_asked(asked)}"
+        case NoAnswer(message, _) | LawBroken(message):
             return message
     assert_never(cause)
 
@@ -92,6 +105,89 @@ def in_probe(probe: Probe) -> str:
     )
 
 
+def located(location: Location) -> list[tuple[str, str]]:
+    """What is right and what is wrong, in the order of computation: quantities, and what is to be said of them."""
+    lines: list[tuple[list[str], list[str]]] = []
+    for quantity in dict.fromkeys(tensor.key.quantity for tensor in location.tensors):
+        parts = _said_of(location.of_quantity(quantity))
+        if lines and lines[-1][1] == parts:
+            lines[-1][0].append(quantity)
+        else:
+            lines.append(([quantity], parts))
+    told = [(", ".join(quantities), part) for quantities, parts in lines for part in parts]
+    begins = _beginning(location)
+    return [*told, ("begins at", f"{begins}: what it is computed from is right")] if begins else told
+
+
+def _beginning(location: Location) -> str:
+    """The wrong tensors that are computed from what is right; empty where none is."""
+    parts = []
+    for quantity, origins in groupby(location.origins, key=lambda tensor: tensor.key.quantity):
+        of_quantity, tensors = location.of_quantity(quantity), list(origins)
+        if len(tensors) < len(of_quantity):
+            parts.append(f"{quantity} {_runs(tensors, of_quantity, amounts=False)}")
+        else:
+            parts.append(quantity if len(tensors) == 1 else f"{quantity} of every {_KIND.get(quantity, 'tensor')}")
+    return "; ".join(parts)
+
+
+def _said_of(tensors: Sequence[LocatedTensor]) -> list[str]:
+    """Which of a quantity's tensors are right and which are wrong, and by how much."""
+    right, wrong = [t for t in tensors if t.right], [t for t in tensors if not t.right]
+    if not wrong:
+        return ["right"]
+    if all(tensor.follows for tensor in wrong):
+        return ["as Adam makes them of these gradients"]
+    if len(tensors) == 1 and tensors[0].key.name == tensors[0].key.quantity:
+        return [f"wrong ({_amount(tensors[0])})"]
+    if not right and len({_amount(tensor) for tensor in wrong}) == 1:
+        return [f"wrong: every {_KIND.get(wrong[0].key.quantity, 'tensor')} ({_amount(wrong[0])} each)"]
+    named = [f"right: {_runs(right, tensors, amounts=False)}"] if right else []
+    return [*named, f"wrong: {_runs(wrong, tensors, amounts=True)}"]
+
+
+def _runs(some: Sequence[LocatedTensor], tensors: Sequence[LocatedTensor], *, amounts: bool) -> str:
+    """Names of some of the tensors; of many, those that follow each other by the first and the last of them."""
+
+    def named(tensor: LocatedTensor) -> str:
+        return f"{tensor.key.tensor} ({_amount(tensor)})" if amounts else tensor.key.tensor
+
+    if len(some) <= _MOST_TENSORS:
+        return ", ".join(map(named, some))
+    texts = []
+    for among, run in groupby(tensors, key=lambda tensor: tensor in some):
+        of_run = list(run)
+        if among:
+            long = len(of_run) > 3
+            texts += [f"{named(of_run[0])} to {named(of_run[-1])}"] if long else list(map(named, of_run))
+    return ", ".join(texts)
+
+
+def _amount(tensor: LocatedTensor) -> str:
+    """How wrong a tensor is, relative to what is expected of it."""
+    if math.isnan(tensor.relative_error):
+        return "NaN"
+    return f"{tensor.relative_error:.2g}" if math.isfinite(tensor.relative_error) else "where 0 is expected"
+
+
+def _asked(asked: Asked) -> str:
+    """Which documents were to be answered, so that somebody can ask for them again."""
+    plural = "" if len(asked.tokens) == 1 else "s"
+    which = f"document{plural} {_listed(asked.documents)} of the case, " if asked.documents else f"document{plural} of "
+    return (
+        f"There it was given {which}{_listed(asked.tokens)} tokens{' long' if asked.documents else ''} with BOS at "
+        f"both ends, where block_size is {asked.block_size}."
+    )
+
+
+def _listed(numbers: Sequence[int]) -> str:
+    """The first few of them."""
+    if len(numbers) > _MOST_LISTED:
+        return f"{', '.join(map(str, numbers[:_MOST_LISTED]))}, …"
+    *most, last = map(str, numbers)
+    return f"{', '.join(most)} and {last}" if most else last
+
+
 def _loses_precision(cause: LosesPrecision) -> str:
     why = (
         f"{cause.form} cannot hold what is computed on the way to it"
@@ -99,4 +195,4 @@ def _loses_precision(cause: LosesPrecision) -> str:
         else "the error shrinks with the unit roundoff, so this is an unstable way to compute the right function"
     )
     what = f"the largest z of {cause.first.key.described()} is {cause.other_z:.2g} in {cause.other_form}"
-    return f"{cause.first} (limit {cause.limit:.1f}), and {what}: {why}."
+    return f"{cause.first.beside(cause.limit)}, and {what}: {why}."

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from parity.judging.exchange import Exchange, Run
+from parity.judging.location import locate
 from parity.judging.result import ModeResult, TruthResult
 
 Progress = Callable[[str, int], None]
@@ -31,6 +32,7 @@ class Trial:
             if result.first_divergence and not outside:
                 self.diverged = exchange
                 result.first_z = exchange.pairs.by_key()[result.first_divergence.key].largest_z
+                result.location = locate(run, exchange)
                 if result.mode == "lock-step":
                     result.first_site = run.first_site_outside(exchange)
             progress(result.mode, result.steps)

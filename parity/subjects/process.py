@@ -118,18 +118,16 @@ class Process:
             except queue.Empty:
                 self._require_memory(limits, doing)
                 if wait <= 0:
-                    raise SubjectError(
-                        f"The subject did not answer within {limits.seconds:g} s in {doing}{self._said()}."
-                    ) from None
+                    raise self._failed(f"The subject did not answer within {limits.seconds:g} s in {doing}") from None
         self._require_memory(limits, doing)
         if not line:
-            raise SubjectError(f"The subject {self._fate()} in {doing}{self._said()}.")
+            raise self._failed(f"The subject {self._fate()} in {doing}")
         if not line.endswith(b"\n"):
-            raise SubjectError(
-                f"The subject wrote {len(line):,} bytes without the end of a line in {doing}: {excerpt(line)}."
-                if len(line) == _LONGEST_LINE
-                else f"The subject {self._fate()} in the middle of a line in {doing}{self._said()}."
-            )
+            if len(line) == _LONGEST_LINE:
+                raise SubjectError(
+                    f"The subject wrote {len(line):,} bytes without the end of a line in {doing}: {excerpt(line)}."
+                )
+            raise self._failed(f"The subject {self._fate()} in the middle of a line in {doing}")
         try:
             return decoded(line)
         except (ValueError, RecursionError):
@@ -162,11 +160,15 @@ class Process:
             return f"was killed by {signal.Signals(-code).name if -code in set(signal.Signals) else f'signal {-code}'}"
         return f"left with exit status {code}"
 
-    def _said(self) -> str:
+    def _failed(self, what: str) -> SubjectError:
+        """The error for what became of it, with the line that says most of what it wrote last, and all of these."""
         time.sleep(0.02)  # what it wrote last may still be on its way
-        lines = [text for line in self.last_words if (text := line.decode(errors="replace").strip())]
+        lines = [text for line in self.last_words if (text := line.decode(errors="replace").rstrip())]
         errors = [line for line in lines if "error" in line.lower()]  # Node's last line is its version
-        return f"; its last words: {excerpt((errors or lines)[-1].encode())}" if lines else ""
+        said = f"; its last words: {excerpt((errors or lines)[-1].encode())}" if lines else ""
+        error = SubjectError(f"{what}{said}.")
+        error.last_words = tuple(lines)
+        return error
 
     def end(self) -> None:
         """Kill it and all that it started, unless it leaves by itself as its input ends."""

@@ -13,9 +13,11 @@ from unittest import SkipTest
 
 from parity.case import Case
 from parity.errors import UsageError
+from parity.judging.causes import Failed
 from parity.judging.check_options import CheckKeywords, CheckOptions
 from parity.judging.checking import check
 from parity.judging.result import Result
+from parity.judging.sentences import located, sentence
 from parity.subjects.subject import TWIN, Named, Subject
 from parity.testing.tally import tally
 
@@ -24,7 +26,9 @@ _stored: dict[str, Path] = {}
 
 
 class ParityError(AssertionError):
-    """A check that did not pass: one line with the verdict, what, where, how much, and the command that repeats it.
+    """A check that did not pass: the verdict, what, where and how much in the first line, then tensor by tensor.
+
+    The command that repeats it comes last.
 
     result: all that was found. Each signature of a failure (its verdict, and which quantity of which kind of tensor or
     site diverged first) raises a class of its own, since Hypothesis tells errors apart by their class: so a failing
@@ -46,7 +50,8 @@ def signature(result: Result) -> tuple[str, ...]:
     first, site = mode.first_divergence, mode.first_site
     if first is None:
         kinds = [type(cause).__name__ for cause in mode.causes]
-        return result.verdict.value, mode.mode, *kinds, re.sub(r"0x[0-9a-f]+|[-+]?\d[\d.e+-]*", "#", mode.reason)
+        said = " ".join(cause.message if isinstance(cause, Failed) else sentence(cause) for cause in mode.causes)
+        return result.verdict.value, mode.mode, *kinds, re.sub(r"0x[0-9a-f]+|[-+]?\d[\d.e+-]*", "#", said)
     places = [first.quantity, re.sub(r"\d+", "#", first.key.name)]
     places += [re.sub(r"\d+", "#", site.key.name)] if site else []
     return result.verdict.value, mode.mode, *places
@@ -88,8 +93,14 @@ def _pass_over(reason: str) -> NoReturn:
 
 def parity_error(result: Result, kind: tuple[str, ...], store: Path, options: dict[str, Any]) -> ParityError:
     """The error for a result that a test refuses, with its case stored."""
-    repetition = _repetition(result, kind, store, options)
-    error = error_class(kind)(f"{result.verdict.value}: {' '.join(result.reason.split())} {repetition}")
+    location = result.decisive.location
+    lines = [
+        f"{result.verdict.value}: {' '.join(result.reason.split())}",
+        *(f"  {line}" for line in result.last_words),
+        *(f"  {what}: {said}" for what, said in (located(location) if location else ())),
+        _repetition(result, kind, store, options),
+    ]
+    error = error_class(kind)("\n".join(lines))
     error.result = result
     return error
 

@@ -1,0 +1,46 @@
+"""A check's result as Markdown, for a summary or a pull request."""
+
+from parity.cli import check_tables
+from parity.cli.check_tables import Cells
+from parity.judging.result import Result
+from parity.judging.sentences import located
+
+
+def check_markdown(result: Result, source: str) -> str:
+    """The whole result as a section; source says where the documents came from."""
+    lines = [f"### {result.verdict}", "", result.reason, ""]
+    if result.last_words:
+        lines += ["```", *result.last_words, "```", ""]
+    lines += [*(f"- {label}: {text}" for label, text in check_tables.heading(result, source)), ""]
+    if result.located:
+        lines += _failure(result)
+    else:
+        table = check_tables.overview(result)
+        lines += [*markdown_table(table), ""] if table.rows else []
+    lines += [line for remark in check_tables.remarks(result) for line in (f"{remark}", "")]
+    if result.not_exercised and result.verdict.exit_status != 1:
+        lines += ["Not exercised:", "", *(f"- {phrase}" for phrase in result.not_exercised), ""]
+    return "\n".join(lines)
+
+
+def _failure(result: Result) -> list[str]:
+    lines = []
+    for mode in result.deciding.modes:
+        lines += [f"**{check_tables.mode_title(mode, result.deciding)}**", ""]
+        if mode.first_divergence is None or check_tables.says_the_same(mode, result.deciding):
+            continue
+        lines += [*markdown_table(check_tables.failure(mode, result.deciding.judge.limit)), ""]
+        if mode.location:
+            lines += [check_tables.located_title(mode.location), ""]
+            lines += [*(f"- {what}: {said}" for what, said in located(mode.location)), ""]
+    return lines
+
+
+def markdown_table(table: Cells) -> list[str]:
+    """The lines of a table."""
+    rule = "| " + " | ".join("---" if column in table.words else "---:" for column in table.columns) + " |"
+    return [_row(table.columns), rule, *map(_row, table.rows)]
+
+
+def _row(cells: list[str]) -> str:
+    return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |"

@@ -1,0 +1,204 @@
+"""What a check's result shows in a terminal and in Markdown: its tables and lines as plain text, without layout."""
+
+from dataclasses import dataclass, field
+from statistics import median
+
+from parity.judging.location import Location
+from parity.judging.pairs import Difference
+from parity.judging.quantity_result import QuantityResult
+from parity.judging.result import ModeResult, Result, TruthResult
+from parity.quantities import FIELDS
+from parity.verdict import Verdict
+from parity.words import beside_limit, counted
+
+
+@dataclass
+class Cells:
+    """A table's text."""
+
+    columns: list[str]
+    words: tuple[str, ...]
+    """The columns that hold words, not numbers."""
+    rows: list[list[str]] = field(default_factory=list)
+
+
+def heading(result: Result, source: str) -> list[tuple[str, str]]:
+    """What was checked: labels, and what stands beside them."""
+    case, config = result.case, result.case.config
+    modes = " and ".join(mode.mode for mode in result.modes)
+    lines = [
+        ("subject", f"{result.subject} in {formats(result)}"),
+        (
+            "model",
+            f"n_layer {config.n_layer}, n_embd {config.n_embd}, n_head {config.n_head}, block_size "
+            f"{config.block_size}, vocab_size {config.vocab_size}, {config.activation}",
+        ),
+        ("case", f"{source}, {counted(case.steps, 'step')} of {counted(case.batch_size, 'document')}, {modes}"),
+    ]
+    decided = [found for found in result.probes if found.verdict is not None]
+    if decided and result.verdict.passes:
+        largest = max(found.result.largest_z or 0.0 for found in decided if found.result)
+        lines.append(("probes", f"{len(decided)} small cases besides: largest z {largest:.2g}"))
+    return lines
+
+
+def formats(result: Result) -> str:
+    """The format of a subject's arithmetic, and that of what it stores where it is another one."""
+    form, storage = result.judge.form.name, result.judge.storage
+    return form if storage is None else f"{form}, weights and moments in {storage.name}"
+
+
+def overview(result: Result) -> Cells:
+    """A row for each quantity, over all modes: how near to the limit, and what would have been caught."""
+    modes = [mode for mode in result.modes if mode.quantities]
+    of_modes = [f"z {mode.mode.removesuffix('-running')}" for mode in modes]
+    table = Cells(["quantity", "compared", *of_modes, "would catch", "at worst"], ("quantity",))
+    for quantity in FIELDS.values():
+        rows = [mode.quantities.get(quantity) for mode in modes]
+        known = [row for row in rows if row is not None and row.compared]
+        if known:
+            best = known[0]
+            z = ["-" if row is None else _largest_z(row, result.judge.limit) for row in rows]
+            table.rows.append([quantity, f"{best.compared:,}", *z, *_power(best)])
+    return table
+
+
+def failure(mode: ModeResult, limit: float, *, narrow: bool = False) -> Cells:
+    """A row for each quantity: how much of it is outside, and the first element that is.
+
+    narrow: of the error only how large it is relative to what is expected.
+    """
+    where, sizes = "first: step, element", ["relative"] if narrow else ["error", "relative", "z"]
+    table = Cells(["quantity", "outside", "of", where, *sizes], ("quantity", where))
+    for row in _rows(mode):
+        cells = [row.quantity, f"{row.outside:,}", f"{row.compared:,}"]
+        found = row.first_outside
+        if found:
+            shown = {"error": _small(found.error), "relative": _relative(found), "z": beside_limit(found.z, limit)}
+            cells += [f"{found.step}, {found.where}", *(shown[size] for size in sizes)]
+        table.rows.append(cells + ["-"] * (len(table.columns) - len(cells)))
+    return table
+
+
+def numbers(mode: ModeResult) -> Cells:
+    """A row for each quantity with all that is kept of it; where, error and ULPs are of one element."""
+    columns = ["quantity", "verdict", "z", "where", "error", "relative", "ULPs", "compared", "both 0", "exact"]
+    table = Cells(columns, ("quantity", "verdict", "where"))
+    for row in _rows(mode):
+        largest = row.largest_z
+        if largest:
+            where = f"{largest.where}, step {largest.step}"
+            cells = [f"{largest.z:.2g}", where, _small(largest.error), _relative(largest), f"{largest.ulps:.2g}"]
+            counts = [f"{number:,}" for number in (row.compared, row.zero_in_both, row.exact)]
+            table.rows.append([row.quantity, row.verdict.value, *cells, *counts])
+    return table
+
+
+def tensors(location: Location) -> Cells:
+    """A row for each tensor of the step that diverged first, in the order of computation."""
+    table = Cells(["tensor", "outside", "of", "relative error"], ("tensor",))
+    for tensor in location.tensors:
+        note = " (follows)" if tensor.follows else ""
+        error = f"{tensor.relative_error:.2g}{note}"
+        table.rows.append([tensor.key.described(), f"{tensor.outside:,}", f"{tensor.elements:,}", error])
+    return table
+
+
+def power(mode: ModeResult) -> Cells:
+    """For every tensor, the smallest relative error that would have been caught: of the median element, the worst."""
+    columns = {q: mode.quantities[q].power for q in ("grad", "m", "v", "param") if q in mode.quantities}
+    table = Cells(["tensor", *columns], ("tensor",))
+    for tensor in next(iter(columns.values()), {}):
+        cells = [column[tensor] for column in columns.values()]
+        table.rows.append([tensor, *(f"{p.median:.0e}, {p.worst:.0e}" if p.medians else "nothing" for p in cells)])
+    return table
+
+
+def truth(found: TruthResult) -> Cells:
+    """The largest z of each quantity between subject, reference and truth."""
+    sides = {
+        "subject against truth": found.subject,
+        "reference against truth": found.reference,
+        "subject against reference": found.apart,
+    }
+    table = Cells(["quantity", *sides], ("quantity",))
+    for quantity in found.subject:
+        table.rows.append([quantity, *(f"{z[quantity]:.2g}" if quantity in z else "-" for z in sides.values())])
+    return table
+
+
+def mode_title(mode: ModeResult, result: Result) -> str:
+    """A mode, and what became of it, in a line."""
+    title = f"{mode.mode}, {counted(mode.steps, 'step')}: {mode.verdict}"
+    if says_the_same(mode, result):
+        return f"{title}, from the same element on"
+    if mode.verdict is Verdict.PARITY and mode.largest_z is not None:
+        return f"{title}, largest z {beside_limit(mode.largest_z, result.judge.limit)}"
+    return title
+
+
+def says_the_same(mode: ModeResult, result: Result) -> bool:
+    """Whether a mode diverges in the very element in which an earlier one does."""
+    first, earlier = mode.first_divergence, result.modes[0].first_divergence
+    if first is None or earlier is None or mode is result.modes[0]:
+        return False
+    return (first.step, first.key, first.index) == (earlier.step, earlier.key, earlier.index)
+
+
+def located_title(location: Location) -> str:
+    """What stands above the tensors that are right and wrong."""
+    return f"step {location.step}, in the order of computation (relative errors in parentheses):"
+
+
+def remarks(result: Result) -> list[str]:
+    """What is to be known of a verdict besides its reason."""
+    said = []
+    if result.unchecked and result.verdict is not Verdict.ERROR:
+        said.append(f"not exposed by the subject, so not checked: {', '.join(result.unchecked)}")
+    for mode in result.modes:
+        if mode.repeatable is False:
+            said.append("Asked the same question a second time, the subject answered with other bits.")
+        blind = [
+            f"{row.quantity if tensor in ('loss', 'logits') else f'{row.quantity} {tensor}'} ({', '.join(wrong)})"
+            for row in _rows(mode)
+            for tensor, wrong in row.blind.items()
+        ]
+        if blind:
+            said.append(f"vacuous in {mode.mode}, since a wrong answer would have passed: {'; '.join(blind)}")
+    return said
+
+
+def mode_remarks(mode: ModeResult) -> list[str]:
+    """What was explained, and is no reason for the verdict."""
+    said = []
+    if mode.near_gates:
+        said.append(
+            f"{mode.near_gates} ReLU inputs within the noise floor of zero, {mode.turned_gates} decided the other way"
+        )
+    if mode.own_updates:
+        said.append(f"{counted(mode.own_updates, 'update')} judged alone: a gradient within its noise floor decides it")
+    return said
+
+
+def _rows(mode: ModeResult) -> list[QuantityResult]:
+    return [mode.quantities[quantity] for quantity in FIELDS.values() if quantity in mode.quantities]
+
+
+def _largest_z(row: QuantityResult, limit: float) -> str:
+    return beside_limit(row.largest_z.z, limit) if row.largest_z else "-"
+
+
+def _small(error: float) -> str:
+    return f"{error:.1e}" if error else "0"
+
+
+def _relative(found: Difference) -> str:
+    return "-" if found.expected == 0 and found.error else f"{found.relative_error:.2g}"
+
+
+def _power(row: QuantityResult) -> list[str]:
+    """Over the tensors of a quantity: the median of their medians, and the worst."""
+    medians = [found.median for found in row.power.values() if found.medians]
+    if not medians:
+        return ["nothing", "nothing"]
+    return [f"{median(medians):.0e}", f"{max(found.worst for found in row.power.values()):.0e}"]

@@ -1,0 +1,121 @@
+"""Where a step goes wrong: tensor by tensor, in the order of computation, what is right and what is not."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from parity.judging.computation_order import computed_from, in_order_of_computation
+from parity.judging.element_errors import z_values
+from parity.judging.pairs import Pairs
+from parity.quantities import SITES, STATE, TensorKey
+
+if TYPE_CHECKING:
+    from parity.judging.exchange import Exchange, Run
+
+
+@dataclass(frozen=True)
+class LocatedTensor:
+    """How one tensor of a step compares."""
+
+    key: TensorKey
+    elements: int
+    outside: int
+    """Elements that rounding does not explain."""
+    relative_error: float
+    """|actual - expected| / |expected| of the whole tensor, by the root of the sum of squares; infinite or NaN where
+    a side is, or where 0 is expected of all of it."""
+    follows: bool = False
+    """Outside, and what the reference's Adam makes of the subject's own gradient."""
+
+    @property
+    def right(self) -> bool:
+        """Whether rounding explains every difference."""
+        return not self.outside
+
+
+@dataclass(frozen=True)
+class Location:
+    """The tensors of the first step that is outside, in the order of computation, sites left out."""
+
+    step: int
+    tensors: tuple[LocatedTensor, ...]
+
+    @cached_property
+    def origins(self) -> list[LocatedTensor]:
+        """The wrong ones that are computed from what is right, as far as that was compared."""
+        keys = [tensor.key for tensor in self.tensors]
+        wrong = {tensor.key for tensor in self.tensors if not tensor.right}
+        return [
+            tensor
+            for tensor in self.tensors
+            if not tensor.right and not tensor.follows and wrong.isdisjoint(computed_from(tensor.key, keys))
+        ]
+
+    def of_quantity(self, quantity: str) -> list[LocatedTensor]:
+        """Those of one quantity."""
+        return [tensor for tensor in self.tensors if tensor.key.quantity == quantity]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, but for NaN and infinities."""
+        origins = [tensor.key for tensor in self.origins]
+        return {
+            "step": self.step,
+            "tensors": [
+                {
+                    "quantity": tensor.key.quantity,
+                    "tensor": tensor.key.tensor,
+                    "right": tensor.right,
+                    "elements": tensor.elements,
+                    "outside": tensor.outside,
+                    "relative_error": tensor.relative_error,
+                    "follows": tensor.follows,
+                    "origin": tensor.key in origins,
+                }
+                for tensor in self.tensors
+            ],
+        }
+
+
+def locate(run: "Run", exchange: "Exchange") -> Location:
+    """Where an answer that is outside goes wrong."""
+    pairs = exchange.pairs
+    outside, own = run.judge.outside(pairs), _explained_by_own_gradient(run, exchange)
+    keys, starts = pairs.keys, pairs.layout.starts
+    found = []
+    for number in in_order_of_computation(keys):
+        if keys[number].quantity in SITES:
+            continue
+        place = slice(int(starts[number]), int(starts[number + 1]))
+        count = int(outside[place].sum())
+        follows = bool(count and own is not None and own[place][outside[place]].all())
+        error = _relative_error(pairs, place)
+        found.append(LocatedTensor(keys[number], place.stop - place.start, count, error, follows))
+    return Location(exchange.number, tuple(found))
+
+
+def _explained_by_own_gradient(run: "Run", exchange: "Exchange") -> NDArray[np.bool_] | None:
+    """Which elements of an update are what the reference's Adam makes of the gradient that the subject shows.
+
+    None where that is not known. Where the gradient is right, an update that is outside is wrong by itself.
+    """
+    pairs, before = exchange.pairs, exchange.before
+    grads = pairs.place("grad")
+    if before is None or before.shape[1] != grads.stop - grads.start:
+        return None
+    with np.errstate(all="ignore"):
+        own, sigma = run.oracle.own_update(exchange.number, before, pairs.actual[grads])
+    explained = np.zeros(len(pairs.actual), dtype=np.bool_)
+    for quantity in STATE:
+        place, part = pairs.place(quantity), STATE.index(quantity)
+        if place.stop - place.start == own[part].size:
+            explained[place] = z_values(pairs.actual[place], own[part], sigma[part]) <= run.judge.limit
+    return explained
+
+
+def _relative_error(pairs: Pairs, place: slice) -> float:
+    with np.errstate(all="ignore"):
+        error, size = np.linalg.norm(pairs.error[place]), np.linalg.norm(pairs.expected[place])
+        return float(error / size) if error else 0.0

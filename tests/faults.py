@@ -260,7 +260,7 @@ BACKWARD = (
         "rmsnorm's scale is taken for a constant",
         (("return x * scale", "return x * scale.detach()"),),
         "grad",
-        "wte",
+        "layer1.attn_wo",
         site="layer1.attn.residual at document 0, position 3",
         site_quantity="site grad",
     ),
@@ -268,7 +268,7 @@ BACKWARD = (
         "no gradient flows through the keys",
         (("keys[i].append(split_heads(k, config))", "keys[i].append(split_heads(k.detach(), config))"),),
         "grad",
-        "wte",
+        "layer1.attn_wk",
         site="layer1.attn.k at document 0, position 3",
         site_quantity="site grad",
     ),
@@ -283,26 +283,31 @@ BACKWARD = (
 
 ADAM = (
     Fault(
-        "beta1 is 0.9", (("hyper.beta1 * state.m[name] + (1 - hyper.beta1)", "0.9 * state.m[name] + 0.1"),), "m", "wte"
+        "beta1 is 0.9",
+        (("hyper.beta1 * state.m[name] + (1 - hyper.beta1)", "0.9 * state.m[name] + 0.1"),),
+        "m",
+        "lm_head",
     ),
     Fault(
         "beta2 is 0.999",
         (("hyper.beta2 * state.v[name] + (1 - hyper.beta2)", "0.999 * state.v[name] + 0.001"),),
         "v",
-        "wte",
+        "lm_head",
     ),
-    Fault("m averages squared gradients", (("(1 - hyper.beta1) * grad", "(1 - hyper.beta1) * grad**2"),), "m", "wte"),
+    Fault(
+        "m averages squared gradients", (("(1 - hyper.beta1) * grad", "(1 - hyper.beta1) * grad**2"),), "m", "lm_head"
+    ),
     Fault(
         "epsilon is inside the root",
         (("(v_hat**0.5 + hyper.eps_adam)", "(v_hat + hyper.eps_adam) ** 0.5"),),
         "param",
-        "wte",
+        "lm_head",
     ),
     Fault(
         "the moments have no bias correction",
         (("1 - hyper.beta1 ** (state.step + 1)", "1"), ("1 - hyper.beta2 ** (state.step + 1)", "1")),
         "param",
-        "wte",
+        "lm_head",
     ),
     Fault(
         "bias correction counts from zero after the first step",
@@ -311,21 +316,21 @@ ADAM = (
             ("1 - hyper.beta2 ** (state.step + 1)", "1 - hyper.beta2 ** max(1, state.step)"),
         ),
         "param",
-        "wte",
+        "lm_head",
         step=1,
     ),
     Fault(
         "the weights are updated before the moments",
         (("after.m[name] / m_correction", "state.m[name] / m_correction"),),
         "param",
-        "wte",
+        "lm_head",
     ),
-    Fault("the learning rate does not decay", (("else 1 - progress", "else 1"),), "param", "wte", step=1),
+    Fault("the learning rate does not decay", (("else 1 - progress", "else 1"),), "param", "lm_head", step=1),
     Fault(
         "the learning rate is one step ahead",
         (("progress = step / hyper.num_steps", "progress = (step + 1) / hyper.num_steps"),),
         "param",
-        "wte",
+        "lm_head",
     ),
     Fault(
         "gradients are clipped at a norm of 0.1",
@@ -336,15 +341,15 @@ ADAM = (
             ),
         ),
         "m",
-        "wte",
+        "lm_head",
     ),
     Fault(
         "weights decay by 1e-4 of the rate",
         (("- update", "- update - 1e-4 * rate * state.params[name]"),),
         "param",
-        "wte",
+        "lm_head",
     ),
-    Fault("v_hat is not rooted", (("v_hat**0.5", "v_hat"),), "param", "wte"),
+    Fault("v_hat is not rooted", (("v_hat**0.5", "v_hat"),), "param", "lm_head"),
 )
 
 FAULTS = FORWARD + BACKWARD + ADAM

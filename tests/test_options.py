@@ -17,7 +17,7 @@ def test_every_option_is_somebodys():
 
 def test_option_is_the_same_to_all_but_those_that_deviate():
     check, gate, ladder = (options_of(command) for command in ("check", "gate", "ladder"))
-    assert {flag for flag in gate.keys() & check.keys() if gate[flag] != check[flag]} == {"--time-limit"}
+    assert {flag for flag in gate.keys() & check.keys() if gate[flag] != check[flag]} == {"--time-limit", "--markdown"}
     assert {flag for flag in ladder.keys() & check.keys() if ladder[flag] != check[flag]} == {"--steps", "--json"}
     assert (check["--steps"]["default"], ladder["--steps"]["default"]) == (20, 5)
     assert ladder["--steps"]["type"] is check["--steps"]["type"]

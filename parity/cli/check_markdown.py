@@ -26,13 +26,13 @@ def check_markdown(result: Result, source: str) -> str:
 def _failure(result: Result) -> list[str]:
     lines = []
     for mode in result.deciding.modes:
-        lines += [f"**{check_tables.mode_title(mode, result.deciding)}**", ""]
+        lines += [f"**{check_tables.mode_title(mode, result)}**", ""]
         if mode.first_divergence is None or check_tables.says_the_same(mode, result.deciding):
             continue
         lines += [*markdown_table(check_tables.failure(mode, result.deciding.judge.limit)), ""]
         if mode.location:
             lines += [check_tables.located_title(mode.location), ""]
-            lines += [*(f"- {what}: {said}" for what, said in located(mode.location)), ""]
+            lines += [*(f"- {what} {said}" for what, said in located(mode.location)), ""]
     return lines
 
 

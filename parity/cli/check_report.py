@@ -44,7 +44,7 @@ def _failure(result: Result) -> list[RenderableType]:
     parts: list[RenderableType] = [""]
     deciding = result.deciding
     for mode in deciding.modes:
-        title = check_tables.mode_title(mode, deciding)
+        title = check_tables.mode_title(mode, result)
         if mode.first_divergence is None or check_tables.says_the_same(mode, deciding):
             parts += [Text(title, style="bold"), ""]
             continue

@@ -110,7 +110,9 @@ def power(mode: ModeResult) -> Cells:
     table = Cells(["tensor", *columns], ("tensor",))
     for tensor in next(iter(columns.values()), {}):
         cells = [column[tensor] for column in columns.values()]
-        table.rows.append([tensor, *(f"{p.median:.0e}, {p.worst:.0e}" if p.medians else "nothing" for p in cells)])
+        table.rows.append(
+            [tensor, *(f"{_order(p.median)}, {_order(p.worst)}" if p.medians else "nothing" for p in cells)]
+        )
     return table
 
 
@@ -128,12 +130,14 @@ def truth(found: TruthResult) -> Cells:
 
 
 def mode_title(mode: ModeResult, result: Result) -> str:
-    """A mode, and what became of it, in a line."""
-    title = f"{mode.mode}, {counted(mode.steps, 'step')}: {mode.verdict}"
-    if says_the_same(mode, result):
+    """A mode of what decided a result, and what became of it, in a line."""
+    probe, deciding = result.deciding_probe, result.deciding
+    where = f"probe {probe.probe.name}, " if probe else ""
+    title = f"{where}{mode.mode}, {counted(mode.steps, 'step')}: {mode.verdict}"
+    if says_the_same(mode, deciding):
         return f"{title}, from the same element on"
     if mode.verdict is Verdict.PARITY and mode.largest_z is not None:
-        return f"{title}, largest z {beside_limit(mode.largest_z, result.judge.limit)}"
+        return f"{title}, largest z {beside_limit(mode.largest_z, deciding.judge.limit)}"
     return title
 
 
@@ -155,17 +159,25 @@ def remarks(result: Result) -> list[str]:
     said = []
     if result.unchecked and result.verdict is not Verdict.ERROR:
         said.append(f"not exposed by the subject, so not checked: {', '.join(result.unchecked)}")
-    for mode in result.modes:
-        if mode.repeatable is False:
-            said.append("Asked the same question a second time, the subject answered with other bits.")
-        blind = [
-            f"{row.quantity if tensor in ('loss', 'logits') else f'{row.quantity} {tensor}'} ({', '.join(wrong)})"
-            for row in _rows(mode)
-            for tensor, wrong in row.blind.items()
-        ]
-        if blind:
-            said.append(f"vacuous in {mode.mode}, since a wrong answer would have passed: {'; '.join(blind)}")
-    return said
+    if any(mode.repeatable is False for mode in result.modes):
+        said.append("asked the same question a second time, the subject answered with other bits")
+    told = dict.fromkeys(phrase for mode in result.modes for phrase in _vacuous(mode))
+    return [*said, *(f"vacuous, since a wrong answer would have passed: {phrase}" for phrase in told)]
+
+
+def _vacuous(mode: ModeResult) -> list[str]:
+    """The tensors that would have accepted a wrong answer; quantities in which they are the same stand together."""
+    tensors: dict[tuple[str, str], list[str]] = {}
+    for row in _rows(mode):
+        for tensor, wrong in row.blind.items():
+            tensors.setdefault((row.quantity, ", ".join(wrong)), []).append(tensor)
+    quantities: dict[tuple[str, str], list[str]] = {}
+    for (quantity, answers), names in tensors.items():
+        quantities.setdefault((answers, ", ".join(names)), []).append(quantity)
+    return [
+        f"{wrong} for {', '.join(of)}" + ("" if names in ("loss", "logits") else f" of {names}")
+        for (wrong, names), of in quantities.items()
+    ]
 
 
 def mode_remarks(mode: ModeResult) -> list[str]:
@@ -201,4 +213,8 @@ def _power(row: QuantityResult) -> list[str]:
     medians = [found.median for found in row.power.values() if found.medians]
     if not medians:
         return ["nothing", "nothing"]
-    return [f"{median(medians):.0e}", f"{max(found.worst for found in row.power.values()):.0e}"]
+    return [_order(median(medians)), _order(max(found.worst for found in row.power.values()))]
+
+
+def _order(error: float) -> str:
+    return f"{error:.0e}" if error else "0"

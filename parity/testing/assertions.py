@@ -20,6 +20,7 @@ from parity.judging.result import Result
 from parity.judging.sentences import located, sentence
 from parity.subjects.subject import TWIN, Named, Subject
 from parity.testing.tally import tally
+from parity.words import counted
 
 _stored: dict[str, Path] = {}
 """By test, subject and signature, the case stored last: Hypothesis fails a test until its case is small."""
@@ -93,11 +94,13 @@ def _pass_over(reason: str) -> NoReturn:
 
 def parity_error(result: Result, kind: tuple[str, ...], store: Path, options: dict[str, Any]) -> ParityError:
     """The error for a result that a test refuses, with its case stored."""
-    location = result.decisive.location
+    mode = result.decisive
+    outside = [f"{row.outside:,} of {row.compared:,} {row.quantity}" for row in mode.quantities.values() if row.outside]
     lines = [
         f"{result.verdict.value}: {' '.join(result.reason.split())}",
         *(f"  {line}" for line in result.last_words),
-        *(f"  {what}: {said}" for what, said in (located(location) if location else ())),
+        *([f"  outside in {counted(mode.steps, 'step')}: {', '.join(outside)}"] if outside else []),
+        *(f"  {what} {said}" for what, said in (located(mode.location) if mode.location else ())),
         _repetition(result, kind, store, options),
     ]
     error = error_class(kind)("\n".join(lines))

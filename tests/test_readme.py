@@ -66,16 +66,16 @@ def test_both_commands_are_single_lines(command):
 def test_check_prints_what_the_readme_shows(capsys):
     assert main(["check"]) == 0
     printed = shape(capsys.readouterr().out)
-    parts = [shape(part) for part in block_that_starts_with("config:  n_layer 1, n_embd 16").split("…")]
+    parts = [shape(part) for part in block_that_starts_with("PARITY: Rounding explains").split("…")]
     assert printed.startswith(parts[0])
     assert printed.endswith(parts[-1])
 
 
 def test_a_planted_fault_prints_what_the_readme_shows():
-    fault = next(fault for fault in FAULTS if fault.name == "attention scores are not scaled")
+    fault = next(fault for fault in FAULTS if fault.name == "no gradient flows through the keys")
     with planted(*fault.edits) as make:
         result = check(make, Case.from_names(steps=3), modes=("lock-step",))
-    shown = block_that_starts_with("first divergence: ")
+    shown = block_that_starts_with("step 0, in the order of computation")
     assert shape(shown) in shape(printed_by(result, "embedded names"))
 
 

@@ -1,4 +1,4 @@
-"""Both sides of a step, element beside element, in the order in which a step computes them.
+"""Both sides of a step, element beside element, by quantity in the order in which a step computes them.
 
 Comparison says what it found and never decides; NaN, infinities and shapes count as differences.
 """

@@ -78,7 +78,7 @@ def only(result: Result, quantities: Sequence[str]) -> Result:
     rows = {quantity: row for quantity, row in mode.quantities.items() if quantity in quantities}
     if mode.first_divergence and mode.first_divergence.quantity in rows:
         return result
-    outside = [row.largest_z for row in rows.values() if row.outside]
+    outside = [row.first_outside for row in rows.values() if row.first_outside]
     about = ModeResult(mode.mode, mode.steps, rows, outside[0] if outside else None)
     about.conclude(result.judge)
     if outside and mode.first_divergence:

@@ -1,4 +1,4 @@
-"""The pytest plugin: options, fixtures, expected failures, and failures in one line.
+"""The pytest plugin: options, fixtures, expected failures, and failures in few lines.
 
 Pytest imports this module at every start, so whatever is heavy (Hypothesis too) waits until an option or a test asks
 for it. It may well be imported before pytest marks it for rewriting, so: PYTEST_DONT_REWRITE.
@@ -198,7 +198,7 @@ def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
-    """Show a failed check as its one line and the minimal case; with --tb, as pytest shows everything else."""
+    """Show a failed check as its message and the minimal case; with --tb, as pytest shows everything else."""
     report: Any = yield
     testing = sys.modules.get("parity.testing.assertions")
     failure = call.excinfo.value if call.excinfo else None

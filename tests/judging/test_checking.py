@@ -333,7 +333,7 @@ def test_subject_that_changes_the_documents_is_an_error(case, change):
     before = case.to_json()
     result = check(Changing(case.config, case.hyper), case)
     assert result.verdict is Verdict.ERROR
-    assert result.reason == "The subject's train_step changed the documents that it was given, in step 0."
+    assert result.reason.startswith("The subject's train_step changed the documents that it was given, in step 0.")
     assert case.to_json() == before
 
 

@@ -339,20 +339,23 @@ def test_brackets_in_a_pattern_stand_for_themselves():
     assert not expectation.matches("test_a.py::test_bc")
 
 
-LINE = r"DIVERGED: step \d+: grad wte\[\d+,\d+\]: .*, expected .*, z .* \(limit .*\)\..* Repeat with: parity replay .*"
+LINE = r"DIVERGED: step \d+: grad wte\[\d+,\d+\]: .*, expected .*, z .* \(limit .*\)\."
+BEGINS, REPEAT = "  begins at grad wte: what it is computed from is right", r"Repeat with: parity replay .*"
 
 
-def test_failure_is_one_line_and_the_minimal_case(pytester, run):
+def test_failure_is_its_message_and_the_minimal_case(pytester, run):
     pytester.makepyfile(test_port=PROPERTY, my_port=DOUBLED)
     result = run("--parity-subject", "my_port.py:make")
     result.assert_outcomes(failed=1)
     lines = result.outlines
     start = next(number for number, line in enumerate(lines) if re.fullmatch("_+ test_port _+", line))
     assert re.fullmatch(LINE, lines[start + 1])
-    assert re.fullmatch("-+ minimal case -+", lines[start + 2])
-    assert lines[start + 3].endswith(": test_port(")
-    assert lines[start + 4] == "    parity_subject=<subject my_port.py:make>,"
-    assert lines[start + 5].startswith("    case=Case(Config(")
+    end = next(number for number, line in enumerate(lines) if re.fullmatch("-+ minimal case -+", line))
+    assert lines[end - 2] == BEGINS
+    assert re.fullmatch(REPEAT, lines[end - 1])
+    assert lines[end + 1].endswith(": test_port(")
+    assert lines[end + 2] == "    parity_subject=<subject my_port.py:make>,"
+    assert lines[end + 3].startswith("    case=Case(Config(")
     assert "Traceback" not in result.stdout.str()
     assert any(line.startswith("FAILED test_port.py::test_port - DIVERGED: step ") for line in lines)
 
@@ -383,7 +386,10 @@ def test_junit_holds_the_line_and_the_figures(pytester, run):
     assert list(nothing.iter("property")) == []
     assert {entry.get("name"): entry.get("value") for entry in bad.iter("property")}["parity.verdict"] == "DIVERGED"
     (failure,) = bad.iter("failure")
-    assert re.fullmatch(LINE, failure.get("message"))
+    first, *_, begins, repeat = failure.get("message").splitlines()
+    assert re.fullmatch(LINE, first)
+    assert begins == BEGINS
+    assert re.fullmatch(REPEAT, repeat)
     assert failure.text.strip() == failure.get("message")
 
 
@@ -414,8 +420,9 @@ def test_property_of_the_readme_needs_no_profile(pytester, tmp_path):
     )
     assert "DeadlineExceeded" not in done.stdout
     assert "1 failed, 1 passed" in done.stdout
-    (line,) = [line for line in done.stdout.splitlines() if line.startswith("DIVERGED: step 0: grad ")]
-    words = shlex.split(line.partition("Repeat with: ")[2])
+    assert any(line.startswith("DIVERGED: step 0: grad ") for line in done.stdout.splitlines())
+    (line,) = [line for line in done.stdout.splitlines() if line.startswith("Repeat with: ")]
+    words = shlex.split(line.removeprefix("Repeat with: "))
     repeated = [sys.executable, "-m", *words]
     again = subprocess.run(
         repeated, env={**environment, "PYTHONPATH": home}, capture_output=True, text=True, check=False

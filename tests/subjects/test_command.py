@@ -370,7 +370,7 @@ def test_page_about_the_protocol_is_printed_and_names_every_message(capsys):
 def test_command_line_takes_a_command(speaker, capsys):
     assert main(["check", "--steps", "1", "--time-limit", "20", "--", *speaker()]) == 1
     printed = capsys.readouterr().out
-    assert "subject: -- " in printed
+    assert "subject  -- " in printed
     assert "DIVERGED: step 0: loss: 1, expected " in printed
 
 

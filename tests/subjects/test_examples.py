@@ -132,17 +132,17 @@ NUMPY_FAULTS = {
     ),
     "the scale of rmsnorm is taken for a constant": (
         (("scale * (d_y - y * (d_y * y).mean(axis=-1, keepdims=True))", "scale * d_y"),),
-        ("grad", "wte"),
+        ("grad", "layer1.attn_wo"),
     ),
     "the gradient of softmax lacks its sum": (
         (("p * (d_p - (p * d_p).sum(axis=-1, keepdims=True))", "p * d_p"),),
-        ("grad", "wte"),
+        ("grad", "layer1.attn_wk"),
     ),
     "each position sees the next one": ((("k=1 + so_far", "k=2 + so_far"),), ("logits", "document 0")),
-    "gradients of a batch are summed": ((("d_logits / (n * len(batch))", "d_logits / n"),), ("grad", "wte")),
+    "gradients of a batch are summed": ((("d_logits / (n * len(batch))", "d_logits / n"),), ("grad", "lm_head")),
     "the slope of relu2 is that of relu": (
         (('if config.activation == "relu2" else tape.pre > 0', "if False else tape.pre > 0"),),
-        ("grad", "wte"),
+        ("grad", "layer1.mlp_fc1"),
     ),
 }
 
@@ -153,19 +153,19 @@ C_FAULTS = {
     ),
     "no gradient reaches the keys": (
         (("            add(d_pass[s].layers[i].k + h, layer->q + h, d_scores[s] / sqrt(dim), dim);\n", ""),),
-        ("grad", "wte"),
+        ("grad", "layer1.attn_wk"),
     ),
     "backward goes through the positions in the order of forward": (
         (("for (size_t t = n; t-- > 0;)", "for (size_t t = 0; t < n; t++)"),),
-        ("grad", "wte"),
+        ("grad", "layer1.attn_wv"),
     ),
     "gradients of the step before stay": (
         (("    memset(model->grads, 0, model->n_params * sizeof(double));\n", ""),),
-        ("grad", "wte"),
+        ("grad", "lm_head"),
     ),
     "epsilon is inside the root": (
         (("(sqrt(v_hat) + model->eps_adam)", "sqrt(v_hat + model->eps_adam)"),),
-        ("param", "wte"),
+        ("param", "lm_head"),
     ),
     "numbers are written with six digits": ((("%.17g", "%g"),), ("logits", "document 0")),
 }

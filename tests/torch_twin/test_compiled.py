@@ -332,13 +332,13 @@ FAULTS = {
     HeadsMixed: "step 7: logits document 0[",
     LossOfOneDocument: "step 7: loss: ",
     LengthsForgotten: "step 7: loss: ",
-    StepNumberCompiledIn: "step 8: param wte[",
-    MomentsExchanged: "step 7: m wte[",
-    LastChunkForgotten: "step 7: grad wte[",
+    StepNumberCompiledIn: "step 8: param lm_head[",
+    MomentsExchanged: "step 7: m lm_head[",
+    LastChunkForgotten: "step 7: grad lm_head[",
     MeanOfEveryChunk: "step 7: loss: ",
     FillingCounts: "step 7: loss: ",
     OrderTakenForItsInverse: "step 7: logits document ",
-    LossLeftScaled: "step 7: grad wte[",
+    LossLeftScaled: "step 7: grad lm_head[",
 }
 
 

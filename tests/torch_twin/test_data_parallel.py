@@ -116,7 +116,7 @@ def made_of(rank: type[Rank], seconds: float = PATIENCE) -> type[DataParallel]:
 @pytest.mark.parametrize(
     ("fault", "mode", "reason"),
     [
-        (EachForItself, "lock-step", "step 0: grad wte["),
+        (EachForItself, "lock-step", "step 0: grad lm_head["),
         (MeanOfMeans, "lock-step", "step 0: loss: "),
         (RateOfItsOwn, "free-running", "step 1: "),
     ],

@@ -252,7 +252,7 @@ FAULTS = {
     RateNotScheduled: "step 7: param lm_head[0,0]: ",
     DecayedWeights: "step 7: m lm_head[",
     GradientsLeftOver: "step 8: grad lm_head[",
-    OtherwiseTheSecondTime: "step 7: grad lm_head[0,0]: ",
+    OtherwiseTheSecondTime: "step 7: grad layer1.mlp_fc2[0,0]: ",
     EveryPartCountsTheSame: "step 7: loss: ",
     LastPartAlone: "step 7: grad lm_head[",
     TokenNotInItsOwnCache: "step 7: logits document 0[1,0]: ",

@@ -71,10 +71,10 @@ def trained(case: Case) -> tuple[list[float], State]:
     return losses, replay.state
 
 
-def seconds_a_step(case: Case, garbage_collector: bool) -> float:
+def seconds_a_step(case: Case, steps: int, garbage_collector: bool) -> float:
     """Of the reference, the mean over the first steps."""
     step = train_step.__wrapped__ if garbage_collector else train_step  # type: ignore[attr-defined]
-    state, batches = case.state, list(case.batches())[:TIMED_STEPS]
+    state, batches = case.state, list(case.batches())[:steps]
     with frozen_garbage():
         start = time.perf_counter()
         for batch in batches:
@@ -82,7 +82,7 @@ def seconds_a_step(case: Case, garbage_collector: bool) -> float:
         return (time.perf_counter() - start) / len(batches)
 
 
-def claims(case: Case, ladder: list[dict]) -> Iterator[Claim]:
+def claims(case: Case, ladder: list[dict], timed_steps: int) -> Iterator[Claim]:
     """Every statement in turn."""
     parameters = case.config.num_params()
     yield Claim("4,192 parameters", f"{parameters:,}", yes(parameters == 4192))
@@ -96,11 +96,11 @@ def claims(case: Case, ladder: list[dict]) -> Iterator[Claim]:
         f"{losses[-1]:.2f} (about: within {ABOUT:.0%})",
         yes(all(abs(value / said - 1) <= ABOUT for value, said in ((losses[0], 3.3), (end, 2.37)))),
     )
-    plain, paused = seconds_a_step(case, True), seconds_a_step(case, False)
+    plain, paused = (seconds_a_step(case, timed_steps, collects) for collects in (True, False))
     yield Claim(
         "training takes about a minute",
         f"{1000 * plain:.0f} s for 1,000 steps, {1000 * paused:.0f} s with the garbage collector paused "
-        f"(from the first {TIMED_STEPS})",
+        f"(from the first {timed_steps})",
         yes(30 <= 1000 * plain <= 120),
     )
     source = Path(reference.microgpt.__file__).read_text(encoding="utf-8")
@@ -171,10 +171,11 @@ def main() -> None:
     parser.add_argument("--names", help="names.txt of makemore, on which the statements were made")
     parser.add_argument("--ladder", type=Path, help="what `parity ladder --json` wrote")
     parser.add_argument("--json", type=Path)
+    parser.add_argument("--timed-steps", type=int, default=TIMED_STEPS)
     arguments = parser.parse_args()
     case = Case.from_names(arguments.names, steps=1000)
     ladder = json.loads(arguments.ladder.read_text(encoding="utf-8"))["rungs"] if arguments.ladder else []
-    found = list(claims(case, ladder))
+    found = list(claims(case, ladder, arguments.timed_steps))
     print(markdown(found))
     if arguments.json:
         data = {"machine": machine(), "claims": [asdict(claim) for claim in found]}

@@ -39,7 +39,15 @@ def test_claims_are_judged_by_what_the_ladder_found(tmp_path):
         {"rung": "cuda", "verdict": "skipped", "largest_z": None, "dtype": "float32"},
     ]
     (tmp_path / "ladder.json").write_text(json.dumps({"rungs": rungs}), encoding="utf-8")
-    command = [sys.executable, "-m", "benchmarks.claims", "--ladder", str(tmp_path / "ladder.json")]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks.claims",
+        "--ladder",
+        str(tmp_path / "ladder.json"),
+        "--timed-steps",
+        "2",
+    ]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     rows = dict(re.findall(r"^\| (.*) \| .* \| (.*) \|$", done.stdout, flags=re.MULTILINE))

@@ -23,12 +23,13 @@ class _Moves:
         self.factors: list[Floats] = []
 
     def __call__(self, samples: Floats) -> Floats:
-        """The samples, (1 + replicas,), each moved."""
+        """The samples, (1 + replicas,), each moved, in their place."""
         if not self.factors:
             factors = 1 + self.u * self.rng.uniform(-1, 1, (self.CHUNK, 1 + self.replicas))
             factors[:, 0] = 1.0
             self.factors = list(factors)
-        return samples * self.factors.pop()
+        samples *= self.factors.pop()  # which nobody else holds, for it was computed just now
+        return samples
 
 
 class _Noisy:

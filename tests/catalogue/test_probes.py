@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from parity import Case, Verdict, check
+from parity import Case, check
 from parity.catalogue.detection import cover
 from parity.catalogue.mutants import ALL, MUTANTS
 from parity.judging.probes import CHOSEN, EVERY_FORMAT, WIDE_RANGE, probes
@@ -48,7 +48,7 @@ def test_stored_matrix_is_of_these_mutants_and_probes():
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
 def test_correct_implementation_passes_every_probe(name, number, probe):
     dtype = ("float64", "float32")[(number + len(name)) % 2]
-    result = check(IMPLEMENTATIONS[name], probe.case, dtype=dtype)
+    result = check(IMPLEMENTATIONS[name], probe.case, dtype=dtype, modes=MODES if probe.case.steps > 1 else "lock-step")
     assert result.verdict.exit_status == 0, result.reason
 
 
@@ -56,7 +56,9 @@ def test_correct_implementation_passes_every_probe(name, number, probe):
 def test_rung_passes_every_probe_in_every_format(name):
     for probe in probes():
         for dtype in probe.formats:
-            result = check(f"torch_twin.{name}:make", probe.case, dtype=dtype)
+            # Of a single step free-running asks what lock-step has asked.
+            modes = MODES if probe.case.steps > 1 and dtype in ("float64", "float32") else "lock-step"
+            result = check(f"torch_twin.{name}:make", probe.case, dtype=dtype, modes=modes)
             assert result.verdict.exit_status == 0, (probe.name, dtype, result.reason)
 
 
@@ -90,12 +92,6 @@ def test_probes_are_selected_by_format():
     assert {probe.formats for probe in probes()} == {EVERY_FORMAT, WIDE_RANGE}
     assert all("float16" in probe.formats for probe in probes("float16"))
     assert len(probes("float16")) < len(probes())
-
-
-def test_default_case_passes_mistakes_that_the_probes_refuse():
-    default = Case.from_names(steps=2)
-    for name in ("scores_scaled_by_n_head", "head_sizes_swapped", "relu6", "window_of_12", "layers_share_weights"):
-        assert check(MUTANTS[name].make, default).verdict in (Verdict.IDENTICAL, Verdict.PARITY)
 
 
 def test_cover_takes_what_shows_most_of_the_rest_and_stops_where_nothing_shows_more():

@@ -407,7 +407,7 @@ def test_vectors_are_written_and_answers_to_them_judged(tmp_path, monkeypatch, c
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("parity.vectors.cases.PLANS", PLANS[:2])
     mistakes = ("gelu", *PLANS[1].mistakes)
-    monkeypatch.setattr("parity.vectors.cases.MUTANTS", {name: MUTANTS[name] for name in mistakes})
+    monkeypatch.setattr("parity.vectors.cases.SHOWN", {name: MUTANTS[name] for name in mistakes})
     assert main(["vectors", "conformance"]) == 0
     assert capsys.readouterr().out == ("Wrote 2 cases in float64; conformance/README.md says what to do with them.\n")
     vector = json.loads(Path("conformance/small.json").read_text(encoding="utf-8"))

@@ -1,5 +1,7 @@
 """In short formats a subject is held to the gates that it took, as its sites show or as they are observed."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -18,9 +20,10 @@ DEEP = Case.from_names(seed=4, steps=5, batch_size=4, config={"n_layer": 3, "n_e
 
 @pytest.mark.parametrize("subject", ["microgpt", "positions", "padded", "packed", "fused_attention", "accumulation"])
 def test_deep_and_narrow_model_in_bfloat16_is_no_false_alarm(subject):
-    result = check(f"torch_twin.{subject}:make", DEEP, dtype="bfloat16")
+    # Lock-step, in which nothing accumulates, is left to the probes.
+    result = check(f"torch_twin.{subject}:make", DEEP, dtype="bfloat16", modes="free-running")
     assert result.verdict is Verdict.PARITY, result.reason
-    assert result.modes[1].turned_gates > 0
+    assert result.modes[0].turned_gates > 0
     assert max(row.largest_z.z for mode in result.modes for row in mode.quantities.values()) < 7
 
 
@@ -70,7 +73,7 @@ class HalfOpen(Twin):
 
 
 def test_own_gates_explain_nothing_else():
-    result = check(lambda config, hyper: HalfOpen(config, hyper, "bfloat16"), DEEP, modes=("lock-step",))
+    result = check(lambda config, hyper: HalfOpen(config, hyper, "bfloat16"), replace(DEEP, steps=1), modes="lock-step")
     assert result.verdict.exit_status == 1
 
 
@@ -92,9 +95,10 @@ def test_gates_shown_wrongly_buy_nothing():
     assert not check(lambda config, hyper: Closed(config, hyper, "bfloat16"), case).verdict.passes
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-@pytest.mark.parametrize("name", [name for name in IMPLEMENTATIONS if name != "line-for-line twin"])
-def test_products_in_a_short_format_and_weights_in_float32_are_decided(name, dtype):
+@pytest.mark.parametrize(("number", "name"), list(enumerate(IMPLEMENTATIONS))[1:], ids=list(IMPLEMENTATIONS)[1:])
+def test_products_in_a_short_format_and_weights_in_float32_are_decided(number, name):
+    dtype = ("float16", "bfloat16")[number % 2]  # the calibration checks both for each
+
     def mixed(config, hyper):
         return IMPLEMENTATIONS[name](config, hyper, dtype, "float32")
 
@@ -181,6 +185,6 @@ def test_what_is_compiled_is_judged_and_not_what_it_was_compiled_from():
     for mode in ("lock-step", "free-running"):
         ran.clear()
         torch.compiler.reset()  # it compiles a function only so often
-        result = check(make, DEEP, modes=mode)
+        result = check(make, replace(DEEP, steps=2), modes=mode)
         assert ran, result.reason
         assert result.verdict is Verdict.DIVERGED

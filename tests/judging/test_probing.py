@@ -12,6 +12,7 @@ from parity.errors import UndecidedAnswer, UsageError
 from parity.judging import probing
 from parity.judging.cost import estimated, operations, require_that_it_fits
 from parity.judging.probes import CHOSEN, probes_for
+from parity.judging.result import Result
 from parity.judging.trial import Trial
 from parity.number_formats import FORMATS
 from parity.oracle.replay import program
@@ -40,23 +41,28 @@ class OneSize(Twin):
 
 @pytest.mark.parametrize("name", HIDDEN_BY_THE_DEFAULTS)
 def test_mistake_that_the_default_sizes_hide_is_refused(name):
-    assert check(MUTANTS[name].make, SHORT).verdict.passes
     result = check(MUTANTS[name].make, SHORT, probes=True)
+    assert all(mode.verdict.passes for mode in result.modes)
     assert result.verdict is Verdict.DIVERGED
     assert result.reason.startswith(f"In the probe {result.deciding_probe.probe.name} (")
     assert result.to_dict()["verdict"] == "DIVERGED"
 
 
-def test_probes_belong_to_a_check_without_a_case():
+@pytest.fixture(scope="module")
+def probed() -> Result:
+    return check(make, SHORT, probes=True)
+
+
+def test_probes_belong_to_a_check_without_a_case(probed, monkeypatch):
     assert check(make, SHORT).probes == []
-    assert [found.verdict for found in check(make, SHORT, probes=True).probes] == [Verdict.PARITY] * len(CHOSEN)
+    assert [found.verdict for found in probed.probes] == [Verdict.PARITY] * len(CHOSEN)
+    monkeypatch.setattr(Case, "from_names", lambda: SHORT)
     assert check(make, probes=False).probes == []
     assert len(check(make).probes) == len(CHOSEN)
 
 
-def test_what_probes_do_is_exercised():
-    alone, probed = check(make, SHORT), check(make, SHORT, probes=True)
-    assert "a second layer (--n-layer 2)" in alone.not_exercised
+def test_what_probes_do_is_exercised(probed):
+    assert "a second layer (--n-layer 2)" in check(make, SHORT).not_exercised
     assert probed.not_exercised == ["what the preset microgpt_early does otherwise (--preset microgpt_early)"]
 
 
@@ -147,7 +153,7 @@ def test_cost_is_that_of_the_recorded_graph(config, n):
 
 
 def test_case_that_does_not_fit_is_refused_before_it_starts():
-    case = Case.from_names(batch_size=64, config={"n_embd": 256, "n_layer": 6})
+    case = Case.from_names(steps=1, batch_size=64, config={"n_embd": 128, "n_layer": 6})
     with pytest.raises(UsageError, match=r"GiB of memory .* so it is not begun"):
         check(make, case)
     assert estimated(SHORT, 2).memory < 2**30
@@ -246,8 +252,7 @@ def test_large_model_of_given_sizes_says_that_it_runs_no_probes(monkeypatch):
     assert "other weights and documents in a model of more than 10 parameters" in result.not_exercised
 
 
-def test_what_a_short_format_does_not_reach_is_not_exercised():
-    result = check(make, SHORT, dtype="bfloat16", probes=True)
-    assert not any("out of reach" in phrase for phrase in result.not_exercised)
-    result.judge = replace(result.judge, form=FORMATS["float16"])
-    assert sum("out of reach in float16" in phrase for phrase in result.not_exercised) == 2
+def test_what_a_short_format_does_not_reach_is_not_exercised(probed):
+    wide, narrow = (replace(probed, judge=replace(probed.judge, form=FORMATS[f])) for f in ("bfloat16", "float16"))
+    assert not any("out of reach" in phrase for phrase in wide.not_exercised)
+    assert sum("out of reach in float16" in phrase for phrase in narrow.not_exercised) == 2

@@ -13,6 +13,7 @@ from scipy import stats
 
 from parity import Case, Config, Hyper, Verdict, check
 from parity.judging.pairing import paired
+from parity.judging.result import Result
 from parity.number_formats import FORMATS
 from parity.oracle.exact_kernels import OPEN
 from parity.oracle.noisy_replay import REPLICAS, Noise
@@ -162,12 +163,17 @@ def test_gradient_of_a_row_never_used_must_be_exactly_zero(case):
     assert result.modes[0].first_divergence.z == math.inf
 
 
-@pytest.mark.parametrize("dtype", FORMATS_OF_ADAM)
+@pytest.fixture(scope="module", params=FORMATS_OF_ADAM)
+def right(request, case) -> Result:
+    """The check of a right answer in a number format."""
+    return check(make, case, dtype=request.param, modes=("lock-step",))
+
+
 @pytest.mark.parametrize("quantity", ["grads", "params", "m", "v"])
-def test_power_tells_the_smallest_error_that_is_caught(case, dtype, quantity):
+def test_power_tells_the_smallest_error_that_is_caught(case, right, quantity):
     """An error of a little more than the stated power is caught, a tenth of it is not."""
-    names = {"grads": "grad", "params": "param"}
-    stated = check(make, case, dtype=dtype, modes=("lock-step",)).modes[0].quantities[names.get(quantity, quantity)]
+    names, dtype = {"grads": "grad", "params": "param"}, right.judge.form.name
+    stated = right.modes[0].quantities[names.get(quantity, quantity)]
     worst = stated.power["lm_head"].worst
 
     def scaled_by(factor):

@@ -5,6 +5,7 @@ import math
 import random
 from collections.abc import Collection, Iterator
 from dataclasses import asdict, dataclass, replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +217,14 @@ def how_to_exercise(phrase: str) -> str:
 def names_difference(actual: Collection[Any], expected: Collection[Any]) -> str:
     """Which names are missing and which unknown, as the end of a sentence."""
     missing = [str(name) for name in expected if name not in actual]
-    unknown = [str(name) for name in actual if name not in expected]
     parts = [f"lack {', '.join(missing)}"] if missing else []
-    parts += [f"have the unknown {', '.join(unknown)}"] if unknown else []
-    return " and ".join(parts) or "have the right names"
+    return " and ".join([*parts, *unknown_names(actual, expected)]) or "have the right names"
+
+
+def unknown_names(actual: Collection[Any], expected: Collection[Any]) -> list[str]:
+    """Which names are unknown, and what may have been meant, as the end of a sentence; nothing where all are known."""
+    unknown = [str(name) for name in actual if name not in expected]
+    missing = [str(name) for name in expected if name not in actual]
+    close = ([*get_close_matches(name, missing), *get_close_matches(name, map(str, expected))] for name in unknown)
+    hinted = [f"{name} (is it {near[0]}?)" if near else name for name, near in zip(unknown, close)]
+    return [f"have the unknown {', '.join(hinted)}"] if hinted else []

@@ -1,5 +1,6 @@
 """The quantities of a training step, and how a tensor of one is told from another."""
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 FIELDS = {
@@ -19,6 +20,23 @@ SITES = ("site", "site grad")
 
 STATE = ("param", "m", "v")
 """The quantities that an update makes, in the order in which a state holds them."""
+
+
+MATRICES = ("grad", "m", "v", "param")
+"""The quantities with a tensor for each of the model's matrices, of which a subject may leave out some."""
+
+
+def in_short(unchecked: Sequence[str]) -> str:
+    """What went unchecked, quantities and tensors such as "grad wpe": those of the same tensors together."""
+    names: dict[str, list[str]] = {}
+    for quantity, _, name in (entry.partition(" ") for entry in unchecked if entry not in FIELDS.values()):
+        names.setdefault(name, []).append(quantity)
+    parts: dict[str, list[str]] = {}
+    for name, quantities in names.items():
+        parts.setdefault(", ".join(quantities), []).append(name)
+    whole = [entry for entry in unchecked if entry in FIELDS.values()]
+    tensors = [f"{quantities} of {', '.join(left)}" for quantities, left in parts.items()]
+    return "; ".join([*([", ".join(whole)] if whole else []), *tensors])
 
 
 class TensorKey(NamedTuple):

@@ -5,6 +5,7 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from typing_extensions import override
 
 from parity.number_formats import Floats
@@ -87,6 +88,13 @@ def listed_state(config: Config, state: State) -> State:
         for vector in vectors(config, state)
     )
     return State(params, m, v, state.step)
+
+
+@lru_cache(maxsize=256)
+def elements_of(config: Config, names: tuple[str, ...]) -> NDArray[np.intp]:
+    """Where the elements of these tensors, one after another, lie in the vector."""
+    spans = {name: np.arange(start, end) for name, start, end, _ in places(config)}
+    return np.concatenate([np.zeros(0, dtype=np.intp), *(spans[name] for name in names)])
 
 
 @lru_cache(maxsize=256)

@@ -107,7 +107,7 @@ class State:
 
 @dataclass
 class Step:
-    """What one training step yields. A field left at None is not exposed, and so not checked.
+    """What one training step yields. A field left at None, or a matrix left out of one, is not exposed and not checked.
 
     loss: float. logits: one (n, vocab_size) matrix per document. grads, params, m, v: dicts as in `State`,
     the last three after the update. sites and site_grads: a dict from site to a list with one entry per

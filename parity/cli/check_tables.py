@@ -7,7 +7,7 @@ from parity.judging.location import Location
 from parity.judging.pairs import Difference
 from parity.judging.quantity_result import QuantityResult
 from parity.judging.result import ModeResult, Result, TruthResult
-from parity.quantities import FIELDS
+from parity.quantities import FIELDS, in_short
 from parity.verdict import Verdict
 from parity.words import beside_limit, counted
 
@@ -158,7 +158,7 @@ def remarks(result: Result) -> list[str]:
     """What is to be known of a verdict besides its reason."""
     said = []
     if result.unchecked and result.verdict is not Verdict.ERROR:
-        said.append(f"not exposed by the subject, so not checked: {', '.join(result.unchecked)}")
+        said.append(f"not exposed by the subject, so not checked: {in_short(result.unchecked)}")
     if any(mode.repeatable is False for mode in result.modes):
         said.append("asked the same question a second time, the subject answered with other bits")
     told = dict.fromkeys(phrase for mode in result.modes for phrase in _vacuous(mode))

@@ -7,6 +7,7 @@ from parity.cli.terminal import table_of, verdict_line
 from parity.gate import GateResult
 from parity.gate.revisions import Changed
 from parity.gate.speed import Speed
+from parity.quantities import in_short
 from parity.words import counted
 
 _COLUMNS = ("quantity", "compared", "other bits", "beyond rounding", "largest z", "ULPs")
@@ -24,9 +25,11 @@ def gate_report(result: GateResult) -> Group:
         parts.append(Text(f"speed: {_ratio_in_words(result.speed)}"))
     if result.files:
         parts.append(Text(f"changed: {_places(result)}"))
+    if result.head.unchecked:
+        parts.append(Text(f"not exposed by the subject, so not checked: {in_short(result.head.unchecked)}"))
     if result.head.not_exercised:
         parts.append(Text(f"not exercised: {'; '.join(result.head.not_exercised)}"))
-    if result.speed or result.files or result.head.not_exercised:
+    if result.speed or result.files or result.head.unchecked or result.head.not_exercised:
         parts.append("")
     return Group(*parts, verdict_line(result.verdict, f"{result.change}. {result.reason}"))
 
@@ -62,6 +65,8 @@ def gate_markdown(result: GateResult) -> str:
         lines += [f"Speed: {_ratio_in_words(result.speed)}.", ""]
     if result.files:
         lines += [f"Changed: {_places(result)}.", ""]
+    if result.head.unchecked:
+        lines += [f"Not exposed by the subject, so not checked: {in_short(result.head.unchecked)}.", ""]
     if result.head.not_exercised:
         lines += [f"Not exercised: {'; '.join(result.head.not_exercised)}.", ""]
     run = f"{counted(result.head.case.steps, 'step')} in {result.head.judge.form.name}"

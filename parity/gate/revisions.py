@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 from math import sqrt
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from parity.judging.result import Result
 from parity.options import MODES
 from parity.quantities import FIELDS
 from parity.subjects.command import Command, CommandSubject
-from parity.subjects.subject import train_step
+from parity.subjects.subject import train_step, without_update
 from parity.tensors import listed_state
 from reference.config import State, Step
 
@@ -96,7 +97,7 @@ class Revisions:
         run = Run(case, new, judge)
         self.judge, self.formats = judge, (new.dtype, old.dtype)
         drift = self.drift
-        for mode in ("lock-step",) if new.forward_only else MODES:
+        for mode in ("lock-step",) if without_update(new) else MODES:
             self._go(run, old, mode)
         if self.drift is not drift:
             self.carries &= _carries(run)
@@ -112,14 +113,17 @@ class Revisions:
                 old.load(listed_state(run.case.config, state))
             before = train_step(old, batch, f"step {number}, at base")
             self._note_dropped(exchange.answer, before)
-            self._add(run.paired(exchange.expectation, exchange.answer, before, exchange.expectation.sigma), mode)
+            head = _shared(exchange.answer, before)
+            self._add(run.paired(exchange.expectation, head, before, exchange.expectation.sigma), mode)
             latest = exchange
 
     def _note_dropped(self, actual: Step, expected: Step) -> None:
         for name, quantity in FIELDS.items():
-            gone = getattr(actual, name) is None and getattr(expected, name) is not None
-            if gone and quantity not in self.dropped:
-                self.dropped.append(quantity)
+            new, old = getattr(actual, name), getattr(expected, name)
+            gone = [quantity] if new is None and old is not None else []
+            if isinstance(new, dict) and isinstance(old, dict):
+                gone = [f"{quantity} {tensor}" for tensor in old if tensor not in new]
+            self.dropped += [what for what in gone if what not in self.dropped]
 
     def _add(self, pairs: Pairs, mode: str) -> None:
         # Both sides round, so their difference spreads sqrt(2) times as far as one of them.
@@ -146,15 +150,27 @@ class Revisions:
             self.far |= bool(np.any(~(tensor.error <= self.judge.limit * widest)))
 
 
+def _shared(actual: Step, expected: Step) -> Step:
+    """Of head's step, fields that base exposes, and of these the tensors that base exposes."""
+
+    def kept(field: str) -> Any:
+        new, old = getattr(actual, field), getattr(expected, field)
+        if not isinstance(new, dict) or not isinstance(old, dict):
+            return new
+        return {name: tensor for name, tensor in new.items() if name in old} or None
+
+    return Step(**{field: kept(field) for field in FIELDS})
+
+
 def _carries(run: Run) -> bool:
     """Whether a subject runs freely as it does from the states that it exposes: then lock-step says it all."""
     free: list[tuple[State, Step]] = []
-    subject, batches = run.subject, list(run.case.batches())
+    subject, batches, shapes = run.subject, list(run.case.batches()), run.case.config.shapes()
     subject.load(listed_state(run.case.config, run.rounded(run.case.state)))
     for number, batch in enumerate(batches, run.case.state.step):
         step = run.answer(number, batch)
-        if step.params is None or step.m is None or step.v is None:
-            return False
+        if not all(isinstance(part, dict) and len(part) == len(shapes) for part in (step.params, step.m, step.v)):
+            return False  # what is not exposed cannot be loaded
         free.append((State(step.params, step.m, step.v, number + 1), step))
     for (state, _), (_, expected), batch in zip(free, free[1:], batches[1:]):
         subject.load(state)

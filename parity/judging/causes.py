@@ -83,6 +83,11 @@ class StateNotCarried:
 
 
 @dataclass(frozen=True)
+class OtherOptimizer:
+    """The same, of a subject that exposes nothing of its update."""
+
+
+@dataclass(frozen=True)
 class OtherRevision:
     """The case has another activation or schedule than the 200-line revision."""
 
@@ -166,6 +171,7 @@ Cause = (
     | NarrowAnswers
     | NeverUpdated
     | StateNotCarried
+    | OtherOptimizer
     | OtherRevision
     | EarlierOutside
     | Failed

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Unpack, cast
 
 from parity.case import Case
 from parity.errors import NoExpectation, SubjectError, UsageError
-from parity.judging.causes import Failed, NeverUpdated, NoAnswer, OtherRevision, StateNotCarried
+from parity.judging.causes import Failed, NeverUpdated, NoAnswer, OtherOptimizer, OtherRevision, StateNotCarried
 from parity.judging.check_options import CheckKeywords, CheckOptions
 from parity.judging.cost import require_that_it_fits
 from parity.judging.diagnosis import ask_again, look_for_a_cause, look_for_precision_loss
@@ -15,26 +15,31 @@ from parity.judging.judge import Judge, offered_elements
 from parity.judging.probing import Make, with_probes
 from parity.judging.result import ModeResult, Result
 from parity.judging.trial import Trial
+from parity.quantities import STATE
 from parity.subjects.calls import time_limit
 from parity.subjects.subject import (
     TWIN,
     Factory,
     Named,
     Subject,
-    attribute,
     find_factory,
     has_given_sizes,
     is_command,
+    left_out,
     make_subject,
     require_methods,
     subject_format,
     subject_name,
     subject_storage,
+    without_update,
 )
 from parity.verdict import Verdict
 
 if TYPE_CHECKING:
     from parity.judging.true_exchange import TruthJudge
+
+_UPDATES = "updates, and steps one after another (the subject says that it has none)"
+"""What is not exercised of a subject without an update."""
 
 
 def check(
@@ -126,7 +131,7 @@ def _checked_case(factory: Factory | None, name: str, make: Make, case: Case, op
             trial = Trial(run, mode)
             result.modes.append(trial.result)
             _go(trial, factory, options)
-        result.left_out = _left_out(subject)
+        result.left_out = (*left_out(subject), *([_UPDATES] if without_update(subject) else []))
     except SubjectError as error:
         result.modes = result.modes or [ModeResult(options.modes[0])]
         result.modes[-1].decide(Verdict.ERROR, Failed.of(error))
@@ -134,7 +139,8 @@ def _checked_case(factory: Factory | None, name: str, make: Make, case: Case, op
         result.unchecked = run.unchecked()
     first, last = result.modes[0], result.modes[-1]
     if first.mode == "lock-step" and first.verdict.passes and last.verdict is Verdict.DIVERGED:
-        last.causes += [] if NeverUpdated() in last.causes else [StateNotCarried()]
+        shown = any(quantity in last.quantities for quantity in STATE)
+        last.causes += [] if NeverUpdated() in last.causes else [StateNotCarried() if shown else OtherOptimizer()]
     other = OtherRevision.of(case.config, case.hyper)
     for found in result.modes:
         if other and found.verdict is Verdict.DIVERGED:
@@ -142,22 +148,13 @@ def _checked_case(factory: Factory | None, name: str, make: Make, case: Case, op
     return result
 
 
-def _left_out(subject: Subject) -> tuple[str, ...]:
-    """What a subject says that it does not exercise; SubjectError where that is no text or list of texts."""
-    said = attribute(subject, "not_exercised", ())
-    if isinstance(said, str):
-        return (said,)
-    if not isinstance(said, (list, tuple)) or not all(isinstance(phrase, str) for phrase in said):
-        raise SubjectError(f"The subject's not_exercised is {said!r}, and is to be a list of strings.")
-    return tuple(said)
-
-
 def _modes(subject: Subject, options: CheckOptions) -> tuple[str, ...]:
     """The modes that were asked for, as far as the subject has them."""
-    if attribute(subject, "forward_only", False) is not True:
+    said = without_update(subject)
+    if not said:
         return tuple(options.modes)
     if "lock-step" not in options.modes:
-        raise UsageError("The subject only computes forward; it can be checked in lock-step alone.")
+        raise UsageError(f"The subject says that it is {said}; it can be checked in lock-step alone.")
     return ("lock-step",)
 
 

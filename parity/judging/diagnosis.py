@@ -11,6 +11,7 @@ from parity.judging.exchange import Exchange, Run
 from parity.judging.pairs import Pairs, same_bits
 from parity.judging.trial import Trial
 from parity.number_formats import FORMATS, Format
+from parity.quantities import STATE
 from parity.subjects.subject import Factory, Subject, make_subject, takes_keyword
 from parity.verdict import Verdict
 
@@ -111,11 +112,11 @@ def _narrow_answers(trial: Trial) -> NarrowAnswers | None:
 
 
 def _never_updated(trial: Trial) -> NeverUpdated | None:
-    """Whether a subject that shows its forward pass alone gives the answer of the weights that were loaded."""
+    """Whether a subject that shows no update gives the answer of the weights that were loaded."""
     run, diverged = trial.run, trial.diverged
     assert diverged is not None
     state = run.case.state
-    if diverged.number == state.step or {key.quantity for key in diverged.pairs.keys} - {"loss", "logits"}:
+    if diverged.number == state.step or {key.quantity for key in diverged.pairs.keys} & {*STATE}:
         return None
     unmoved = run.oracle.expect(run.oracle.start(run.rounded(state)), diverged.batch)
     return NeverUpdated() if run.judge.accepts(run.compared(unmoved, diverged.answer)) else None

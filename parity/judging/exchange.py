@@ -17,12 +17,12 @@ from parity.judging.pairs import Difference, Pairs
 from parity.judging.relu_gates import SHORT_DIGITS, expect_with_shown, observed_gates, shown_gates, with_own_gates
 from parity.number_formats import Floats
 from parity.oracle.oracle import Expectation, Oracle, Point
-from parity.quantities import FIELDS, SITES, STATE
+from parity.quantities import FIELDS, MATRICES, SITES, STATE
 from parity.subjects.calls import guarded
 from parity.subjects.command import CommandSubject
-from parity.subjects.subject import Subject, attribute, has_sites, show_sites, train_step
-from parity.tensors import listed_state, named_state, vectors
-from reference.config import State, Step
+from parity.subjects.subject import Subject, has_sites, show_sites, train_step, without_update
+from parity.tensors import elements_of, listed_state, named_state, vectors
+from reference.config import Config, State, Step
 
 if TYPE_CHECKING:
     from parity.judging.true_exchange import TruthJudge
@@ -37,7 +37,8 @@ class Exchange:
     pairs: Pairs
     """Both sides, with what explains a difference already in the expectation."""
     before: Floats | None
-    """Parameters, m and v of the subject before the step, (3, elements); None where it does not expose them."""
+    """Parameters, m and v of the subject before the step, (3, elements); NaN where it does not expose them, None where
+    it exposes none of them."""
     near_gates: int = 0
     """ReLUs whose input lay within the noise floor of zero."""
     turned_gates: int = 0
@@ -108,7 +109,7 @@ class Run:
     def go_on(self, last: Exchange, batch: list[list[int]], *, explain: bool = True) -> Exchange:
         """Ask for the step after an exchange, from where each side stands."""
         exposed = all(getattr(last.answer, part, None) is not None for part in ("params", "m", "v"))
-        before = np.array([last.pairs.actual[last.pairs.place(part)] for part in STATE]) if exposed else None
+        before = exposed_state(self.case.config, last.pairs) if exposed else None
         return self._exchange(last.after, batch, before, explain)
 
     def ask_again(self, exchange: Exchange, *, explain: bool) -> Exchange:
@@ -214,9 +215,17 @@ class Run:
         return expectation
 
     def unchecked(self) -> list[str]:
-        """The quantities that the subject does not expose."""
-        exposed = {quantity for quantity, _ in self._exposed or ()}
-        return [quantity for quantity in quantities_asked(self.sites) if quantity not in exposed]
+        """The quantities that the subject does not expose, and of others the matrices that it leaves out."""
+        exposed = self._exposed or frozenset()
+        known = {quantity for quantity, _ in exposed}
+        found = []
+        for quantity in quantities_asked(self.sites):
+            if quantity not in known:
+                found.append(quantity)
+            elif quantity in MATRICES:
+                left = [name for name in self.case.config.shapes() if (quantity, name) not in exposed]
+                found += [f"{quantity} {name}" for name in left]
+        return found
 
     def _exchange(
         self,
@@ -267,14 +276,29 @@ class Run:
         """Keep what was exposed; SubjectError where something is no longer, which would go unchecked unnoticed."""
         exposed, known = exchange.pairs.exposed, self._exposed
         if known is not None and exposed != known:
-            changed = ", ".join(sorted({quantity for quantity, _ in exposed ^ known}))
             raise SubjectError(
-                f"The subject exposes {changed} at some steps and not at others (step {exchange.number})."
+                f"The subject exposes {_changed(exposed, known)} at some steps and not at others (step "
+                f"{exchange.number})."
             )
         kept = [quantity for quantity, _ in sorted(exposed) if quantity in STATE]
-        if kept and attribute(self.subject, "forward_only", False) is True:
-            raise SubjectError(f"The subject exposes {kept[0]} after an update, and says that it is forward_only.")
+        said = without_update(self.subject) if kept else ""
+        if said:
+            raise SubjectError(f"The subject exposes {kept[0]} after an update, and says that it is {said}.")
         self._exposed = exposed
+
+
+def exposed_state(config: Config, pairs: Pairs) -> Floats:
+    """Parameters, m and v as a subject answered them, (3, elements); NaN where it does not expose them."""
+    state = np.full((len(STATE), config.num_params()), np.nan)
+    for row, quantity in zip(state, STATE, strict=True):
+        row[elements_of(config, pairs.names(quantity))] = pairs.actual[pairs.place(quantity)]
+    return state
+
+
+def _changed(exposed: frozenset[tuple[str, str]], others: frozenset[tuple[str, str]]) -> str:
+    """What only one of them has: whole quantities, or single tensors of one that both have."""
+    common = {quantity for quantity, _ in exposed} & {quantity for quantity, _ in others}
+    return ", ".join(sorted({f"{q} {name}" if q in common else q for q, name in exposed ^ others}))
 
 
 def quantities_asked(sites: bool) -> list[str]:

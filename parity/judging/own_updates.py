@@ -14,6 +14,7 @@ from parity.judging.pairs import Pairs
 from parity.number_formats import Floats
 from parity.oracle.oracle import Expectation, Oracle, led_elsewhere
 from parity.quantities import STATE
+from parity.tensors import elements_of, flat
 
 
 def with_own_updates(
@@ -21,22 +22,29 @@ def with_own_updates(
 ) -> tuple[Expectation, Pairs, int]:
     """Expectation and pairs, with the update of the subject's own gradient expected where only that explains them.
 
-    before: the subject's parameters, m and v before the step, (3, elements); None where it does not expose them. And
-    at how many elements that was so.
+    before: the subject's parameters, m and v before the step, (3, elements), NaN where it does not expose them; None
+    where it exposes none of them. And at how many elements that was so.
     """
     outside, grads = judge.outside(pairs), pairs.place("grad")
     late = [quantity for quantity in STATE if outside[pairs.place(quantity)].any()]
     if before is None or grads.start == grads.stop or not late:
         return expectation, pairs, 0
-    own, own_sigma = oracle.own_update(expectation.before.number, before, pairs.actual[grads])
+    config, start = oracle.config, expectation.before
+    right, grad = np.zeros(config.num_params(), dtype=bool), flat(config, expectation.step.grads).copy()
+    of_grads = elements_of(config, pairs.names("grad"))
+    grad[of_grads], right[of_grads] = pairs.actual[grads], ~outside[grads]
+    right &= ~np.isnan(before).any(axis=0)  # of what is not exposed, no update can be known
+    own, own_sigma = oracle.own_update(start.number, np.where(right, before, start.exact), grad)
     expected, sigma, by = pairs.expected.copy(), pairs.sigma.copy(), np.zeros_like(own)
     elements = 0
     for quantity in late:
         place, part = pairs.place(quantity), STATE.index(quantity)
-        explained = z_values(pairs.actual[place], own[part], own_sigma[part]) <= judge.limit
-        explained &= outside[place] & ~outside[grads]
-        by[part][explained] = (own[part] - expected[place])[explained]
-        expected[place][explained], sigma[place][explained] = own[part][explained], own_sigma[part][explained]
+        of_part = elements_of(config, pairs.names(quantity))
+        update, floor = own[part][of_part], own_sigma[part][of_part]
+        explained = z_values(pairs.actual[place], update, floor) <= judge.limit
+        explained &= outside[place] & right[of_part]
+        by[part][of_part[explained]] = (update - expected[place])[explained]
+        expected[place][explained], sigma[place][explained] = update[explained], floor[explained]
         elements += int(np.count_nonzero(explained))
     pairs = pairs.with_sides(expected=expected, sigma=sigma, wide_sigma=pairs.sigma)
     return led_elsewhere(expectation, by), pairs, elements

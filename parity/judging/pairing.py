@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from parity.answers import numbers, tensors_of, together
-from parity.case import names_difference
+from parity.case import names_difference, unknown_names
 from parity.errors import SubjectError
 from parity.judging.pairs import Entry, Pairs
 from parity.number_formats import Floats
@@ -20,8 +20,8 @@ def paired(number: int, actual: Step, expected: Step, sigma: Step, lengths: Sequ
     """The tensors of both steps side by side, in the order in which a step computes them.
 
     number: of the step. sigma: the noise floor, a Step like expected. lengths: positions of each document. What
-    actual does not expose is left out. Raises SubjectError where names or shapes differ from the expected ones, or
-    where something is not numbers.
+    actual does not expose is left out: fields, and single matrices and sites of one. Raises SubjectError where names
+    are unknown, a field holds nothing or other documents, shapes differ, or something is not numbers.
     """
     entries: list[Entry] = []
     sides: tuple[list[Floats], list[Floats], list[Floats]] = ([], [], [])
@@ -32,9 +32,7 @@ def paired(number: int, actual: Step, expected: Step, sigma: Step, lengths: Sequ
         sigmas = tensors_of(field, getattr(sigma, field), lengths)
         actual_tensors = tensors_of(field, getattr(actual, field), lengths)
         if actual_tensors.keys() != expected_tensors.keys():
-            if quantity not in SITES or actual_tensors.keys() - expected_tensors.keys():
-                raise SubjectError(f"The subject's {field} {names_difference(actual_tensors, expected_tensors)}.")
-            expected_tensors = {name: expected_tensors[name] for name in expected_tensors if name in actual_tensors}
+            expected_tensors = _exposed(field, actual_tensors, expected_tensors)
         if isinstance(expected_tensors, TensorViews) and isinstance(sigmas, TensorViews):
             new = _matrices(quantity, expected_tensors.config)
             sides[1].append(expected_tensors.vector)
@@ -47,6 +45,19 @@ def paired(number: int, actual: Step, expected: Step, sigma: Step, lengths: Sequ
         sides[0].extend(_answered(actual_tensors, field, list(expected_tensors), new))
         entries.extend(new)
     return Pairs.of(number, entries, *sides)
+
+
+def _exposed(field: str, actual: Mapping[Any, Any], expected: Mapping[Any, Any]) -> dict[Any, Any]:
+    """The expected tensors that a subject exposes some of; a name that is not known is never taken for one left out."""
+    if field == "logits":
+        raise SubjectError(f"The subject's logits {names_difference(actual, expected)}.")
+    sides = [{key.name if isinstance(key, TensorKey) else key: None for key in side} for side in (actual, expected)]
+    unknown = unknown_names(*sides)
+    if unknown:
+        raise SubjectError(f"The subject's {field} {unknown[0]}.")
+    if not actual and FIELDS[field] not in SITES:
+        raise SubjectError(f"The subject's {field} hold no tensor; a field of which nothing is exposed is left out.")
+    return {name: tensor for name, tensor in expected.items() if name in actual}
 
 
 def _answered(tensors: Mapping[Any, Any], field: str, names: Sequence[Any], entries: Sequence[Entry]) -> list[Floats]:

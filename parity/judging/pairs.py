@@ -177,6 +177,10 @@ class Pairs:
         first, last = self.layout.first_tensors[group : group + 2]
         return slice(self.layout.starts[first], self.layout.starts[last])
 
+    def names(self, quantity: str) -> tuple[str, ...]:
+        """Of the tensors of a quantity, in their order."""
+        return tuple(key.name for key in self.keys if key.quantity == quantity)
+
     def only(self, keys: Collection[TensorKey]) -> "Pairs":
         """The tensors with these keys, in their order here."""
         return joined(self.step, [tensor for tensor in self if tensor.layout.entries[0][0] in keys])

@@ -1,6 +1,8 @@
 """What a check found, as data: tables, JSON and assertions are views of it."""
 
 import math
+import re
+from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -24,6 +26,7 @@ from parity.judging.pairs import Difference, Pairs
 from parity.judging.probes import Probe, out_of_reach
 from parity.judging.quantity_result import QuantityResult, TensorPower, magnitude
 from parity.judging.sentences import in_probe, said
+from parity.quantities import in_short
 from parity.verdict import Verdict, worst
 
 
@@ -285,7 +288,21 @@ class Result:
             by_probes += [f"{probe.exercises} (out of reach in {form})" for probe in unreached]
         if any(found.refused for found in self.probes):
             by_probes.append("models of other sizes (which the subject does not make)")
-        return [*map(how_to_exercise, left), *by_probes]
+        return [*map(how_to_exercise, left), *by_probes, *self._unchecked_in_probes()]
+
+    def _unchecked_in_probes(self) -> list[str]:
+        """What the subject does not expose in probes that were decided, and exposes in the case, in words."""
+
+        def of_any_layer(what: str) -> str:
+            return re.sub(r"layer\d+", "layer", what)
+
+        known, where = set(map(of_any_layer, self.unchecked)), defaultdict[str, list[str]](list)
+        for found in self.probes:
+            if found.result is not None and found.verdict is not None:
+                hidden = [what for what in found.result.unchecked if of_any_layer(what) not in known]
+                where[in_short(hidden)] += [found.probe.name] if hidden else []
+        parts = ((what, names) for what, names in where.items() if names)
+        return [f"{what} (which the subject does not expose in the probe {', '.join(names)})" for what, names in parts]
 
     @property
     def largest_z(self) -> float | None:

@@ -19,6 +19,7 @@ from parity.judging.causes import (
     NoAnswer,
     NoFloor,
     NothingCompared,
+    OtherOptimizer,
     OtherRevision,
     Outside,
     RoundingExplains,
@@ -71,13 +72,18 @@ def sentence(cause: Cause) -> str:
         case NeverUpdated():
             return (
                 "That is the answer of the weights that were loaded, never updated: a subject whose train_step only "
-                "computes forward says so with an attribute forward_only = True (a command, in its answer to the "
-                "greeting)."
+                "computes forward says so with an attribute forward_only = True, one that has gradients and no update "
+                "with without_update = True (a command, in its answer to the greeting)."
             )
         case StateNotCarried():
             return (
                 "That is in free-running; lock-step agrees, so what is carried from step to step (weights, moments, "
                 "the step number) is not what was loaded."
+            )
+        case OtherOptimizer():
+            return (
+                "That is in free-running; lock-step agrees, and the update is not exposed: is it the reference's Adam? "
+                "A subject with another optimizer says so with an attribute without_update = True."
             )
         case OtherRevision(activation, lr_schedule):
             asked = [f"the activation {activation}"] if activation else []

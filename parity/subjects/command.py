@@ -103,10 +103,10 @@ class CommandSubject(Subject):
         ready = self._greet()
         self.dtype = str(ready.get("dtype", "float64"))
         self.sizes = ready.get("sizes")
-        left_out = ready.get("not_exercised", [])
-        self.not_exercised = tuple(map(str, left_out)) if isinstance(left_out, list) else ()
+        self.not_exercised: Any = ready.get("not_exercised") or ()
         self.storage = str(ready.get("storage", self.dtype))
         self.forward_only = ready.get("forward_only") is True
+        self.without_update = ready.get("without_update") is True
         methods = ready.get("methods", [])
         self.methods = [str(method) for method in methods] if isinstance(methods, list) else []
         if ready.get("sites") is True:
@@ -138,6 +138,7 @@ class CommandSubject(Subject):
         start = time.perf_counter()
         answer = self._ask(message, "step", f"step {self.number}")
         elapsed = time.perf_counter() - start
+        self.not_exercised = answer.pop("not_exercised", self.not_exercised)
         own = answer.pop("seconds", None)
         self.seconds = float(own) if isinstance(own, (int, float)) and 0 < own < elapsed else elapsed
         step = step_of(answer)

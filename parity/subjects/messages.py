@@ -32,8 +32,10 @@ shown where the subject fails. Both sides flush after every line. When standard 
      {"type": "ready", "protocol": "microgpt-parity 1", "dtype": "float64"}
    dtype: "float64", "float32", "bfloat16" or "float16". Optional: "storage", the format that weights and moments lie
    in, where that is another one, as with autocast; "sizes": "given" (it has but this one model); "sites": true (it can
-   answer with sites); "forward_only": true (train_step changes nothing); "methods": ["decode", "sample"] (it
-   understands those, too).
+   answer with sites); "forward_only": true (train_step only computes forward) or "without_update": true (it has
+   gradients, and another optimizer or none): then it is loaded before every step, and params, m and v are not
+   answered; "methods": ["decode", "sample"] (it understands those, too); "not_exercised": a list of phrases, which the
+   result repeats, of what a check of it cannot exercise, such as "batches of several documents".
    The greeting may come again: what follows is about another model, and nothing of the former one counts.
 
 2. Weights. step counts the updates done so far; params, m and v hold every tensor as a list of rows:
@@ -43,12 +45,13 @@ shown where the subject fails. Both sides flush after every line. When standard 
 
 3. A training step: forward, backward and Adam on the mean loss of these documents, tokens with BOS at both ends:
      {"type": "train_step", "batch": [[26, 4, 12, 12, 0, 26]], "sites": false}
-   Answer with what the subject exposes; every field but type is optional, and what is left out is not checked:
+   Answer with what the subject exposes. Every field but type is optional, and so is every matrix of grads, params, m
+   and v; what is left out, which must be the same at every step, is not checked, and the result names it:
      {"type": "step", "loss": 3.3, "logits": [[[...], ...]], "grads": {"wte": [[...], ...], ...},
       "params": {...}, "m": {...}, "v": {...}}
    logits: one matrix of n = min(block_size, len(tokens) - 1) rows for each document. params, m and v as they are
-   after the update. "seconds" may say how long the step took, which `parity gate` compares. "sites" and "site_grads"
-   are asked for with "sites": true; see help(parity.Step).
+   after the update. "seconds" may say how long the step took, which `parity gate` compares; "not_exercised" takes the
+   place of the greeting's. "sites" and "site_grads" are asked for with "sites": true; see help(parity.Step).
 
 4. Asked only of a subject whose greeting lists the method:
      {"type": "decode", "tokens": [26, 4, 12]}          logits computed one token at a time with a key/value cache

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from parity.errors import UsageError
+from parity.errors import SubjectError, UsageError
 from parity.subjects.name_map import Arranged, arranged, expanded, unknown
 from reference.config import Config
 
@@ -57,7 +57,7 @@ class ModuleSites:
     def shown(self, lengths: Sequence[int]) -> tuple[Sites, Sites]:
         """The sites, and the gradients of those that gradients can flow to, of documents with so many positions.
 
-        ValueError where what was seen is not a row (positions, width) for each document, padded after its end.
+        SubjectError where what was seen is not a row (positions, width) for each document, padded after its end.
         """
         sites: Sites = {}
         grads: Sites = {}
@@ -109,12 +109,20 @@ class ModuleSites:
             row.shape[0] >= n and row.shape[1] == width for row, n in zip(rows, lengths)
         )
         if not fitting:
-            sites, seen = ", ".join(self.entries[name].names), ", ".join(str(tuple(part.shape)) for part in parts)
-            raise ValueError(
-                f"{name} shows the site {sites} by tensors of the shape (documents, positions, {width}), for "
-                f"{len(lengths)} documents of up to {max(lengths)} positions; seen were {seen or 'none'}"
-            )
+            raise SubjectError(self._misfit(name, (len(lengths), max(lengths), width), parts))
         return torch.cat([row[:n] for row, n in zip(rows, lengths)]).cpu()
+
+    def _misfit(self, name: str, expected: tuple[int, ...], parts: Sequence[Tensor]) -> str:
+        """What a module shows instead of a tensor of the expected shape, in sentences."""
+        module, sites = name.removesuffix(_INPUT), " and ".join(self.entries[name].names)
+        does = "is given" if name.endswith(_INPUT) else "gives"
+        shown = [str(tuple(part.shape)) for part in parts[:3]]
+        seen = " and ".join([*shown, *([f"{len(parts) - 3} more"] if len(parts) > 3 else [])])
+        return (
+            f"The map of sites does not fit: the module {module} {does} {seen or 'nothing that is seen'}, and {sites} "
+            f"would be {expected} here (documents, positions, width). Correct the entry {name!r} of sites, or take it "
+            "out."
+        )
 
     def _take_apart(self, sites: Sites, name: str, entry: Arranged, values: Tensor) -> None:
         apart = self._apart(values[:, self.places[name]], entry)

@@ -61,7 +61,8 @@ class ModuleSubject(Subject):
     tensors, padded after their ends, the site and its gradient are seen by hooks, and place a divergence. Sites that
     the map leaves out are not compared.
     optimizer: a class or function that takes params, lr, betas and eps and keeps its moments as torch.optim.Adam does.
-    The learning rate is set before every step.
+    The learning rate is set before every step. None, where training has another one: then nothing is updated, and loss,
+    logits and gradients are checked from the reference's states (without_update).
     dtype: a name of `parity.number_formats.FORMATS`; device: as torch names it. The module is moved to both and set to
     training, so dropout must be 0.
 
@@ -83,7 +84,7 @@ class ModuleSubject(Subject):
         sites: Mapping[str, str | Arranged] | None = None,
         frozen: str | Iterable[str] = (),
         loss: Callable[[nn.Module, Batch], Any] | None = None,
-        optimizer: Callable[..., torch.optim.Optimizer] = torch.optim.Adam,
+        optimizer: Callable[..., torch.optim.Optimizer] | None = torch.optim.Adam,
         dtype: str = "float64",
         device: str = "cpu",
     ) -> None:
@@ -101,13 +102,16 @@ class ModuleSubject(Subject):
         self.not_exercised: tuple[str, ...] = ()
         self._takes_batches: bool | None = None
         self._takes_mask = _takes_mask(self.module)
-        self.optimizer = _optimizer(optimizer, self.parameters, hyper)
+        self.optimizer = optimizer and _optimizer(optimizer, self.parameters, hyper)
+        self.without_update = optimizer is None
 
     @override
     def load(self, state: State) -> None:
         """Take these weights, m, v and step number."""
         self.number = state.step
         self.layout.write(self.parameters, state.params)
+        if self.optimizer is None:
+            return
         for key, matrices in zip(_MOMENT_KEYS, (state.m, state.v)):
             self.layout.write(self._moments(key), matrices)
         for parameter in self.parameters.values():
@@ -120,7 +124,7 @@ class ModuleSubject(Subject):
         """Forward, backward and the optimizer on these documents."""
         from torch_twin.microgpt import gradient, learning_rate
 
-        for group in self.optimizer.param_groups:
+        for group in self.optimizer.param_groups if self.optimizer else ():
             group["lr"] = learning_rate(self.number, self.hyper)
         self.module.zero_grad()
         exposing = getattr(self, "expose_sites", False)
@@ -135,20 +139,22 @@ class ModuleSubject(Subject):
         sites, site_grads = shown if exposing and shown else (None, None)
         # Copied before the update, which may change gradients in place.
         grads = self.layout.read({name: gradient(parameter) for name, parameter in self.parameters.items()})
-        self.optimizer.step()
         self.number, self.steps = self.number + 1, self.steps + 1
-        return Step(
+        step = Step(
             loss=loss.item(),
             logits=None if logits is None else [torch.as_tensor(rows).detach() for rows in logits],
             grads=grads,
-            params=self.layout.read(self.parameters),
-            m=self.layout.read(self._moments("exp_avg")),
-            v=self.layout.read(self._moments("exp_avg_sq")),
             sites=sites,
             site_grads=site_grads,
         )
+        if self.optimizer is not None:
+            self.optimizer.step()
+            step.params = self.layout.read(self.parameters)
+            step.m, step.v = (self.layout.read(self._moments(key)) for key in _MOMENT_KEYS)
+        return step
 
     def _moments(self, key: str) -> dict[str, Tensor]:
+        assert self.optimizer is not None
         return {name: self.optimizer.state[parameter][key] for name, parameter in self.parameters.items()}
 
     def _next_token_loss(self, module: nn.Module, batch: Batch) -> tuple[Tensor, list[Tensor]]:
@@ -231,6 +237,6 @@ def _optimizer(
     if lacking:
         raise UsageError(
             f"The optimizer {type(optimizer).__name__} does not keep {', '.join(_MOMENT_KEYS)} and step, as "
-            f"torch.optim.Adam does, for {', '.join(lacking)}."
+            f"torch.optim.Adam does, for {', '.join(lacking)}. With optimizer=None all but the update is checked."
         )
     return optimizer

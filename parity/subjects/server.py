@@ -13,12 +13,14 @@ from parity.subjects.messages import PROTOCOL, decoded, encoded, step_message
 from parity.subjects.subject import (
     attribute,
     has_sites,
+    left_out,
     make_subject,
     show_sites,
     subject_dtype,
     subject_format,
     subject_storage,
     train_step,
+    without_update,
 )
 from reference.config import Config, Hyper, State
 
@@ -58,6 +60,8 @@ class Server:
             "sizes": sizes if isinstance(sizes := attribute(self.subject, "sizes"), str) else None,
             "sites": has_sites(self.subject),
             "forward_only": attribute(self.subject, "forward_only", False) is True,
+            "without_update": bool(without_update(self.subject)),
+            "not_exercised": left_out(self.subject),
             "methods": [name for name in _METHODS if callable(attribute(self.subject, name))],
         }
 
@@ -76,7 +80,8 @@ class Server:
         seconds = time.perf_counter() - start
         self.number += 1
         self.require_files_of_its_own()
-        return {**step_message(step), "seconds": seconds}
+        # What some subjects leave unexercised they know only after a step.
+        return {**step_message(step), "seconds": seconds, "not_exercised": left_out(self.subject)}
 
     def on_decode(self, tokens: list[int]) -> dict[str, Any]:
         """The logits of single steps."""

@@ -2,7 +2,8 @@
 
 `parity new-subject` wrote this file. What it must compute is defined by reference/microgpt.py of microgpt-parity, 200
 lines of pure Python that read top to bottom. Until everything works, give back a Step with what you have: a Step
-with nothing but logits is checked on its logits, and the result lists the rest as unchecked.
+with nothing but logits is checked on its logits, and the result lists the rest as unchecked. So it does with single
+tensors that grads, params, m or v leave out, the same ones at every step.
 """
 
 from typing import Any
@@ -18,6 +19,8 @@ class MyPort:
 
     # True for an implementation that only computes forward: then weights are set before every step, and never updated.
     forward_only = False
+    # The same for one that has gradients, and another optimizer than the reference's Adam, or none.
+    without_update = False
 
     def __init__(self, config: Config, hyper: Hyper) -> None:
         """Make a model.

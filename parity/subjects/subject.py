@@ -23,12 +23,19 @@ TWIN = "torch_twin.microgpt:make"
 class Subject(Protocol):
     """An implementation under test.
 
-    An attribute dtype, "float64" if missing, names the number format it computes in, and an attribute storage the one
-    that its weights and moments lie in, where that is another one, as with autocast. One that has but the size it was
-    made for says sizes = "given", or raises NotImplementedError for others when it is made. A subject with an attribute
-    expose_sites is asked for its sites by setting it to True. One with forward_only = True updates nothing, so it is
-    not run freely. `parity.suite` also tests decode(tokens), the (n, vocab_size) logits of tokens taken one at a time
-    with a key/value cache, and sample(temperature, count, seed), documents without BOS, where a subject has them.
+    Attributes, all of which may be missing:
+
+    - dtype ("float64"): the number format it computes in. storage: the one that its weights and moments lie in, where
+      that is another one, as with autocast.
+    - sizes = "given": it has but the size it was made for. Or it raises NotImplementedError for others when it is made.
+    - expose_sites: set to True where its sites are asked for; only a subject that has the attribute is asked.
+    - without_update = True: it has gradients, and another optimizer than the reference's Adam, or none.
+      forward_only = True: it only computes forward. Either is asked for single steps from the reference's states
+      (lock-step), and leaves params, m and v out of its Step.
+    - not_exercised: a list of phrases, which the result repeats, of what a check of it cannot exercise.
+
+    `parity.suite` also tests decode(tokens), the (n, vocab_size) logits of tokens taken one at a time with a key/value
+    cache, and sample(temperature, count, seed), documents without BOS, where a subject has them.
     """
 
     def load(self, state: State) -> None:
@@ -147,6 +154,22 @@ def show_sites(subject: Any, shown: bool) -> None:
     """Ask a subject for its sites, or no longer, where it has any."""
     if has_sites(subject):
         guarded("setting its expose_sites", setattr, subject, "expose_sites", shown)
+
+
+def left_out(subject: Any) -> tuple[str, ...]:
+    """What a subject says that it does not exercise; SubjectError where that is no text or list of texts."""
+    said = attribute(subject, "not_exercised", ())
+    if isinstance(said, str):
+        return (said,)
+    if not isinstance(said, (list, tuple)) or not all(isinstance(phrase, str) for phrase in said):
+        raise SubjectError(f"The subject's not_exercised is {said!r}, and is to be a list of strings.")
+    return tuple(said)
+
+
+def without_update(subject: Any) -> str:
+    """The attribute by which a subject says that it has no update to be checked; empty where it does not say so."""
+    names = ("forward_only", "without_update")
+    return next((name for name in names if attribute(subject, name, False) is True), "")
 
 
 def require_methods(subject: Any) -> None:

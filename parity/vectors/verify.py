@@ -12,7 +12,7 @@ from parity.errors import SubjectError, UsageError
 from parity.judging.checking import check
 from parity.judging.result import Result
 from parity.number_formats import FORMATS
-from parity.quantities import FIELDS
+from parity.quantities import FIELDS, in_short
 from parity.subjects.messages import decoded, step_of
 from parity.subjects.subject import Subject
 from parity.vectors.format import DTYPES, Mistake, Vector, load_vectors
@@ -127,9 +127,11 @@ class Verification:
             names = ", ".join(case.vector.name for case in alike)
             reason = f"{len(alike)} of {of}: {names}. {self._cause(alike)}".strip()
         compared = [case.result for case in self.cases if case.result and case.verdict is not Verdict.ERROR]
-        unchecked = [q for q in FIELDS.values() if any(q in result.unchecked for result in compared)]
+        order = list(FIELDS.values())
+        unchecked = sorted({what for result in compared for what in result.unchecked if what in order}, key=order.index)
+        unchecked += dict.fromkeys(what for result in compared for what in result.unchecked if what not in order)
         if unchecked:
-            reason += f" Not in all answers, so not checked throughout: {', '.join(unchecked)}."
+            reason += f" Not in all answers, so not checked throughout: {in_short(unchecked)}."
         return reason
 
     def _cause(self, alike: Sequence[Judged]) -> str:

@@ -146,7 +146,7 @@ def test_isolated_divergence_is_placed_at_its_site(isolated):
         ("os.kill(os.getpid(), signal.SIGKILL)", "The subject was killed by SIGKILL in step 1"),
         ("os.kill(os.getpid(), signal.SIGSEGV)", "The subject was killed by SIGSEGV in step 1"),
         ("answer.grads['wte'] = answer.grads['wte'][1:]", "have the shape (3, 4), expected (4, 4)."),
-        ("del answer.grads['wte']", "The subject's grads lack wte."),
+        ("del answer.grads['wte']", "The subject exposes grad wte at some steps and not at others (step 1)."),
         ("answer.grads['wte'] = answer.grads['wte'] * float('nan')", "step 1: grad wte[0,0]: nan, expected "),
         ("answer.grads['wte'] = 'four'", "The subject's grads, wte, are not numbers but <U4."),
         ("answer = None", "The subject's train_step gave nothing back in step 1."),

@@ -209,9 +209,11 @@ def test_loss_of_the_user_may_show_sites_document_by_document():
     [
         (
             {"h.0.c_fc": "norm"},
-            "of the shape (documents, positions, 8), for 3 documents of up to 4 positions; seen were (3, 4, 32)",
+            "The map of sites does not fit: the module h.0.c_fc gives (3, 4, 32), and norm would be (3, 4, 8) here "
+            "(documents, positions, width). Correct the entry 'h.0.c_fc' of sites, or take it out.",
         ),
-        ({"h": "norm"}, "h shows the site norm by tensors of the shape (documents, positions, 8), for 3 documents"),
+        ({"h": "norm"}, "the module h gives nothing that is seen, and norm would be (3, 4, 8) here"),
+        ({"h.0.act.input": "norm"}, "the module h.0.act is given (3, 4, 32), and norm would be (3, 4, 8) here"),
     ],
 )
 @pytest.mark.parametrize("asked", [True, False])
@@ -219,6 +221,7 @@ def test_module_that_does_not_fit_its_site_is_named(sites, said, asked):
     result = check(gpt2(sites=sites), unlike_documents(), sites=asked)
     assert result.verdict is Verdict.ERROR
     assert said in result.reason
+    assert "module_sites.py" not in result.reason
 
 
 def test_loss_that_calls_the_module_too_often_cannot_show_sites():
@@ -227,7 +230,7 @@ def test_loss_that_calls_the_module_too_often_cannot_show_sites():
         return document_by_document(module, batch)
 
     result = check(gpt2(loss=twice), unlike_documents(), sites=True)
-    assert "ln shows the site norm" in result.reason or "ln.input shows the site embedding" in result.reason
+    assert "is given (1, 1, 8) and (1, 4, 8) and (1, 2, 8) and 3 more, and embedding would be" in result.reason
 
 
 @pytest.mark.parametrize(

@@ -60,6 +60,13 @@ def lecture(config, hyper, dtype="float64"):
     return ModuleSubject(LectureGPT(config), config, hyper, lecture_names(config.n_head), dtype=dtype)
 
 
+def test_module_with_another_optimizer_is_checked_without_its_update():
+    result = check(nano(optimizer=None), case())
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert [mode.mode for mode in result.modes] == ["lock-step"]
+    assert result.unchecked == ["m", "v", "param"]
+
+
 def first(result):
     """What diverged first in lock-step: step, quantity and tensor."""
     assert result.verdict is Verdict.DIVERGED, result.reason

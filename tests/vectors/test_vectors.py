@@ -216,7 +216,9 @@ def test_answers_in_float32_to_vectors_in_float64_are_told_what_to_do(float64, r
         ([{"logits": 1.0}] * 3, "cannot be read as a Step"),
         ([{"logits": [[1.0], [1.0, 2.0]]}] * 3, "The subject's logits"),
         ([{"grads": [1.0]}] * 3, "The subject's grads must be a dict"),
-        ([{"grads": {"wte": [[1.0]]}}] * 3, "The subject's grads lack wpe"),
+        ([{"grads": {"wte": [[1.0]]}}] * 3, "The subject's grads, wte, have the shape (1, 1), expected (6, 4)"),
+        ([{"grads": {"wtf": [[1.0]]}}] * 3, "The subject's grads have the unknown wtf (is it wte?)"),
+        ([{"grads": {}}] * 3, "The subject's grads hold no tensor"),
         ([{"loss": 1.0}, {}, {"loss": 1.0}], "exposes loss at some steps and not at others"),
     ],
 )

@@ -13,7 +13,7 @@ def verification_table(verification: Verification) -> Group:
     for case in verification.cases:
         table.add_row(
             case.vector.name,
-            coloured(case.verdict),
+            "-" if case.unsupported else coloured(case.verdict),
             "-" if case.largest_z is None else f"{case.largest_z:.2g}",
             str(case.vector.case.steps),
             case.reason,

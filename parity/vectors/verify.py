@@ -57,23 +57,25 @@ class Recorded(Subject):
 class Judged:
     """The outcome of one case; result is None where there are no answers to it.
 
-    narrower: a format in which rounding would explain the answers.
+    narrower: a format in which rounding would explain the answers. unsupported: the port says it has no such model.
     """
 
     vector: Vector
     result: Result | None
     mistakes: list[Mistake] = field(default_factory=list)
     narrower: str | None = None
+    unsupported: bool = False
 
     @property
     def verdict(self) -> Verdict:
-        """As of any check."""
+        """As of any check; that of a case that is not supported does not count."""
         return self.result.verdict if self.result else Verdict.INCONCLUSIVE
 
     @property
     def reason(self) -> str:
         """Why, and which mistake it looks like."""
-        reason = self.result.reason if self.result else "There are no answers."
+        without = "The port has no such model." if self.unsupported else "There are no answers."
+        reason = self.result.reason if self.result else without
         return f"{reason} {named(self.mistakes)}".strip()
 
     @property
@@ -99,9 +101,14 @@ class Verification:
     cases: list[Judged]
 
     @property
+    def supported(self) -> list[Judged]:
+        """The cases that the port has a model for; all of them where it has one for none."""
+        return [case for case in self.cases if not case.unsupported] or self.cases
+
+    @property
     def verdict(self) -> Verdict:
-        """The worst one; a case without answers is INCONCLUSIVE."""
-        return worst(case.verdict for case in self.cases)
+        """The worst one of the cases that are supported; a case without answers is INCONCLUSIVE."""
+        return worst(case.verdict for case in self.supported)
 
     @property
     def mistakes(self) -> list[Mistake]:
@@ -116,14 +123,15 @@ class Verification:
     @property
     def reason(self) -> str:
         """Why, in a few sentences, and what was not checked."""
-        verdict, of = self.verdict, counted(len(self.cases), "case")
+        verdict, cases, of = self.verdict, self.supported, counted(len(self.supported), "case")
+        every = f"all {of}" if len(cases) > 1 else f"the case {cases[0].vector.name}"
         if verdict is Verdict.IDENTICAL:
-            reason = f"Every bit is the same in all {of}."
+            reason = f"Every bit is the same in {every}."
         elif verdict is Verdict.PARITY:
-            largest = max(case.largest_z or 0.0 for case in self.cases)
-            reason = f"Rounding explains every difference in all {of}: largest z {largest:.2g}."
+            largest = max(case.largest_z or 0.0 for case in cases)
+            reason = f"Rounding explains every difference in {every}: largest z {largest:.2g}."
         else:
-            alike = [case for case in self.cases if case.verdict is verdict]
+            alike = [case for case in cases if case.verdict is verdict]
             names = ", ".join(case.vector.name for case in alike)
             reason = f"{len(alike)} of {of}: {names}. {self._cause(alike)}".strip()
         compared = [case.result for case in self.cases if case.result and case.verdict is not Verdict.ERROR]
@@ -132,7 +140,8 @@ class Verification:
         unchecked += dict.fromkeys(what for result in compared for what in result.unchecked if what not in order)
         if unchecked:
             reason += f" Not in all answers, so not checked throughout: {in_short(unchecked)}."
-        return reason
+        left = [f"{case.vector.name} ({case.vector.exercises})" for case in self.cases if case.unsupported]
+        return reason + (f" Not exercised, for the port has no such models: {'; '.join(left)}." if left else "")
 
     def _cause(self, alike: Sequence[Judged]) -> str:
         """What the cases that did not pass have in common."""
@@ -159,7 +168,7 @@ class Verification:
             "cases": [
                 {
                     "name": case.vector.name,
-                    "verdict": case.verdict.value,
+                    "verdict": None if case.unsupported else case.verdict.value,
                     "reason": case.reason,
                     "mistakes": [mistake.name for mistake in case.mistakes],
                     "result": case.result.to_dict() if case.result else None,
@@ -198,6 +207,8 @@ def _load_answers(path: Path, names: Sequence[str]) -> dict[str, Any]:
 def _judged(vector: Vector, answers: dict[str, Any]) -> Judged:
     if vector.name not in answers:
         return Judged(vector, None)
+    if answers[vector.name] == "unsupported":
+        return Judged(vector, None, unsupported=True)
 
     def judge(dtype: str) -> Result:
         subject = Recorded(vector, answers[vector.name], dtype)

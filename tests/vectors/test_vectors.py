@@ -5,6 +5,7 @@ import json
 import math
 import re
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,9 @@ from parity.cli.verification_table import verification_table
 from parity.errors import UsageError
 from parity.number_formats import FORMATS
 from parity.subjects.messages import step_message
+from parity.vectors import format as vector_files
 from parity.vectors.cases import PLANS, SHOWN, Plan, _calm_steps, make_vectors, write_vectors
-from parity.vectors.format import DTYPES, VECTOR_FORMAT, Vector, load_vectors
+from parity.vectors.format import DTYPES, VECTOR_FORMAT, Vector
 from parity.vectors.verify import verify
 from reference.config import Step
 from tests.faults import FAULTS, planted
@@ -33,6 +35,23 @@ PLACES = [
     *((SMALL.name, name) for name in SHOWN if name not in LEFT_OUT),
     *((plan.name, name) for plan in PLANS[1:] for name in plan.mistakes),
 ]
+
+
+def load_vectors(folder: Path) -> list[Vector]:
+    """The vectors in a folder, read once for all tests as long as its files stay as they are."""
+    if not folder.is_dir():
+        return vector_files.load_vectors(folder)
+    return _read(folder, tuple(sorted((path.name, path.stat().st_mtime_ns) for path in folder.iterdir())))
+
+
+@lru_cache
+def _read(folder: Path, files: tuple[tuple[str, int], ...]) -> list[Vector]:
+    return vector_files.load_vectors(folder)
+
+
+@pytest.fixture(autouse=True)
+def read_once(monkeypatch):
+    monkeypatch.setattr("parity.vectors.verify.load_vectors", load_vectors)
 
 
 @pytest.fixture(scope="session")
@@ -96,7 +115,7 @@ def test_correct_implementation_has_parity(folder, results, factory):
     found = verify(folder, results(answers_of(factory, folder, dtype=folder.name)))
     assert found.verdict is Verdict.PARITY, found.reason
     assert [case.vector.name for case in found.cases] == [plan.name for plan in PLANS]
-    assert re.fullmatch(r"Rounding explains every difference in all 6 cases: largest z [\d.]+\.", found.reason)
+    assert re.fullmatch(r"Rounding explains every difference in all 7 cases: largest z [\d.]+\.", found.reason)
     assert not found.mistakes
 
 
@@ -104,7 +123,7 @@ def test_reference_itself_is_identical(float64, results):
     answers = {v.name: [{**vars(step)} for step in v.expected] for v in load_vectors(float64)}
     answers = {name: [{f: x for f, x in step.items() if x is not None} for step in a] for name, a in answers.items()}
     found = verify(float64, results(answers))
-    assert (found.verdict, found.reason) == (Verdict.IDENTICAL, "Every bit is the same in all 6 cases.")
+    assert (found.verdict, found.reason) == (Verdict.IDENTICAL, "Every bit is the same in all 7 cases.")
 
 
 def test_every_mistake_has_its_places(vectors):
@@ -149,7 +168,7 @@ def test_mistake_that_does_not_fit_every_case_is_not_named(float64, vectors, res
         ["rate_constant"],
     ]
     assert not found.mistakes
-    assert "2 of 6 cases: small, squared." in found.reason
+    assert "2 of 7 cases: small, squared." in found.reason
 
 
 @pytest.mark.parametrize("fault", FAULTS, ids=[fault.name for fault in FAULTS])
@@ -167,9 +186,9 @@ def test_unknown_mistake_is_refused_without_a_name(float64, results):
     answers["layers"][1]["params"]["wte"][0][0] += 1e-9
     found = verify(float64, results(answers))
     assert found.verdict is Verdict.DIVERGED
-    assert found.reason.startswith("1 of 6 cases: layers. step 1: param wte[0,0]: ")
+    assert found.reason.startswith("1 of 7 cases: layers. step 1: param wte[0,0]: ")
     assert not any(case.mistakes for case in found.cases)
-    assert [case.verdict for case in found.cases] == [Verdict.PARITY] * 5 + [Verdict.DIVERGED]
+    assert [case.verdict for case in found.cases] == [Verdict.PARITY] * 5 + [Verdict.DIVERGED, Verdict.PARITY]
 
 
 def test_losses_alone_are_judged_and_the_rest_is_listed(folder, results):
@@ -182,9 +201,42 @@ def test_losses_alone_are_judged_and_the_rest_is_listed(folder, results):
 def test_case_without_answers_is_inconclusive(float64, results):
     found = verify(float64, results(answers_of(TWIN, float64, "small", "batch")))
     assert found.verdict is Verdict.INCONCLUSIVE
-    assert found.reason == "4 of 6 cases: squared, resumed, thin-heads, layers. There are no answers."
+    assert found.reason == "5 of 7 cases: squared, resumed, thin-heads, layers, default. There are no answers."
     assert found.cases[2].reason == "There are no answers."
     assert verify(float64, results({})).verdict is Verdict.INCONCLUSIVE
+
+
+def test_port_of_one_size_passes_by_the_default_case_and_the_rest_is_not_exercised(float64, results):
+    others = {plan.name: "unsupported" for plan in PLANS if plan.name != "default"}
+    found = verify(float64, results(answers_of(TWIN, float64, "default") | others))
+    assert found.verdict is Verdict.PARITY
+    said, _, left = found.reason.partition(" Not exercised, for the port has no such models: ")
+    assert re.fullmatch(r"Rounding explains every difference in the case default: largest z [\d.]+\.", said)
+    assert all(f"{name} (" in left for name in others)
+    assert [case["verdict"] for case in found.to_dict()["cases"]] == [None] * 6 + ["PARITY"]
+    assert re.search(r"small - - 3 The port has no such model", printed(found))
+
+
+def test_port_without_any_model_is_inconclusive(float64, results):
+    found = verify(float64, results({plan.name: "unsupported" for plan in PLANS}))
+    assert found.verdict is Verdict.INCONCLUSIVE
+
+
+def test_tensors_left_out_of_answers_are_named(float64, results):
+    answers = answers_of(TWIN, float64)
+    for step in (step for steps in answers.values() for step in steps):
+        del step["grads"]["wpe"]
+    found = verify(float64, results(answers))
+    assert found.verdict is Verdict.PARITY
+    assert found.reason.endswith("so not checked throughout: grad of wpe.")
+
+
+def test_mistake_is_named_though_tensors_are_left_out(float64, vectors, results):
+    steps = steps_of(MUTANTS["m_with_beta2"].make, vectors["resumed"])
+    for step in steps:
+        del step["m"]["wte"], step["params"]["lm_head"]
+    found = verify(float64, results({"resumed": steps}))
+    assert [mistake.name for mistake in found.mistakes] == ["m_with_beta2"]
 
 
 def test_steps_without_a_field_are_inconclusive(float64, results):
@@ -365,6 +417,8 @@ def test_cases_exercise_what_they_say(folder):
     assert np.count_nonzero(cases["resumed"].state.v["wte"])
     assert cases["thin-heads"].config.head_dim == 1
     assert (cases["layers"].config.n_layer, cases["layers"].config.n_head) == (2, 4)
+    assert (cases["default"].config, cases["default"].hyper) == (Config(), Hyper())
+    assert max(map(len, cases["default"].documents)) > Config().block_size + 2
 
 
 def test_weights_are_exact_in_every_format(folder):
@@ -395,6 +449,19 @@ def test_readme_names_every_part_of_a_file(folder):
         assert re.search(rf"\b{name}\b", text), name
     for name in [*SHOWN, *(plan.name for plan in PLANS)]:
         assert f"`{name}`" in text
+
+
+def test_shapes_of_the_readme_are_those_of_the_tensors(folder, vectors):
+    text = (folder / "README.md").read_text()
+    table = re.findall(r"^\| (`.*`.*) \| (\w+|4 \* n_embd), (\w+|4 \* n_embd) \|$", text, flags=re.MULTILINE)
+    config = vectors["batch"].case.config
+    shapes = {
+        name: tuple(eval(size, {}, vars(config)) for size in sizes)
+        for names, *sizes in table
+        for name in re.findall(r"`([\w.]+)`", names)
+    }
+    assert shapes == {name: config.shapes()[name] for name in shapes}
+    assert len(shapes) == len(config.shapes())
 
 
 @pytest.fixture

@@ -90,6 +90,17 @@ def listed_state(config: Config, state: State) -> State:
     return State(params, m, v, state.step)
 
 
+TIED = ("wte", "lm_head")
+"""What are one matrix where the head is tied."""
+
+
+def with_tied_head(config: Config, tensors: Floats) -> Floats:
+    """Parameters, m and v, (3, elements), with those of wte for those of lm_head."""
+    tensors, (wte, lm_head) = tensors.copy(), (elements_of(config, (name,)) for name in TIED)
+    tensors[:, lm_head] = tensors[:, wte]
+    return tensors
+
+
 @lru_cache(maxsize=256)
 def elements_of(config: Config, names: tuple[str, ...]) -> NDArray[np.intp]:
     """Where the elements of these tensors, one after another, lie in the vector."""

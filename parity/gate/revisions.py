@@ -16,8 +16,9 @@ from parity.judging.probes import probes_for
 from parity.judging.result import Result
 from parity.options import MODES
 from parity.quantities import FIELDS
+from parity.subjects.attributes import single_steps
 from parity.subjects.command import Command, CommandSubject
-from parity.subjects.subject import train_step, without_update
+from parity.subjects.subject import train_step
 from parity.tensors import listed_state
 from reference.config import State, Step
 
@@ -97,7 +98,7 @@ class Revisions:
         run = Run(case, new, judge)
         self.judge, self.formats = judge, (new.dtype, old.dtype)
         drift = self.drift
-        for mode in ("lock-step",) if without_update(new) else MODES:
+        for mode in ("lock-step",) if single_steps(new) else MODES:
             self._go(run, old, mode)
         if self.drift is not drift:
             self.carries &= _carries(run)

@@ -16,6 +16,7 @@ from parity.judging.probing import Make, with_probes
 from parity.judging.result import ModeResult, Result
 from parity.judging.trial import Trial
 from parity.quantities import STATE
+from parity.subjects.attributes import left_out, single_steps
 from parity.subjects.calls import time_limit
 from parity.subjects.subject import (
     TWIN,
@@ -25,13 +26,11 @@ from parity.subjects.subject import (
     find_factory,
     has_given_sizes,
     is_command,
-    left_out,
     make_subject,
     require_methods,
     subject_format,
     subject_name,
     subject_storage,
-    without_update,
 )
 from parity.verdict import Verdict
 
@@ -39,7 +38,8 @@ if TYPE_CHECKING:
     from parity.judging.true_exchange import TruthJudge
 
 _UPDATES = "updates, and steps one after another (the subject says that it has none)"
-"""What is not exercised of a subject without an update."""
+_TIED = "lm_head and wte apart, their updates, and steps one after another (the subject says that they are one)"
+"""What is not exercised of a subject without an update, and of one with a tied head."""
 
 
 def check(
@@ -131,7 +131,8 @@ def _checked_case(factory: Factory | None, name: str, make: Make, case: Case, op
             trial = Trial(run, mode)
             result.modes.append(trial.result)
             _go(trial, factory, options)
-        result.left_out = (*left_out(subject), *([_UPDATES] if without_update(subject) else []))
+        said = single_steps(subject)
+        result.left_out = (*left_out(subject), *([_TIED if said == "tied_head" else _UPDATES] if said else []))
     except SubjectError as error:
         result.modes = result.modes or [ModeResult(options.modes[0])]
         result.modes[-1].decide(Verdict.ERROR, Failed.of(error))
@@ -150,11 +151,11 @@ def _checked_case(factory: Factory | None, name: str, make: Make, case: Case, op
 
 def _modes(subject: Subject, options: CheckOptions) -> tuple[str, ...]:
     """The modes that were asked for, as far as the subject has them."""
-    said = without_update(subject)
+    said = single_steps(subject)
     if not said:
         return tuple(options.modes)
     if "lock-step" not in options.modes:
-        raise UsageError(f"The subject says that it is {said}; it can be checked in lock-step alone.")
+        raise UsageError(f"The subject says {said} = True; it can be checked in lock-step alone.")
     return ("lock-step",)
 
 

@@ -18,10 +18,11 @@ from parity.judging.relu_gates import SHORT_DIGITS, expect_with_shown, observed_
 from parity.number_formats import Floats
 from parity.oracle.oracle import Expectation, Oracle, Point
 from parity.quantities import FIELDS, MATRICES, SITES, STATE
+from parity.subjects.attributes import has_sites, show_sites, tied_head, without_update
 from parity.subjects.calls import guarded
 from parity.subjects.command import CommandSubject
-from parity.subjects.subject import Subject, has_sites, show_sites, train_step, without_update
-from parity.tensors import elements_of, listed_state, named_state, vectors
+from parity.subjects.subject import Subject, train_step
+from parity.tensors import TIED, elements_of, listed_state, named_state, vectors, with_tied_head
 from reference.config import Config, State, Step
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ class Run:
     ) -> None:
         self.case, self.subject, self.judge, self.sites, self.truth = case, subject, judge, sites, truth
         self.oracle = Oracle(case.config, case.hyper, judge.form, judge.limit, oracle, judge.storage)
+        self._tied = tied_head(subject)
         self._exposed: frozenset[tuple[str, str]] | None = None
         # In short formats many ReLUs lie so near to their kink that the subject is best asked for its own gates.
         self._asks_for_gates = judge.form.digits <= SHORT_DIGITS and not self.oracle.smooth
@@ -142,6 +144,7 @@ class Run:
         """A state in numbers that both sides can represent; NoExpectation where it has no such numbers."""
         storage = self.judge.storage or self.judge.form
         tensors = storage.rounded(vectors(self.case.config, state))
+        tensors = with_tied_head(self.case.config, tensors) if self._tied else tensors
         if not np.isfinite(self.judge.form.rounded(tensors)).all():
             raise NoExpectation(f"The weights of step {state.step} are too large for {self.judge.form.name}.")
         return named_state(self.case.config, tensors, state.step)
@@ -283,7 +286,12 @@ class Run:
         kept = [quantity for quantity, _ in sorted(exposed) if quantity in STATE]
         said = without_update(self.subject) if kept else ""
         if said:
-            raise SubjectError(f"The subject exposes {kept[0]} after an update, and says that it is {said}.")
+            raise SubjectError(f"The subject exposes {kept[0]} after an update, and says {said} = True.")
+        shared = [f"{q} {name}" for q, name in sorted(exposed) if self._tied and q in MATRICES and name in TIED]
+        if shared:
+            raise SubjectError(
+                f"The subject exposes {shared[0]}, and says tied_head = True: what is shared is left out."
+            )
         self._exposed = exposed
 
 

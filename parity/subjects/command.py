@@ -107,6 +107,7 @@ class CommandSubject(Subject):
         self.storage = str(ready.get("storage", self.dtype))
         self.forward_only = ready.get("forward_only") is True
         self.without_update = ready.get("without_update") is True
+        self.tied_head = ready.get("tied_head") is True
         methods = ready.get("methods", [])
         self.methods = [str(method) for method in methods] if isinstance(methods, list) else []
         if ready.get("sites") is True:

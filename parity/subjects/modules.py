@@ -32,9 +32,10 @@ from parity.errors import UsageError
 from parity.number_formats import FORMATS
 from parity.subjects.module_sites import ModuleSites
 from parity.subjects.name_map import Arranged as Arranged
-from parity.subjects.name_map import NameMap
+from parity.subjects.name_map import NameMap, tied_head
 from parity.subjects.name_map import stacked as stacked
 from parity.subjects.subject import Subject
+from parity.tensors import TIED
 from reference.config import Config, Hyper, State, Step
 
 Batch = list[list[int]]
@@ -68,6 +69,8 @@ class ModuleSubject(Subject):
 
     not_exercised: what a check of this subject left out, in the words of `Case.not_exercised`; known after a step.
 
+    tied_head: whether the module's lm_head is its wte, one parameter that the map names twice; see `Subject`.
+
     Raises UsageError where maps and module or the optimizer do not fit.
     """
 
@@ -95,6 +98,7 @@ class ModuleSubject(Subject):
         self.loss = loss or self._next_token_loss
         self.parameters = _trained(self.module, (frozen,) if isinstance(frozen, str) else tuple(frozen))
         self.layout = NameMap(config, self.parameters, names)
+        self.tied_head = tied_head(config, self.parameters, self.layout)
         self.sites = ModuleSites(self.module, config, sites or {})
         if sites:
             self.expose_sites = False
@@ -143,15 +147,19 @@ class ModuleSubject(Subject):
         step = Step(
             loss=loss.item(),
             logits=None if logits is None else [torch.as_tensor(rows).detach() for rows in logits],
-            grads=grads,
+            grads=self._exposed(grads),
             sites=sites,
             site_grads=site_grads,
         )
         if self.optimizer is not None:
             self.optimizer.step()
-            step.params = self.layout.read(self.parameters)
-            step.m, step.v = (self.layout.read(self._moments(key)) for key in _MOMENT_KEYS)
+            step.params = self._exposed(self.layout.read(self.parameters))
+            step.m, step.v = (self._exposed(self.layout.read(self._moments(key))) for key in _MOMENT_KEYS)
         return step
+
+    def _exposed(self, matrices: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Without those that share a parameter."""
+        return {name: matrix for name, matrix in matrices.items() if not (self.tied_head and name in TIED)}
 
     def _moments(self, key: str) -> dict[str, Tensor]:
         assert self.optimizer is not None
@@ -212,12 +220,7 @@ def _trained(module: nn.Module, frozen: tuple[str, ...]) -> dict[str, nn.Paramet
             raise UsageError(f"No parameter of the module fits {pattern!r}, which is to be frozen.")
         for name in fitting:
             parameters[name].requires_grad_(False)
-    trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
-    for parameter in trained.values():
-        tied = [name for name, other in trained.items() if other is parameter]
-        if len(tied) > 1:
-            raise UsageError(f"{' and '.join(tied)} are one parameter; the reference ties no weights: untie them.")
-    return trained
+    return {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
 
 
 def _optimizer(
@@ -226,7 +229,9 @@ def _optimizer(
     """An optimizer of these parameters that has its moments already; UsageError for one that does not keep Adam's."""
     betas = (float(hyper.beta1), float(hyper.beta2))
     try:
-        optimizer = make(list(parameters.values()), lr=hyper.learning_rate, betas=betas, eps=hyper.eps_adam)
+        optimizer = make(
+            list(dict.fromkeys(parameters.values())), lr=hyper.learning_rate, betas=betas, eps=hyper.eps_adam
+        )
     except TypeError as error:
         raise UsageError(f"The optimizer cannot be made with params, lr, betas and eps: {error}.") from None
     # The first step brings the moments into being; what it does to them and to the weights, load undoes.

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from parity.errors import UsageError
+from parity.tensors import TIED, places
 from reference.config import Config
 
 
@@ -83,6 +84,25 @@ class NameMap:
 
     def _matrices(self, flat: Tensor) -> dict[str, Tensor]:
         return {name: part.view(self.shapes[name]) for name, part in zip(self.shapes, torch.split(flat, self.sizes))}
+
+
+def tied_head(config: Config, parameters: Mapping[str, Tensor], layout: NameMap) -> bool:
+    """Whether one parameter is both lm_head and wte; UsageError where others are one."""
+    starts = {name: start for name, start, _, _ in places(config)}
+    found = False
+    for parameter in dict.fromkeys(parameters.values()):
+        tied = [name for name, other in parameters.items() if other is parameter]
+        if len(tied) == 1:
+            continue
+        # Where the elements lie in either matrix, if they are those of the two.
+        first = {int(layout.places[name].min()): layout.places[name] - layout.places[name].min() for name in tied}
+        if first.keys() != {starts[name] for name in TIED} or not torch.equal(*first.values()):
+            raise UsageError(
+                f"{' and '.join(tied)} are one parameter; the reference ties no weights, and a check only lm_head to "
+                "wte: untie them."
+            )
+        found = True
+    return found
 
 
 def expanded(names: Mapping[str, str | Arranged], n_layer: int) -> Iterator[tuple[str, Arranged]]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from parity.errors import SubjectError, UnsupportedModel, UsageError
 from parity.number_formats import FORMATS, Format
 from parity.quantities import FIELDS
+from parity.subjects.attributes import attribute
 from parity.subjects.calls import guarded
 from parity.subjects.imports import imported, split_name
 from parity.tensors import TensorViews
@@ -32,6 +33,8 @@ class Subject(Protocol):
     - without_update = True: it has gradients, and another optimizer than the reference's Adam, or none.
       forward_only = True: it only computes forward. Either is asked for single steps from the reference's states
       (lock-step), and leaves params, m and v out of its Step.
+    - tied_head = True: its lm_head is its wte. It is asked for single steps from states in which the two are equal, and
+      leaves both out of grads, params, m and v, since what they share is neither's.
     - not_exercised: a list of phrases, which the result repeats, of what a check of it cannot exercise.
 
     `parity.suite` also tests decode(tokens), the (n, vocab_size) logits of tokens taken one at a time with a key/value
@@ -137,41 +140,6 @@ def has_given_sizes(subject: Any) -> bool:
     return True
 
 
-_NOTHING = object()
-
-
-def attribute(subject: Any, name: str, default: Any = None) -> Any:
-    """What a subject has under a name; SubjectError where looking it up raises, as a property may."""
-    return guarded(f"its {name}", getattr, subject, name, default)
-
-
-def has_sites(subject: Any) -> bool:
-    """Whether a subject can be asked for its sites."""
-    return attribute(subject, "expose_sites", _NOTHING) is not _NOTHING
-
-
-def show_sites(subject: Any, shown: bool) -> None:
-    """Ask a subject for its sites, or no longer, where it has any."""
-    if has_sites(subject):
-        guarded("setting its expose_sites", setattr, subject, "expose_sites", shown)
-
-
-def left_out(subject: Any) -> tuple[str, ...]:
-    """What a subject says that it does not exercise; SubjectError where that is no text or list of texts."""
-    said = attribute(subject, "not_exercised", ())
-    if isinstance(said, str):
-        return (said,)
-    if not isinstance(said, (list, tuple)) or not all(isinstance(phrase, str) for phrase in said):
-        raise SubjectError(f"The subject's not_exercised is {said!r}, and is to be a list of strings.")
-    return tuple(said)
-
-
-def without_update(subject: Any) -> str:
-    """The attribute by which a subject says that it has no update to be checked; empty where it does not say so."""
-    names = ("forward_only", "without_update")
-    return next((name for name in names if attribute(subject, name, False) is True), "")
-
-
 def require_methods(subject: Any) -> None:
     """SubjectError for something that is no subject."""
     for method in ("load", "train_step"):
@@ -202,6 +170,9 @@ def subject_storage(subject: Subject) -> Format | None:
     """The number format that a subject's weights and moments lie in; None where that is the one it computes in."""
     name = _format_named(subject, "storage", "")
     return None if name in ("", subject_dtype(subject)) else FORMATS[name]
+
+
+_NOTHING = object()
 
 
 def _format_named(subject: Subject, called: str, default: str) -> str:

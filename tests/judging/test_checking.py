@@ -437,7 +437,7 @@ def test_subject_that_says_forward_only_and_exposes_updates_is_an_error(case):
 
     result = check(Both, case)
     assert result.verdict is Verdict.ERROR
-    assert result.reason == "The subject exposes m after an update, and says that it is forward_only."
+    assert result.reason == "The subject exposes m after an update, and says forward_only = True."
 
 
 def test_subject_that_exposes_nothing_at_first_is_an_error(case):
@@ -521,7 +521,7 @@ def test_forward_only_subject_gets_a_verdict_on_just_that(case):
     assert result.verdict is Verdict.PARITY
     assert [mode.mode for mode in result.modes] == ["lock-step"]
     assert result.unchecked == ["grad", "m", "v", "param"]
-    with pytest.raises(UsageError, match="says that it is forward_only; it can be checked in lock-step alone"):
+    with pytest.raises(UsageError, match="says forward_only = True; it can be checked in lock-step alone"):
         check(Declared, case, modes=["free-running"])
 
 

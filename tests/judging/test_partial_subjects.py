@@ -200,7 +200,7 @@ def test_subject_with_another_optimizer_is_checked_without_its_update(case):
     assert [mode.mode for mode in result.modes] == ["lock-step"]
     assert result.unchecked == ["m", "v", "param"]
     assert any(phrase.startswith("updates, and steps one after another") for phrase in result.not_exercised)
-    with pytest.raises(UsageError, match=r"says that it is without_update; it can be checked in lock-step alone"):
+    with pytest.raises(UsageError, match=r"says without_update = True; it can be checked in lock-step alone"):
         check(Declared, case, modes="free-running")
 
 
@@ -230,7 +230,57 @@ def test_subject_without_update_that_exposes_one_is_an_error(case):
 
     result = check(Both, case)
     assert result.verdict is Verdict.ERROR
-    assert result.reason == "The subject exposes m after an update, and says that it is without_update."
+    assert result.reason == "The subject exposes m after an update, and says without_update = True."
+
+
+class Tied(Twin):
+    """A twin whose lm_head is its wte."""
+
+    tied_head = True
+
+    def load(self, state):
+        super().load(replace(state, params=state.params | {"lm_head": state.params["wte"]}))
+
+    def train_step(self, batch):
+        return without("wte", "lm_head")(super().train_step(batch), 0)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_tied_head_is_checked_from_states_in_which_it_is_tied(dtype):
+    result = check(Tied, Case.from_names(steps=3, config={"n_embd": 4}), probes=True, dtype=dtype)
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert [mode.mode for mode in result.modes] == ["lock-step"]
+    assert in_short(result.unchecked) == "grad, m, v, param of wte, lm_head"
+    assert any(phrase.startswith("lm_head and wte apart") for phrase in result.not_exercised)
+    assert len([found for found in result.probes if found.verdict is Verdict.PARITY]) == 7
+
+
+def test_fault_of_a_tied_head_is_caught(case):
+    class Scaled(Tied):
+        """One that scales the embedding, as some do whose head is tied."""
+
+        def load(self, state):
+            scaled = [[1.01 * x for x in row] for row in state.params["wte"]]
+            Twin.load(self, replace(state, params=state.params | {"wte": scaled, "lm_head": state.params["wte"]}))
+
+    assert check(Scaled, case).verdict is Verdict.DIVERGED
+
+
+def test_tied_head_that_is_not_declared_diverges(case):
+    class Undeclared(Tied):
+        tied_head = False
+
+    assert check(Undeclared, case).verdict is Verdict.DIVERGED
+
+
+def test_tied_head_that_exposes_what_it_shares_is_an_error(case):
+    class Whole(Tied):
+        def train_step(self, batch):
+            return Twin.train_step(self, batch)
+
+    assert check(Whole, case).reason == (
+        "The subject exposes grad lm_head, and says tied_head = True: what is shared is left out."
+    )
 
 
 PORT = """

@@ -10,9 +10,10 @@ import pytest
 
 from parity.errors import SubjectError, UsageError
 from parity.options import MOST_SECONDS
+from parity.subjects.attributes import attribute
 from parity.subjects.calls import guarded, time_limit
 from parity.subjects.process import Limits
-from parity.subjects.subject import attribute, find_factory, make_subject
+from parity.subjects.subject import find_factory, make_subject
 from reference.config import Config, Hyper
 
 

@@ -409,14 +409,33 @@ def test_frozen_parameter_in_the_map_is_refused():
     assert "Not among the module's trained parameters: head.weight" in refusal(gpt2(frozen=("*.bias", "*ln*", "head*")))
 
 
-def test_tied_weights_are_refused():
+@pytest.mark.parametrize("scale", [1.0, 1.001])
+def test_module_whose_head_is_tied_is_checked_but_for_what_it_shares(scale):
+    class TiedGPT(NanoGPT):
+        def __init__(self, config):
+            super().__init__(config)
+            self.lm_head.weight = self.wte.weight
+
+        def forward(self, tokens):
+            return scale * super().forward(tokens)
+
+    def make(config, hyper, dtype="float64"):
+        return ModuleSubject(TiedGPT(config), config, hyper, NANO, dtype=dtype)
+
+    result = check(make, case())
+    assert result.verdict is (Verdict.PARITY if scale == 1 else Verdict.DIVERGED), result.reason
+    assert {name.partition(" ")[2] for name in result.unchecked} == {"wte", "lm_head"}
+
+
+def test_other_tied_weights_are_refused():
     def make(config, hyper):
         module = NanoGPT(config)
-        module.lm_head.weight = module.wte.weight
+        module.h[1].attn.proj.weight = module.h[0].attn.proj.weight
         return ModuleSubject(module, config, hyper, NANO)
 
-    assert refusal(make) == (
-        "wte.weight and lm_head.weight are one parameter; the reference ties no weights: untie them."
+    assert refusal(make, n_layer=2) == (
+        "h.0.attn.proj.weight and h.1.attn.proj.weight are one parameter; the reference ties no weights, and a check "
+        "only lm_head to wte: untie them."
     )
 
 

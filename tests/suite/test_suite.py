@@ -110,7 +110,7 @@ def test_law_about_what_is_not_exposed_is_skipped(run):
 def test_subject_that_updates_nothing_has_no_trajectory(run):
     result = run("several_steps or one_token or state", "tests.suite.subjects:ForwardOnly", "-rs")
     result.assert_outcomes(passed=5, skipped=1, deselected=20)
-    result.stdout.fnmatch_lines(["*: The subject says that it has no update."])
+    result.stdout.fnmatch_lines(["*: The subject says forward_only = True."])
 
 
 def test_config_that_the_factory_refuses_is_passed_over(run):

@@ -21,6 +21,8 @@ class MyPort:
     forward_only = False
     # The same for one that has gradients, and another optimizer than the reference's Adam, or none.
     without_update = False
+    # True where lm_head is wte: then both are given alike before every step, and grads, params, m and v leave them out.
+    tied_head = False
 
     def __init__(self, config: Config, hyper: Hyper) -> None:
         """Make a model.

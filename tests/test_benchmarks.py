@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 SIZES = ("16", "32", "64", "128", "256", "4096", "4]", "8]")
 LARGE = (*SIZES, "first_use", "extrapolation", "thousand_steps", "free-running")
-ALIKE = [rung.name for rung in RUNGS if rung.name not in ("twin", "positions", "batched_step")]
+ALIKE = [rung.name for rung in RUNGS if rung.name not in ("twin", "batched_step")]
 """What takes long, and rungs that are measured like the others."""
 
 

@@ -27,6 +27,8 @@ class Server:
         self.factory, self.moved = factory, moved
         self.subject: Any = None
         self.number = 0
+        self._own: dict[str, Any] = {}
+        """Modules that were looked at and lie where they are to: paths cost more than a step, and change seldom."""
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         """The answer to one message of the harness."""
@@ -97,14 +99,15 @@ class Server:
 
     def on_files(self) -> dict[str, Any]:
         """The files of all modules but the harness's own; the gate asks for them."""
-        return {"type": "files", "files": sorted(_files().values())}
+        return {"type": "files", "files": sorted(_files(dict(sys.modules)).values())}
 
     def require_files_of_its_own(self) -> None:
         """UsageError where a gate's subject has loaded a file of the repository from another place than its own."""
         if self.moved is None:
             return
         root, folder = self.moved
-        for name, file in sorted(_files().items()):
+        new = {name: module for name, module in list(sys.modules.items()) if self._own.get(name) is not module}
+        for name, file in sorted(_files(new).items()):
             path = Path(file).resolve()
             if path.is_relative_to(folder) and not _INSTALLED & set(path.parts):
                 continue
@@ -120,11 +123,12 @@ class Server:
                     f"The subject loads {name} from an installed copy, which is the same at both revisions, and not "
                     "from the repository. Uninstall it, or put the repository's own on PYTHONPATH."
                 )
+        self._own |= new
 
 
-def _files() -> dict[str, str]:
+def _files(modules: dict[str, Any]) -> dict[str, str]:
     """By name, the files of all modules but the harness's own."""
-    loaded = {name: getattr(module, "__file__", None) for name, module in list(sys.modules.items())}
+    loaded = {name: getattr(module, "__file__", None) for name, module in modules.items()}
     return {name: file for name, file in loaded.items() if file and name.partition(".")[0] not in _HARNESS}
 
 

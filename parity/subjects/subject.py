@@ -66,6 +66,8 @@ def make_subject(factory: Named, config: Config, hyper: Hyper, **options: str | 
     for name in wanted:
         if not takes_keyword(make, name):
             raise UsageError(f"The subject cannot be made with --{name}: its factory has no parameter {name!r}.")
+    if "device" in wanted and not hasattr(make, "argv"):  # another process knows its own devices
+        _require_device(wanted["device"])
     try:
         subject = guarded("making it", make, config, hyper, **wanted)
     except SubjectError as error:
@@ -77,6 +79,18 @@ def make_subject(factory: Named, config: Config, hyper: Hyper, **options: str | 
     if wanted.get("dtype", dtype) != dtype:
         raise SubjectError(f"The subject was to compute in {wanted['dtype']} but says that it computes in {dtype}.")
     return subject  # type: ignore[no-any-return]
+
+
+def _require_device(name: str) -> None:
+    """UsageError where a subject uses torch, which has no such device: what would fail with it is not to blame."""
+    torch = sys.modules.get("torch")
+    if torch is None:
+        return
+    try:
+        torch.empty(0, device=name)
+    except Exception as error:  # of several types, as the backends please
+        said = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise UsageError(f"There is no device {name!r} here: {said}.") from None
 
 
 def find_factory(named: Named, isolate: bool = False, limits: "Limits | None" = None) -> Factory:

@@ -221,10 +221,10 @@ def test_subject_whose_file_cannot_be_imported_fails_with_the_cause(ports, capsy
     assert "broken.py" in result["reason"]
 
 
-def test_unknown_device_is_the_subjects_error(capsys):
-    status, result = result_of(capsys, "check", *SMALL, "--device", "abacus")
-    assert (status, result["verdict"]) == (1, "ERROR")
-    assert "abacus" in result["reason"]
+@pytest.mark.parametrize("isolated", [[], ["--isolate"]])
+def test_unknown_device_is_not_blamed_on_the_subject(isolated, capsys):
+    assert main(["check", *SMALL, "--only-case", "--device", "abacus", *isolated]) == 2
+    assert capsys.readouterr().err.startswith("There is no device 'abacus' here: ")
 
 
 def test_json_file_is_written_whole_beside_the_table(tmp_path, capsys):

@@ -158,6 +158,22 @@ OPTIONS: dict[str, Details] = {
         "default": 30,
         "help": "timed pairs of steps, 0: none (default: %(default)s)",
     },
+    "--fail-slower": {
+        "metavar": "RATIO",
+        "type": _amount,
+        "help": "exit with 1 where a step at head takes more than RATIO times as long as at base, beyond doubt: where "
+        "all of the 95 %% interval of the median of the pairs' ratios, by order statistics, lies above RATIO",
+    },
+    "--accept": {
+        "metavar": "REASON",
+        "help": "the change is intended: write what base and head compute, and why, to the file of accepted changes, "
+        "which is to be committed; a gate then passes for this change, on any machine, and for no other",
+    },
+    "--accepted": {
+        "metavar": "FILE",
+        "help": "the file of accepted changes (default: parity-accepted.json beside the nearest pyproject.toml, or at "
+        "the repository's root)",
+    },
     "--rungs": {"metavar": "NAMES", "help": "only these, separated by commas (default: every rung)"},
     "--threads": {
         "metavar": "N",
@@ -198,7 +214,8 @@ _GROUPS = {
     "replay": {"the check": _CHECK, "the result": _REPORT},
     "gate": {
         "the case": _CASE,
-        "the gate": "--base --rounds --markdown --dtype --device --false-alarm --memory-limit --json --time-limit",
+        "the gate": "--base --rounds --fail-slower --accept --accepted --markdown --dtype --device --false-alarm "
+        "--memory-limit --json --time-limit",
     },
     "ladder": {"the ladder": "--rungs --names --steps --threads --json --markdown"},
     "vectors": {"the port": "--dtype"},

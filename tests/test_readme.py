@@ -124,5 +124,5 @@ def test_gate_prints_what_the_readme_shows(tmp_path, monkeypatch, capsys):
     Path("model.py").write_text(source.replace("swapaxes(1, 2) / config.head_dim**0.5\n", "swapaxes(1, 2)\n", 1))
     assert main(["gate", "my_port.py:make", "--base", "main", "--steps", "3", "--rounds", "30"]) == 1
     printed = words(capsys.readouterr().out)
-    for part in block_that_starts_with("subject: my_port.py:make").split("…"):
+    for part in block_that_starts_with("DIVERGED: the function changed.").split("…"):
         assert words(part) in printed

@@ -56,17 +56,32 @@ def gate_command(arguments: argparse.Namespace) -> int:
     from parity.cli.gate_report import annotations, gate_markdown, gate_report
     from parity.cli.terminal import console
     from parity.gate import gate
+    from parity.gate.acceptance import accepted_file, read_accepted, with_change, write_accepted
     from parity.judging.check_options import check_keywords
 
+    file = Path(arguments.accepted) if arguments.accepted else accepted_file(Path.cwd())
+    accepted = read_accepted(file)
+    reason = None if arguments.accept is None else " ".join(arguments.accept.split())
+    if reason == "":
+        raise UsageError("--accept needs a reason, for those who review the change.")
     with console(stderr=True).status("checking out the base") as status:  # only a terminal shows it
         result = gate(
             arguments.subject,
             arguments.base,
             _case(arguments),
             rounds=arguments.rounds,
+            fail_slower=arguments.fail_slower,
+            accepted=accepted,
+            fingerprints=reason is not None,
             progress=status.update,
             **check_keywords(vars(arguments)),
         )
+    refused = "" if reason is None else result.not_acceptable
+    if reason is not None and not refused:
+        result.accept(reason)
+        assert result.accepted
+        write_accepted(file, with_change(accepted, result.accepted))
+        print(f"Wrote {file}; commit it with the change.", file=sys.stderr)
     _report(result.to_dict(), gate_report(result), arguments.json)
     summary = arguments.markdown or os.environ.get("GITHUB_STEP_SUMMARY")
     if summary:
@@ -74,7 +89,9 @@ def gate_command(arguments: argparse.Namespace) -> int:
     if os.environ.get("GITHUB_ACTIONS") == "true":
         # Read from either stream; standard output may be taken by the JSON.
         print(*annotations(result), sep="\n", file=sys.stderr if arguments.json == "-" else sys.stdout)
-    return result.verdict.exit_status
+    if refused:
+        print(refused, file=sys.stderr)
+    return result.exit_status
 
 
 def ladder_command(arguments: argparse.Namespace) -> int:

@@ -1,10 +1,13 @@
 """A gate's result as text, as Markdown for a pull request, and as annotations of its files."""
 
+from collections.abc import Sequence
+
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from parity.cli.terminal import table_of, verdict_line
-from parity.gate import GateResult
+from parity.cli.terminal import style, table_of, verdict_line
+from parity.gate.git import Lines
+from parity.gate.result import GateResult
 from parity.gate.revisions import Changed
 from parity.gate.speed import Speed
 from parity.quantities import in_short
@@ -14,29 +17,59 @@ _COLUMNS = ("quantity", "compared", "other bits", "beyond rounding", "largest z"
 
 
 def gate_report(result: GateResult) -> Group:
-    """The whole result for a terminal or a log."""
-    parts: list[RenderableType] = [Text(_heading(result)), ""]
+    """The whole result for a terminal or a log: the verdict, what to know besides, and what it rests on."""
+    alike = [Text(said, style=style(result.head.verdict))] if (said := _wrong_alike(result)) else []
+    parts: list[RenderableType] = [*alike, verdict_line(result.verdict, _sentence(result)), *_besides(result), ""]
+    parts.append(Text(_heading(result)))
     if result.changed:
         table = table_of(_COLUMNS, words=("quantity",), title="head against base")
         for row in result.changed:
             table.add_row(*_cells(row))
-        parts.append(table)
+        parts += ["", table]
     if result.speed:
         parts.append(Text(f"speed: {_ratio_in_words(result.speed)}"))
-    if result.files:
-        parts.append(Text(f"changed: {_places(result)}"))
+    if result.lines:
+        parts.append(Text(f"changed: {places(result)}"))
     if result.head.unchecked:
         parts.append(Text(f"not exposed by the subject, so not checked: {in_short(result.head.unchecked)}"))
     if result.head.not_exercised:
         parts.append(Text(f"not exercised: {'; '.join(result.head.not_exercised)}"))
-    if result.speed or result.files or result.head.unchecked or result.head.not_exercised:
-        parts.append("")
-    return Group(*parts, verdict_line(result.verdict, f"{result.change}. {result.reason}"))
+    return Group(*parts)
+
+
+def _sentence(result: GateResult) -> str:
+    accepted = f', accepted as intended: "{result.accepted.reason}"' if result.accepted else ""
+    return f"{result.change}{accepted}. {result.reason}"
+
+
+def _wrong_alike(result: GateResult) -> str:
+    """What a verdict that passes must not hide; nothing if it does not."""
+    if not result.wrong_alike:
+        return ""
+    return f"Both wrong alike: base and head differ from the reference in the same way ({result.head.verdict})."
+
+
+def _besides(result: GateResult) -> list[str]:
+    """What there is to say besides the verdict, each a fault or a warning."""
+    return [sentence for _, sentence in _faults_besides(result)]
+
+
+def _faults_besides(result: GateResult) -> list[tuple[str, str]]:
+    faults = [("warning", sentence) for sentence in result.stale]
+    if result.slower:
+        assert result.speed
+        assert result.speed.interval
+        least, allowed = result.speed.interval[0], result.fail_slower
+        slower = f"SLOWER: a step at head takes at least {least:.2f} of the time at base, and may take {allowed:g}."
+        faults.append(("error", slower))
+    elif result.fail_slower is not None and result.speed is None:
+        faults.append(("warning", "The speed could not be compared, as --fail-slower asks."))
+    return faults
 
 
 def _heading(result: GateResult) -> str:
     """What was compared, in three lines."""
-    base = f"{result.base.verdict} against the reference" if result.base else "not checked by itself"
+    base = f"{result.base.verdict} against the reference" if result.base else "the same bits"
     return (
         f"subject: {result.subject} in {result.head.judge.form.name}, {counted(result.head.case.steps, 'step')}\n"
         f"head:    {result.head_name}: {result.head.verdict} against the reference\n"
@@ -46,25 +79,32 @@ def _heading(result: GateResult) -> str:
 
 def _ratio_in_words(found: Speed) -> str:
     """The ratio in words."""
+    low, high = found.interval or (found.low, found.high)
+    range_of = "95 % interval" if found.interval else "quartiles"
     return (
-        f"a step at head takes {found.ratio:.2f} of the time at base (quartiles {found.low:.2f} to {found.high:.2f} of "
+        f"a step at head takes {found.ratio:.2f} of the time at base ({range_of} {low:.2f} to {high:.2f} of "
         f"{counted(found.pairs, 'interleaved pair')}; medians {found.head_seconds * 1e3:.3g} and "
-        f"{found.base_seconds * 1e3:.3g} ms)" + ("; no difference can be told" if found.low <= 1 <= found.high else "")
+        f"{found.base_seconds * 1e3:.3g} ms)" + ("; no difference can be told" if found.tells_no_difference else "")
     )
 
 
 def gate_markdown(result: GateResult) -> str:
     """A section for a pull request."""
-    lines = [f"### {result.verdict}: {result.change}", "", result.reason, "", "| | revision | against the reference |"]
+    lines = [f"### {result.verdict}: {result.change}{', accepted as intended' if result.accepted else ''}", ""]
+    alike = _wrong_alike(result)
+    lines += [f"**{alike}**", ""] if alike else []
+    lines += [f"> {result.accepted.reason}", ""] if result.accepted else []
+    lines += [result.reason, "", *(f"**{sentence}**\n" for sentence in _besides(result))]
+    lines += ["| | revision | against the reference |"]
     lines += ["| --- | --- | --- |", f"| head | {result.head_name} | {result.head.verdict} |"]
-    lines += [f"| base | {result.base_name} | {result.base.verdict if result.base else 'not checked by itself'} |", ""]
+    lines += [f"| base | {result.base_name} | {result.base.verdict if result.base else 'the same bits'} |", ""]
     if result.changed:
         lines += [f"| {' | '.join(_COLUMNS)} |", "| --- " + "| ---: " * (len(_COLUMNS) - 1) + "|"]
         lines += [f"| {' | '.join(_cells(row))} |" for row in result.changed] + [""]
     if result.speed:
         lines += [f"Speed: {_ratio_in_words(result.speed)}.", ""]
-    if result.files:
-        lines += [f"Changed: {_places(result)}.", ""]
+    if result.lines:
+        lines += [f"Changed: {places(result)}.", ""]
     if result.head.unchecked:
         lines += [f"Not exposed by the subject, so not checked: {in_short(result.head.unchecked)}.", ""]
     if result.head.not_exercised:
@@ -74,17 +114,37 @@ def gate_markdown(result: GateResult) -> str:
 
 
 def annotations(result: GateResult) -> list[str]:
-    """Workflow commands of GitHub Actions that mark the changed files of a subject that does not pass."""
-    if result.verdict.passes:
-        return []
-    kind = "error" if result.verdict.exit_status == 1 else "warning"
-    message = _escaped(f"{result.verdict}: {result.change}. {result.reason}")
-    places = [f"file={_escaped(file, ',:')},line={line}," for file, line in result.files.items()]
-    return [f"::{kind} {place}title=parity gate::{message}" for place in places or [""]]
+    """Workflow commands of GitHub Actions, one for each fault: a verdict stands at the first line that changed."""
+    found = []
+    if not result.verdict.passes and not result.accepted:
+        kind = "error" if result.verdict.exit_status == 1 else "warning"
+        place = next((f"file={_escaped(file, ',:')},line={line}," for file, line in result.files.items()), "")
+        several = sum(map(len, result.lines.values())) > 1
+        changed = f" Changed: {places(result)}." if several else ""
+        found.append((kind, place, f"{result.verdict}: {result.change}. {result.reason}{changed}"))
+    found += [(kind, "", sentence) for kind, sentence in _faults_besides(result)]
+    return [f"::{kind} {place}title=parity gate::{_escaped(message)}" for kind, place, message in found]
 
 
-def _places(result: GateResult) -> str:
-    return ", ".join(f"{file}:{line}" for file, line in result.files.items())
+_MOST_PLACES = 8
+"""That are named of a file, and files that are named."""
+
+
+def places(result: GateResult) -> str:
+    """The changed lines, file by file: `model.py:92, 100-104; port.py:3`."""
+    files = [f"{file}:{_runs(lines)}" for file, lines in result.lines.items()]
+    return _first_of(files, "; ", "file")
+
+
+def _runs(lines: Sequence[Lines]) -> str:
+    runs = [str(first) if first == last else f"{first}-{last}" for first, last in lines]
+    return _first_of(runs, ", ", "place")
+
+
+def _first_of(parts: list[str], separator: str, what: str) -> str:
+    left = len(parts) - _MOST_PLACES
+    more = [f"and {counted(left, f'more {what}')}"] if left > 0 else []
+    return separator.join([*parts[:_MOST_PLACES], *more])
 
 
 def _cells(row: Changed) -> tuple[str, ...]:

@@ -3,64 +3,23 @@
 import os
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Unpack
 
-import parity
 from parity.case import Case
 from parity.errors import SubjectError, UsageError
+from parity.gate.acceptance import AcceptedChange
 from parity.gate.git import changed_lines, checked_out, environment, working_tree
-from parity.gate.judgement import CHANGES, change_of
-from parity.gate.revisions import Changed, Revisions
-from parity.gate.speed import Speed, measured
+from parity.gate.judgement import change_of
+from parity.gate.result import GateResult
+from parity.gate.revisions import Revisions
+from parity.gate.speed import measured, require_pairs
 from parity.judging.check_options import CheckOptions, GateKeywords
 from parity.judging.checking import check
-from parity.judging.pairs import Difference
-from parity.judging.result import Result, plain
 from parity.subjects.command import Command, serving
 from parity.subjects.process import Limits
 from parity.subjects.subject import Named, command_words, subject_name
 from parity.verdict import Verdict
-
-
-@dataclass
-class GateResult:
-    """What a gate found.
-
-    change: the verdict's meaning for a refactor. head, base: each against the reference; base is None where head is
-    bitwise the same. first: the first element on which they differ by more than rounding (actual: head, expected:
-    base). files: the changed files that the subject loads, and the first changed line of each.
-    """
-
-    subject: str
-    head_name: str
-    base_name: str
-    verdict: Verdict
-    reason: str
-    head: Result
-    base: Result | None
-    changed: list[Changed]
-    first: Difference | None
-    speed: Speed | None
-    files: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def change(self) -> str:
-        """What the verdict says of the refactor."""
-        return CHANGES[self.verdict]
-
-    def to_dict(self) -> dict[str, Any]:
-        """The result for JSON."""
-        return {
-            "parity": parity.__version__,
-            "change": self.change,
-            **plain({**vars(self), "verdict": self.verdict.value, "head": None, "base": None}),
-            "changed": [plain(vars(row)) for row in self.changed],
-            "speed": self.speed and vars(self.speed),
-            "head": self.head.to_dict(),
-            "base": self.base and self.base.to_dict(),
-        }
 
 
 def gate(
@@ -69,23 +28,30 @@ def gate(
     case: Case | None = None,
     *,
     rounds: int = 30,
+    fail_slower: float | None = None,
+    accepted: Sequence[AcceptedChange] = (),
+    fingerprints: bool = False,
     progress: Callable[[str], None] = lambda what: None,
     **options: Unpack[GateKeywords],
 ) -> GateResult:
     """Compare a subject, named or a command, in the working tree with itself at a git revision.
 
     Both run in processes of their own, the base in a temporary worktree; what is not committed counts as part of the
-    working tree, which is only read. rounds: pairs of timed steps, 0 for none. progress(what is done next) is called
-    before every part. options: dtype, device, false_alarm and limits, as `parity.check` takes them; probes=False for
-    the case alone. Raises UsageError
-    where there is no repository, no such revision, or no such subject in either, TypeError for other options.
+    working tree, which is only read. rounds: pairs of timed steps, 0 for none. fail_slower: fail where a step at head
+    takes more than so many times as long. accepted: changes that may pass. fingerprints: take them, so that this change
+    can be accepted. progress(what is done next) is called before every part. options: dtype, device, false_alarm and
+    limits, as `parity.check` takes them; probes=False for the case alone. Raises UsageError where there is no
+    repository, no such revision, or no such subject in either, TypeError for other options.
     """
+    if fail_slower is not None:
+        require_pairs(rounds)
     case, making = case or Case.from_names(), CheckOptions.of(options, GateKeywords).making
     limits = options.pop("limits", None) or Limits()
     options["probes"] = probes = options.get("probes") is not False
     here = Path.cwd()
     root, head_name = working_tree(here)
-    root = root.resolve()
+    root, name = root.resolve(), subject_name(subject)
+    entries = [entry for entry in accepted if entry.concerns(name, case)]
     with checked_out(root, base) as revision:
         there = revision.folder / here.resolve().relative_to(root)
         if not there.is_dir():
@@ -99,7 +65,7 @@ def gate(
             head_result = check(head, case, **options)
             _require_existence(old, case, making, base)
             progress("head against base")
-            revisions = Revisions(head_result)
+            revisions = Revisions(head_result, fingerprints or bool(entries))
             if head_result.verdict is not Verdict.ERROR:
                 revisions.compare(head, old, making, probes=probes)
             base_result = None
@@ -113,10 +79,8 @@ def gate(
                 speed = measured(head, old, case, making, rounds)
             loaded = _loaded_files(head, case, making, root)
         changed = changed_lines(root, revision.commit)
-        files = {name: line for name, line in changed.items() if loaded is None or name in loaded}
         base_name = revision.commit if base.startswith(revision.commit) else f"{base} ({revision.commit})"
-    name = subject_name(subject)
-    return GateResult(
+    result = GateResult(
         name,
         head_name,
         base_name,
@@ -127,8 +91,28 @@ def gate(
         revisions.rows,
         revisions.first,
         speed,
-        files,
+        lines={file: lines for file, lines in changed.items() if loaded is None or file in loaded},
+        fail_slower=fail_slower,
+        formats=revisions.formats,
+        dropped=revisions.dropped,
+        fingerprints={} if revisions.failure else revisions.fingerprints,
     )
+    _hold_against(entries, result)
+    return result
+
+
+def _hold_against(entries: Sequence[AcceptedChange], result: GateResult) -> None:
+    """Note the entry that accepts the change, and what is to be said of those that do not."""
+    if not result.fingerprints:  # of a subject that fails nothing is known
+        return
+    for entry in entries:
+        if entry.formats[0] != result.formats[0]:  # the same subject gated with another --dtype
+            continue
+        why_not = entry.why_not(result.fingerprints, result.formats, result.dropped)
+        if why_not:
+            result.stale.append(f'The accepted change "{entry.reason}" no longer applies: {why_not}.')
+        elif not result.verdict.passes:
+            result.accepted = entry
 
 
 def _side(subject: Named, folder: Path, moved: tuple[Path, Path], limits: Limits) -> Command:

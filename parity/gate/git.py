@@ -11,6 +11,9 @@ from pathlib import Path
 
 from parity.errors import UsageError
 
+Lines = tuple[int, int]
+"""A run of lines of a file: the first and the last one."""
+
 
 def environment() -> dict[str, str]:
     """Without what git sets for its hooks: GIT_INDEX_FILE would have another worktree write the user's index."""
@@ -46,7 +49,12 @@ def working_tree(folder: Path) -> tuple[Path, str]:
     if not any((above / ".git").exists() for above in (folder, *folder.parents)):
         raise UsageError(f"{folder} is not in a git repository; a gate compares two revisions of one.")
     root = Path(git(folder, "rev-parse", "--show-toplevel").strip())
-    head = git(root, "rev-parse", "--short", "--verify", "HEAD").strip()
+    try:
+        head = git(root, "rev-parse", "--short", "--verify", "--quiet", "HEAD").strip()
+    except UsageError:
+        raise UsageError(
+            f"The repository {root.name} has no commit yet; a gate compares two revisions of one."
+        ) from None
     changed = git(root, "status", "--porcelain").strip()
     return root, f"{head} with uncommitted changes" if changed else head
 
@@ -67,9 +75,12 @@ def checked_out(root: Path, revision: str) -> Iterator[Revision]:
             git(root, "worktree", "remove", "--force", str(folder))
 
 
-def changed_lines(root: Path, commit: str) -> dict[str, int]:
-    """By file (as git names it), the first line of the working tree that is not that of a commit."""
-    lines: dict[str, int] = {}
+def changed_lines(root: Path, commit: str) -> dict[str, list[Lines]]:
+    """By file (as git names it), the runs of lines of the working tree that are not those of a commit.
+
+    Where lines were only removed, a run is the line before them.
+    """
+    runs: dict[str, list[Lines]] = {}
     file = ""
     options = ["--unified=0", "--no-color", "--no-ext-diff", "--no-textconv", "--dst-prefix=b/"]
     before = ""
@@ -77,7 +88,8 @@ def changed_lines(root: Path, commit: str) -> dict[str, int]:
         before, last = line, before
         if line.startswith("+++ ") and last.startswith("--- "):
             file = "" if line == "+++ /dev/null" else line[6:].rstrip("\t")
-        elif file and (found := re.match(r"@@ -\S+ \+(\d+)", line)):
-            lines.setdefault(file, max(1, int(found[1])))
+        elif file and (found := re.match(r"@@ -\S+ \+(\d+)(?:,(\d+))?", line)):
+            first, count = max(1, int(found[1])), int(found[2] or 1)
+            runs.setdefault(file, []).append((first, first + max(1, count) - 1))
     untracked = git(root, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
-    return {**lines, **{name: 1 for name in untracked if name}}
+    return {**runs, **{name: [(1, 1)] for name in untracked if name}}

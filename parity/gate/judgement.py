@@ -43,7 +43,8 @@ def change_of(revisions: Revisions, head: Result, base: Result | None) -> tuple[
     if head.verdict is Verdict.DIVERGED:
         agreement = "agrees" if base.verdict.passes else "does not agree either"
         where = revisions.first or revisions.drift
-        first = f"First at head against base, {where} (limit {revisions.judge.limit:.1f})." if where else head.reason
+        limit = revisions.limits["lock-step" if revisions.first else "free-running"]
+        first = f"First at head against base, {where} (limit {limit:.1f})." if where else head.reason
         site = next((mode.first_site for mode in head.modes if mode.first_site), None)
         at = f" First site outside at head: {site.tensor}." if site else ""
         return Verdict.DIVERGED, f"{first}{at} Base {agreement} with the reference."
@@ -57,5 +58,5 @@ def _rounding(revisions: Revisions) -> str:
         return f"{different:,} of {compared:,} elements have other bits."
     return (
         f"{different:,} of {compared:,} elements have other bits; rounding explains every difference: largest z "
-        f"{largest.z:.2g} at {largest.key.described(largest.index)}, limit {revisions.judge.limit:.1f}."
+        f"{largest.z:.2g} at {largest.key.described(largest.index)}, limit {revisions.head.judge.limit:.1f}."
     )

@@ -8,6 +8,7 @@ import numpy as np
 
 from parity.case import Case
 from parity.errors import NoExpectation, SubjectError, UnsupportedModel
+from parity.gate.fingerprint import Fingerprint
 from parity.judging.element_errors import ULPS, Z
 from parity.judging.exchange import Exchange, Run
 from parity.judging.judge import Judge, offered_elements
@@ -39,16 +40,22 @@ class Changed:
 class Revisions:
     """Head and base, step by step: in lock-step with the noise floor between them, and free-running bit by bit.
 
-    head: the check of head, whose case and probes both are asked for.
+    head: the check of head, whose case and probes both are asked for. fingerprints: take them, too.
     """
 
-    def __init__(self, head: Result) -> None:
+    def __init__(self, head: Result, fingerprints: bool = False) -> None:
         self.head, self.judge = head, head.judge
+        self.takes_fingerprints = fingerprints
+        self.fingerprints: dict[str, Fingerprint] = {}
+        """By question: the case, or the name of a probe."""
+        self._fingerprint = Fingerprint()
         self.changed: dict[str, Changed] = {}
         self.first: Difference | None = None
         """The first element on which they differ by more than rounding, in lock-step."""
         self.drift: Difference | None = None
         """The same, free-running."""
+        self.limits = {"lock-step": head.judge.limit, "free-running": head.judge.limit}
+        """By mode, the largest z that was allowed where that element lies."""
         self.carries = True
         """Whether head runs freely as it does from the states that it exposes, where that matters."""
         self.far = False
@@ -75,7 +82,7 @@ class Revisions:
         """Ask both for every step of the case, and of the probes that they have models for, twice over."""
         case, judge = self.head.case, self.head.judge
         try:
-            self._compare(case, judge, head, base, options)
+            self._compare("case", case, judge, head, base, options)
         except NoExpectation as error:
             self.failure = str(error)
         except SubjectError as error:
@@ -85,7 +92,8 @@ class Revisions:
         for probe in probes_for(case.config, case.hyper, judge.form.name):
             of_probe = Judge.of_elements(offered_elements(probe.case, len(MODES)), judge.false_alarm, judge.form)
             try:
-                self._compare(probe.case, replace(of_probe, storage=judge.storage), head, base, options)
+                asking = replace(of_probe, storage=judge.storage)
+                self._compare(probe.name, probe.case, asking, head, base, options)
                 self.probes.append(probe.name)
             except (UnsupportedModel, NoExpectation):
                 continue
@@ -93,15 +101,19 @@ class Revisions:
                 self.failure = f"In the probe {probe.name}: {error}"
                 return
 
-    def _compare(self, case: Case, judge: Judge, head: Command, base: Command, options: dict[str, str | None]) -> None:
+    def _compare(
+        self, name: str, case: Case, judge: Judge, head: Command, base: Command, options: dict[str, str | None]
+    ) -> None:
         new, old = (side(case.config, case.hyper, **options) for side in (head, base))
         run = Run(case, new, judge)
         self.judge, self.formats = judge, (new.dtype, old.dtype)
-        drift = self.drift
+        drift, self._fingerprint = self.drift, Fingerprint()
         for mode in ("lock-step",) if single_steps(new) else MODES:
             self._go(run, old, mode)
         if self.drift is not drift:
             self.carries &= _carries(run)
+        if self.takes_fingerprints:
+            self.fingerprints[name] = self._fingerprint
 
     def _go(self, run: Run, old: CommandSubject, mode: str) -> None:
         latest: Exchange | None = None
@@ -115,7 +127,12 @@ class Revisions:
             before = train_step(old, batch, f"step {number}, at base")
             self._note_dropped(exchange.answer, before)
             head = _shared(exchange.answer, before)
-            self._add(run.paired(exchange.expectation, head, before, exchange.expectation.sigma), mode)
+            pairs = run.paired(exchange.expectation, head, before, exchange.expectation.sigma)
+            # Both sides round, so their difference spreads sqrt(2) times as far as one of them.
+            pairs = pairs.with_sides(sigma=pairs.sigma * sqrt(2))
+            self._add(pairs, mode)
+            if self.takes_fingerprints:
+                self._fingerprint.add(pairs, exchange.pairs, self.judge.limit, MODES.index(mode))
             latest = exchange
 
     def _note_dropped(self, actual: Step, expected: Step) -> None:
@@ -127,9 +144,9 @@ class Revisions:
             self.dropped += [what for what in gone if what not in self.dropped]
 
     def _add(self, pairs: Pairs, mode: str) -> None:
-        # Both sides round, so their difference spreads sqrt(2) times as far as one of them.
-        pairs = pairs.with_sides(sigma=pairs.sigma * sqrt(2))
         outside = self.judge.first_outside(pairs)
+        if outside and (self.drift if mode == "free-running" else self.first) is None:
+            self.limits[mode] = self.judge.limit
         if mode == "free-running":
             self.drift = self.drift or outside
         else:

@@ -1,68 +1,44 @@
 """The gate on prepared refactors in a repository of its own: neutral, reordering, wrong, and less precise."""
 
+import io
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
-from parity import Case, Verdict
+from parity import Verdict
 from parity.cli import main
-from parity.cli.gate_report import annotations, gate_markdown
+from parity.cli.gate_report import annotations, gate_markdown, gate_report, places
 from parity.errors import UsageError
 from parity.gate import gate
 from parity.gate.git import changed_lines, checked_out
+from tests.gate.refactors import (
+    BROKEN,
+    FLOAT32,
+    MODEL,
+    NEUTRAL,
+    PORT,
+    REORDERING,
+    SILENT,
+    UNSTABLE,
+    WRONG,
+    WRONG_LINE,
+    git,
+    refactor,
+)
 
 pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
-MODEL = (Path(__file__).parents[1] / "examples" / "numpy_port.py").read_text(encoding="utf-8")
-PORT = "from model import make\n"
-NEUTRAL = ("return x @ w.T", "product = x @ w.T\n    return product")
-REORDERING = ("return x @ w.T", "return x[..., 1::2] @ w[:, 1::2].T + x[..., ::2] @ w[:, ::2].T")
-WRONG = ("scores = q @ k.swapaxes(1, 2) / config.head_dim**0.5", "scores = q @ k.swapaxes(1, 2)")
-WRONG_LINE = next(number for number, line in enumerate(MODEL.splitlines(), 1) if WRONG[0] in line)
-UNSTABLE = ("keepdims=True) + 1e-5)", "keepdims=True) + 1e5 - 1e5 + 1e-5)")
-FLOAT32 = ('make(config: Config, hyper: Hyper, dtype: str = "float64")', 'make(config, hyper, dtype: str = "float32")')
-SILENT = ("return Step(loss, all_logits, grads,", "return Step(loss, all_logits, None,")
-BROKEN = ("return x @ w.T", "return x @ y.T")
 
-
-def git(*arguments: str) -> str:
-    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", *identity, *arguments], capture_output=True, text=True, check=True)
-    return done.stdout
-
-
-def refactor(*edits: tuple[str, str], file: str = "model.py") -> None:
-    text = Path(file).read_text(encoding="utf-8")
-    for old, new in edits:
-        assert text.count(old) == 1
-        text = text.replace(old, new)
-    Path(file).write_text(text, encoding="utf-8")
-
-
-@pytest.fixture
-def repository(tmp_path, monkeypatch):
-    """A repository with a commit of a subject, port.py, whose work is done in model.py; the current folder."""
-    for name in [name for name in os.environ if name.startswith("GIT")]:
-        monkeypatch.delenv(name)
-    folder = tmp_path / "project"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    git("init", "--quiet", "--initial-branch=main")
-    Path("model.py").write_text(MODEL, encoding="utf-8")
-    Path("port.py").write_text(PORT, encoding="utf-8")
-    git("add", ".")
-    git("commit", "--quiet", "-m", "Start")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def case() -> Case:
-    return Case.from_names(steps=2, config={"n_embd": 8, "n_head": 2, "block_size": 8})
+def printed(result) -> str:
+    terminal = Console(file=io.StringIO(), width=200)
+    terminal.print(gate_report(result))
+    return terminal.file.getvalue()
 
 
 def snapshot(folder: Path) -> dict[str, tuple[bytes, int]]:
@@ -143,6 +119,9 @@ def test_subject_that_is_no_microgpt_can_still_be_refactored(repository, case, e
     result = gate("port.py:make", case=case, rounds=0)
     assert result.verdict.value == verdict
     assert "reference" in result.reason
+    said = "Both wrong alike: base and head differ from the reference in the same way (DIVERGED)."
+    assert printed(result).startswith(said)
+    assert gate_markdown(result).split("\n\n")[1] == f"**{said}**"
 
 
 def test_subject_that_exposes_less_than_before_decides_nothing(repository, case):
@@ -263,7 +242,28 @@ def test_changed_lines_are_those_of_the_working_tree(repository):
     git("add", ".")
     Path("port.py").unlink()
     Path("new ü.py").write_text("1\n", encoding="utf-8")
-    assert changed_lines(repository, "HEAD") == {"model.py": WRONG_LINE, "new ü.py": 1}
+    assert changed_lines(repository, "HEAD") == {"model.py": [(WRONG_LINE, WRONG_LINE)], "new ü.py": [(1, 1)]}
+
+
+def test_every_run_of_changed_lines_is_named(repository):
+    Path("port.py").write_text("".join(f"{number}\n" for number in range(1, 41)), encoding="utf-8")
+    git("commit", "--quiet", "-am", "Count")
+    lines = [str(number) for number in range(1, 41) if number not in (5, 6)]
+    lines[9:12] = ["x", "y", "z"]
+    Path("port.py").write_text("\n".join(["new", *lines, "last"]) + "\n", encoding="utf-8")
+    assert changed_lines(repository, "HEAD") == {"port.py": [(1, 1), (5, 5), (11, 13), (40, 40)]}
+    Path("port.py").write_text("".join(f"{n}{'' if n % 2 else '!'}\n" for n in range(1, 41)), encoding="utf-8")
+    result = SimpleNamespace(lines=changed_lines(repository, "HEAD"))
+    assert places(result) == "port.py:2, 4, 6, 8, 10, 12, 14, 16, and 12 more places"
+
+
+def test_repository_without_a_commit_is_named(tmp_path, case, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    git("init", "--quiet", "--initial-branch=main", "empty")
+    monkeypatch.chdir("empty")
+    Path("port.py").write_text(PORT, encoding="utf-8")
+    with pytest.raises(UsageError, match=r"^The repository empty has no commit yet; a gate compares two revisions"):
+        gate("port.py:make", case=case)
 
 
 def test_command_line_serves_a_pull_request(repository, monkeypatch, capsys):

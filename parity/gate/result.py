@@ -1,0 +1,130 @@
+"""What a gate found, as data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import parity
+from parity.gate.acceptance import AcceptedChange, Fingerprints, answers_of, case_digest
+from parity.gate.git import Lines
+from parity.gate.judgement import CHANGES
+from parity.gate.revisions import Changed
+from parity.gate.speed import Speed
+from parity.judging.pairs import Difference
+from parity.judging.result import Result, plain
+from parity.verdict import Verdict
+
+
+@dataclass
+class GateResult:
+    """What a gate found.
+
+    change: the verdict's meaning for a refactor. head, base: each against the reference; base is None where head is
+    bitwise the same. first: the first element on which they differ by more than rounding (actual: head, expected:
+    base). lines: of the changed files that the subject loads, the runs of lines that changed. fail_slower: the ratio
+    that a step's time may have, None for any. accepted: the entry for this very change. stale: what is to be said of
+    entries for this subject and case that are of another change.
+    """
+
+    subject: str
+    head_name: str
+    base_name: str
+    verdict: Verdict
+    reason: str
+    head: Result
+    base: Result | None
+    changed: list[Changed]
+    first: Difference | None
+    speed: Speed | None
+    lines: dict[str, list[Lines]] = field(default_factory=dict)
+    fail_slower: float | None = None
+    accepted: AcceptedChange | None = None
+    stale: list[str] = field(default_factory=list)
+    formats: tuple[str, str] = ("", "")
+    """Of head and base."""
+    dropped: list[str] = field(default_factory=list)
+    """Quantities that base exposes and head does not."""
+    fingerprints: Fingerprints = field(default_factory=dict, repr=False)
+    """Where there are entries to hold against them, or one is to be made."""
+
+    @property
+    def change(self) -> str:
+        """What the verdict says of the refactor."""
+        return CHANGES[self.verdict]
+
+    @property
+    def files(self) -> dict[str, int]:
+        """The changed files that the subject loads, and the first changed line of each."""
+        return {name: lines[0][0] for name, lines in self.lines.items()}
+
+    @property
+    def wrong_alike(self) -> bool:
+        """Whether head and base agree with each other, and not with the reference."""
+        return self.verdict.passes and self.head.verdict in (Verdict.DIVERGED, Verdict.PRECISION_LOSS)
+
+    @property
+    def slower(self) -> bool:
+        """Whether a step takes longer than it may, beyond doubt."""
+        return self.fail_slower is not None and self.speed is not None and self.speed.is_slower(self.fail_slower)
+
+    @property
+    def exit_status(self) -> int:
+        """The verdict's, 0 if it is accepted; 1 where a step is slower than it may be, 3 where nobody could time it."""
+        status = 0 if self.accepted else self.verdict.exit_status
+        untimed = self.fail_slower is not None and self.speed is None
+        return status or (1 if self.slower else 3 if untimed else 0)
+
+    @property
+    def not_acceptable(self) -> str:
+        """Why the change cannot be accepted, as a sentence; nothing if it can."""
+        if self.verdict.passes:
+            return f"There is no change to accept: the verdict is {self.verdict}."
+        if not self.fingerprints or (self.verdict is Verdict.INCONCLUSIVE and not self.dropped):
+            return f"The change cannot be accepted: {self.reason}"
+        if not all(found.is_finite for found in self.fingerprints.values()):
+            return "The change cannot be accepted: some answers are infinite or no numbers."
+        told = any(found.tells_head_from_base for found in self.fingerprints.values())
+        if not told and not self.dropped and self.formats[0] == self.formats[1]:
+            return (
+                f"The change cannot be accepted: rounding in {self.formats[0]} hides which change it is, so that "
+                "others would pass, too."
+            )
+        return ""
+
+    def accept(self, reason: str) -> None:
+        """Accept this change, for the reason given."""
+        case = self.head.case
+        sizes = ", ".join(f"{name} {size}" for name, size in vars(case.config).items())
+        self.accepted = AcceptedChange(
+            subject=self.subject,
+            reason=reason,
+            verdict=self.verdict.value,
+            found=self.reason,
+            base=self.base_name,
+            head=self.head_name,
+            formats=[*self.formats],
+            no_longer_exposed=self.dropped,
+            case=f"{sizes}; steps {case.steps}, batch_size {case.batch_size}",
+            case_sha256=case_digest(case),
+            answers=answers_of(self.fingerprints),
+        )
+        self.stale = []
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result for JSON."""
+        own: Mapping[str, Any] = {
+            name: value for name, value in vars(self).items() if name not in ("fingerprints", "accepted")
+        }
+        return {
+            "parity": parity.__version__,
+            "change": self.change,
+            **plain({**own, "verdict": self.verdict.value, "head": None, "base": None}),
+            "files": self.files,
+            "changed": [plain(vars(row)) for row in self.changed],
+            "speed": self.speed and vars(self.speed),
+            "slower": self.slower,
+            "wrong_alike": self.wrong_alike,
+            "accepted": self.accepted and {"reason": self.accepted.reason, "verdict": self.accepted.verdict},
+            "head": self.head.to_dict(),
+            "base": self.base and self.base.to_dict(),
+        }

@@ -1,19 +1,26 @@
 """A repository with a subject in it."""
 
 import os
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from parity import Case
+from tests.gate.hub import Hub, checked_out
 from tests.gate.refactors import MODEL, PORT, git
 
 
 @pytest.fixture
-def repository(tmp_path, monkeypatch):
-    """A repository with a commit of a subject, port.py, whose work is done in model.py; the current folder."""
+def own_environment(monkeypatch):
+    """Without what a workflow or a hook, which these tests may run in, has set."""
     for name in [name for name in os.environ if name.startswith("GIT")]:
         monkeypatch.delenv(name)
+
+
+@pytest.fixture
+def repository(own_environment, tmp_path, monkeypatch):
+    """A repository with a commit of a subject, port.py, whose work is done in model.py; the current folder."""
     folder = tmp_path / "project"
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -28,3 +35,14 @@ def repository(tmp_path, monkeypatch):
 @pytest.fixture(scope="module")
 def case() -> Case:
     return Case.from_names(steps=2, config={"n_embd": 8, "n_head": 2, "block_size": 8})
+
+
+@pytest.fixture
+def hub(own_environment, tmp_path) -> Hub:
+    return Hub(tmp_path / "hub")
+
+
+@pytest.fixture(params=[1, 1000], ids=["shallow", "whole"])
+def checkout(request, hub, tmp_path):
+    """Check out a commit, with the default fetch-depth and with another one."""
+    return partial(checked_out, hub, folder=tmp_path / "clone", depth=request.param)

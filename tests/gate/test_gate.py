@@ -364,3 +364,15 @@ def test_subject_that_dies_while_it_is_timed_keeps_its_verdict(repository, case)
     result = gate("port.py:make", case=case, rounds=9)
     assert result.verdict is Verdict.IDENTICAL
     assert result.speed is None
+
+
+def test_what_a_subject_says_that_it_does_not_exercise_stands_in_text_and_summary(repository, case):
+    refactor(
+        ("return Step(loss, all_logits,", "self.not_exercised = ['a moon']\n        return Step(loss, all_logits,")
+    )
+    result = gate("port.py:make", case=case, rounds=0)
+    assert "a moon" in result.head.not_exercised
+    for text in (printed(result), gate_markdown(result).replace("\n", " ")):
+        left_out = text.lower().partition("not exercised: ")[2]
+        assert "a moon" in left_out
+        assert "what the preset microgpt_early does otherwise" in left_out

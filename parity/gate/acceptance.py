@@ -122,6 +122,14 @@ def _entry(stored: dict[str, Any]) -> AcceptedChange:
         for sums in (*sides["base"].values(), *sides["head"].values()):
             if len(sums) != SUMS or not all(math.isfinite(number) for number in sums):
                 raise ValueError(f"answers are {SUMS} numbers for each quantity")
-    if not all(isinstance(text, str) for text in (change.subject, change.reason, change.verdict, change.case_sha256)):
-        raise ValueError("subject, reason, verdict and case_sha256 are text")
+    texts = [
+        change.subject,
+        change.reason,
+        change.verdict,
+        change.case_sha256,
+        *change.formats,
+        *change.no_longer_exposed,
+    ]
+    if len(change.formats) != 2 or not all(isinstance(text, str) for text in texts):
+        raise ValueError("formats are two names, and all else is text")
     return change

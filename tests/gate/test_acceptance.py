@@ -192,7 +192,10 @@ def test_tampered_answers_are_refused(repository, tmp_path, case):
     result.accept("On purpose")
     write_accepted(tmp_path / "accepted.json", [result.accepted])
     text = (tmp_path / "accepted.json").read_text(encoding="utf-8")
-    for edit in (("[ ", "[ NaN, "), ("[ ", '[ "x", '), ('"case":', '"case": 1, "x":')):
+    edits = [("[ ", "[ NaN, "), ("[ ", '[ "x", '), ('"case":', '"case": 1, "x":')]
+    edits += [('"formats": [ "float64", "float64" ]', '"formats": []'), ('"On purpose"', "7")]
+    for edit in edits:
+        assert edit[0] in text
         (tmp_path / "accepted.json").write_text(text.replace(*edit), encoding="utf-8")
         with pytest.raises(UsageError, match="does not hold accepted changes"):
             read_accepted(tmp_path / "accepted.json")

@@ -19,8 +19,8 @@ _COLUMNS = ("quantity", "compared", "other bits", "beyond rounding", "largest z"
 def gate_report(result: GateResult) -> Group:
     """The whole result for a terminal or a log: the verdict, what to know besides, and what it rests on."""
     alike = [Text(said, style=style(result.head.verdict))] if (said := _wrong_alike(result)) else []
-    parts: list[RenderableType] = [*alike, verdict_line(result.verdict, _sentence(result)), *_besides(result), ""]
-    parts.append(Text(_heading(result)))
+    parts: list[RenderableType] = [*alike, verdict_line(result.verdict, _sentence(result))]
+    parts += [*map(Text, _besides(result)), "", Text(_heading(result))]
     if result.changed:
         table = table_of(_COLUMNS, words=("quantity",), title="head against base")
         for row in result.changed:

@@ -1,14 +1,16 @@
 """Intended changes pass once they are accepted, wherever they are computed, and no other change does."""
 
+import io
 import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from parity.cli import main
-from parity.cli.gate_report import annotations, gate_markdown
+from parity.cli.gate_report import annotations, gate_markdown, gate_report
 from parity.errors import UsageError
 from parity.gate import gate
 from parity.gate.acceptance import accepted_file, read_accepted, with_change, write_accepted
@@ -100,17 +102,20 @@ def test_accepted_change_passes_however_it_rounds_and_no_other_does(repository, 
 def test_change_that_base_made_meanwhile_is_not_accepted_along(repository, case):
     refactor(WRONG)
     result = gate("port.py:make", case=case, rounds=0, fingerprints=True, probes=False)
-    result.accept("On purpose")
+    result.accept("On [b] purpose")
     git("stash", "--quiet")
     refactor(EPSILON)
     git("commit", "--quiet", "-am", "Another function")
     git("stash", "pop", "--quiet")
     again = gate("port.py:make", case=case, rounds=0, accepted=[result.accepted], probes=False)
     assert again.accepted is None
-    assert again.stale == ['The accepted change "On purpose" no longer applies: base computes something else.']
+    assert again.stale == ['The accepted change "On [b] purpose" no longer applies: base computes something else.']
     kind, _, _ = annotations(again)[1].partition(" ")
     assert kind == "::warning"
     assert again.stale[0] in gate_markdown(again)
+    terminal = Console(file=io.StringIO(), width=200)
+    terminal.print(gate_report(again))
+    assert again.stale[0] in terminal.file.getvalue()
 
 
 def test_another_change_that_shows_only_in_free_running_is_not_accepted_along(repository, case):

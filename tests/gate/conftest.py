@@ -1,6 +1,8 @@
 """A repository with a subject in it."""
 
+import copy
 import os
+import shutil
 from functools import partial
 from pathlib import Path
 
@@ -37,9 +39,16 @@ def case() -> Case:
     return Case.from_names(steps=2, config={"n_embd": 8, "n_head": 2, "block_size": 8})
 
 
+@pytest.fixture(scope="session")
+def first_hub(tmp_path_factory) -> Hub:
+    return Hub(tmp_path_factory.mktemp("first") / "hub")
+
+
 @pytest.fixture
-def hub(own_environment, tmp_path) -> Hub:
-    return Hub(tmp_path / "hub")
+def hub(own_environment, first_hub, tmp_path) -> Hub:
+    hub = copy.copy(first_hub)
+    hub.folder = shutil.copytree(first_hub.folder, tmp_path / "hub")
+    return hub
 
 
 @pytest.fixture(params=[1, 1000], ids=["shallow", "whole"])

@@ -1,5 +1,6 @@
 """A subject to refactor, prepared edits of it, and git."""
 
+import os
 import subprocess
 from pathlib import Path
 
@@ -17,7 +18,8 @@ BROKEN = ("return x @ w.T", "return x @ y.T")
 
 def git(*arguments: str) -> str:
     identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-    done = subprocess.run(["git", *identity, *arguments], capture_output=True, text=True, check=True)
+    own = {name: value for name, value in os.environ.items() if not name.startswith("GIT")}
+    done = subprocess.run(["git", *identity, *arguments], capture_output=True, text=True, check=True, env=own)
     return done.stdout
 
 

@@ -13,8 +13,14 @@ from tests.gate.hub import Hub, checked_out
 from tests.gate.refactors import MODEL, PORT, git
 
 
+@pytest.fixture(scope="session")
+def git_is_there() -> None:
+    if shutil.which("git") is None:
+        pytest.skip("git is not installed")
+
+
 @pytest.fixture
-def own_environment(monkeypatch):
+def own_environment(git_is_there, monkeypatch):
     """Without what a workflow or a hook, which these tests may run in, has set."""
     for name in [name for name in os.environ if name.startswith("GIT")]:
         monkeypatch.delenv(name)
@@ -40,7 +46,7 @@ def case() -> Case:
 
 
 @pytest.fixture(scope="session")
-def first_hub(tmp_path_factory) -> Hub:
+def first_hub(git_is_there, tmp_path_factory) -> Hub:
     return Hub(tmp_path_factory.mktemp("first") / "hub")
 
 

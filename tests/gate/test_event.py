@@ -1,6 +1,5 @@
 """The revision to compare with in every event of GitHub, found in clones as actions/checkout makes them."""
 
-import shutil
 import subprocess
 
 import pytest
@@ -8,8 +7,6 @@ import pytest
 from parity.errors import UsageError
 from parity.gate.event import base_of, named_base
 from tests.gate.refactors import git
-
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
 
 NOWHERE = "f" * 40
 NOTHING = "0" * 40

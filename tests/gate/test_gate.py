@@ -32,8 +32,6 @@ from tests.gate.refactors import (
     refactor,
 )
 
-pytestmark = pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
-
 
 def printed(result) -> str:
     terminal = Console(file=io.StringIO(), width=200)

@@ -6,7 +6,6 @@ import re
 import shutil
 import subprocess
 import sys
-import textwrap
 from pathlib import Path
 
 import pytest
@@ -381,28 +380,6 @@ def test_new_subject_overwrites_nothing(tmp_path, capsys):
 
 
 @pytest.mark.skipif(not (shutil.which("bash") and shutil.which("git")), reason="bash or git is not installed")
-@pytest.mark.parametrize(
-    ("subject", "words"), [("a b.py:make", ["a b.py:make"]), ("-- ./port --fast", ["--", "./port", "--fast"])]
-)
-def test_reusable_action_passes_subject_and_arguments_on(tmp_path, subject, words):
-    action = (ROOT / ".github" / "actions" / "gate" / "action.yml").read_text(encoding="utf-8")
-    script = textwrap.dedent(action.rpartition("run: |\n")[2])
-    fake = tmp_path / "parity"
-    fake.write_text('#!/bin/sh\nprintf "%s\\n" "$@" > called\necho \'{"verdict": "PARITY"}\' > parity.json\nexit 1\n')
-    fake.chmod(0o755)
-    identity = ["-c", "user.name=A", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
-    for arguments in (["init", "--quiet"], [*identity, "commit", "--quiet", "--allow-empty", "-m", "Start"]):
-        subprocess.run(["git", *arguments], cwd=tmp_path, check=True)
-    path = os.pathsep.join([str(tmp_path), str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {"RUNNER_TEMP": str(tmp_path), "GITHUB_OUTPUT": "out", "BASE": "HEAD", "ARGUMENTS": "--steps 5"}
-    environment |= {"SUBJECT": subject, "PATH": path}
-    done = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env={**os.environ, **environment}, check=False)
-    assert done.returncode == 1
-    called = (tmp_path / "called").read_text(encoding="utf-8").splitlines()
-    assert called == ["gate", "--base", "HEAD", "--json", f"{tmp_path}/parity.json", "--steps", "5", *words]
-    assert "verdict=PARITY" in (tmp_path / "out").read_text(encoding="utf-8")
-
-
 def test_vectors_are_written_and_answers_to_them_judged(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("parity.vectors.cases.PLANS", PLANS[:2])

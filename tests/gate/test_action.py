@@ -138,9 +138,16 @@ def test_first_commit_is_a_notice(run, repository, monkeypatch, capsys):
     assert capsys.readouterr().out == said
 
 
-def test_subject_may_be_a_command(run, monkeypatch):
-    monkeypatch.setenv("SUBJECT", "-- ./my_port --flag 'two words'")
-    assert run.subject() == ["--", "./my_port", "--flag", "two words"]
+@pytest.mark.parametrize(
+    ("subject", "words"),
+    [
+        ("a b.py:make", ["a b.py:make"]),
+        ("-- ./my_port --flag 'two words'", ["--", "./my_port", "--flag", "two words"]),
+    ],
+)
+def test_subject_is_passed_on_in_words(run, monkeypatch, subject, words):
+    monkeypatch.setenv("SUBJECT", subject)
+    assert run.subject() == words
 
 
 def test_plan_keeps_packages_until_something_changes(run, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,9 +103,20 @@ def test_options_that_the_readme_names_exist(capsys):
         assert option in text, option
 
 
+def test_parts_are_what_the_results_print(tmp_path):
+    file = tmp_path / "README.md"
+    file.write_text(README.replace("| float64 | ", "| float63 | "), encoding="utf-8")
+    fill = [sys.executable, "-m", "benchmarks.readme", str(file)]
+    subprocess.run(fill, cwd=ROOT, check=True)
+    assert file.read_text(encoding="utf-8") == README
+    file.write_text(README.replace("<!-- calibration -->", ""), encoding="utf-8")
+    refused = subprocess.run(fill, cwd=ROOT, capture_output=True, text=True)
+    assert "no part <!-- calibration -->" in refused.stderr
+    assert refused.returncode == 1
+
+
 def test_ladder_and_claims_are_those_that_were_measured():
     results = ROOT / "benchmarks" / "results"
-    assert (results / "ladder.md").read_text(encoding="utf-8") in README
     assert (results / "claims.md").read_text(encoding="utf-8").splitlines()[-1] in " ".join(README.split())
     rungs = json.loads((results / "ladder.json").read_text(encoding="utf-8"))["rungs"]
     assert [rung["rung"] for rung in rungs] == [rung.name for rung in RUNGS]

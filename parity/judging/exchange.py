@@ -11,7 +11,7 @@ from parity.case import Case
 from parity.errors import NoExpectation, SubjectError
 from parity.judging.causes import Asked
 from parity.judging.judge import Judge, positions
-from parity.judging.own_updates import with_own_updates
+from parity.judging.own_updates import gone_on_from, with_own_updates
 from parity.judging.pairing import paired
 from parity.judging.pairs import Difference, Pairs
 from parity.judging.relu_gates import SHORT_DIGITS, expect_with_shown, observed_gates, shown_gates, with_own_gates
@@ -111,8 +111,10 @@ class Run:
     def go_on(self, last: Exchange, batch: list[list[int]], *, explain: bool = True) -> Exchange:
         """Ask for the step after an exchange, from where each side stands."""
         exposed = all(getattr(last.answer, part, None) is not None for part in ("params", "m", "v"))
-        before = exposed_state(self.case.config, last.pairs) if exposed else None
-        return self._exchange(last.after, batch, before, explain)
+        before, point = exposed_state(self.case.config, last.pairs) if exposed else None, last.after
+        if before is not None and explain and self.truth is None:
+            point = gone_on_from(self.oracle, self.judge, last.expectation, last.pairs, last.before, before)
+        return self._exchange(point, batch, before, explain)
 
     def ask_again(self, exchange: Exchange, *, explain: bool) -> Exchange:
         """A question that was put with `ask`, put and judged once more; what is exposed now may be something else."""

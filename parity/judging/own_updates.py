@@ -4,7 +4,12 @@ Near a gradient of zero Adam's update is little but a sign, which rounding may t
 does not show what one subject in a thousand does there. So where a moment or parameter is outside and the gradient it
 came from is not, the update is held to what the reference's Adam makes of the subject's own gradient, within the
 rounding of that update alone. A wrong Adam is caught by that as before.
+
+A run that goes on freely from there starts from the subject's own weights in such elements: what follows from a sign,
+or from a gradient that vanished, is for no spread of replicas to tell.
 """
+
+from dataclasses import replace
 
 import numpy as np
 
@@ -12,7 +17,7 @@ from parity.judging.element_errors import z_values
 from parity.judging.judge import Judge
 from parity.judging.pairs import Pairs
 from parity.number_formats import Floats
-from parity.oracle.oracle import Expectation, Oracle, led_elsewhere
+from parity.oracle.oracle import Expectation, Oracle, Point, led_elsewhere
 from parity.quantities import STATE
 from parity.tensors import elements_of, flat
 
@@ -48,3 +53,28 @@ def with_own_updates(
         elements += int(np.count_nonzero(explained))
     pairs = pairs.with_sides(expected=expected, sigma=sigma, wide_sigma=pairs.sigma)
     return led_elsewhere(expectation, by), pairs, elements
+
+
+def gone_on_from(
+    oracle: Oracle, judge: Judge, expectation: Expectation, pairs: Pairs, before: Floats | None, after: Floats
+) -> Point:
+    """Where a run goes on after a step, from the subject's own state where rounding decides the sign of a gradient.
+
+    before, after: the subject's parameters, m and v before and after the step, as in `with_own_updates`. Only where the
+    reference's Adam makes the latter of the subject's own gradient: all else accumulates as it did.
+    """
+    config, grads, end = oracle.config, pairs.place("grad"), expectation.after
+    near = (np.abs(pairs.expected[grads]) <= judge.limit * pairs.sigma[grads]) & (pairs.sigma[grads] > 0)
+    if before is None or not near.any():
+        return end
+    of_grads = elements_of(config, pairs.names("grad"))
+    elements, grad = of_grads[near], flat(config, expectation.step.grads).copy()
+    grad[of_grads] = pairs.actual[grads]
+    own, floor = oracle.own_update(end.number - 1, np.where(np.isnan(before), expectation.before.exact, before), grad)
+    explained = (
+        z_values(after[:, elements].ravel(), own[:, elements].ravel(), floor[:, elements].ravel()) <= judge.limit
+    )
+    elements = elements[explained.reshape(len(STATE), -1).all(axis=0) & ~np.isnan(before[:, elements]).any(axis=0)]
+    exact, noisy = end.exact.copy(), end.noisy.copy()
+    exact[:, elements], noisy[:, elements] = after[:, elements], after[:, elements, None]
+    return replace(end, exact=exact, noisy=noisy)

@@ -26,6 +26,31 @@ class ForwardOnly(Twin):
         return Step(loss=step.loss, logits=step.logits, grads=step.grads)
 
 
+class Partial(Twin):
+    """Leaves some matrices out of every field, and of the gradients another one besides."""
+
+    left_out = ("wpe", "layer0.mlp_fc1")
+
+    def train_step(self, batch):
+        step = super().train_step(batch)
+        fields = {"grads": (*self.left_out, "layer0.attn_wk"), **dict.fromkeys(("m", "v", "params"), self.left_out)}
+        kept = {f: {n: t for n, t in getattr(step, f).items() if n not in left} for f, left in fields.items()}
+        return replace(step, **kept)
+
+
+class Tied(Partial):
+    tied_head = True
+    left_out = ("wte", "lm_head")
+
+
+class PartialWithWrongAdam(Partial):
+    """Its second moments are off wherever it shows them."""
+
+    def train_step(self, batch):
+        step = super().train_step(batch)
+        return replace(step, v={name: v * (1 + 1e-9) for name, v in step.v.items()})
+
+
 def relu_only(config, hyper):
     if config.activation != "relu":
         raise NotImplementedError(f"no {config.activation}")

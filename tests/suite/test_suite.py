@@ -107,6 +107,17 @@ def test_law_about_what_is_not_exposed_is_skipped(run):
     )
 
 
+@pytest.mark.parametrize("subject", ["Partial", "Tied"])
+def test_subject_that_leaves_matrices_out_keeps_the_laws_about_the_others(run, subject):
+    result = run("test_update or test_gradients", f"tests.suite.subjects:{subject}", "--parity-cases", "2")
+    result.assert_outcomes(passed=4, deselected=22)
+
+
+def test_wrong_update_is_caught_where_matrices_are_left_out(run):
+    result = run("adam", "tests.suite.subjects:PartialWithWrongAdam", "-v", "--parity-cases", "2")
+    assert ids(result, "FAILED") == {"test_update[v]"}
+
+
 def test_subject_that_updates_nothing_has_no_trajectory(run):
     result = run("several_steps or one_token or state", "tests.suite.subjects:ForwardOnly", "-rs")
     result.assert_outcomes(passed=5, skipped=1, deselected=20)

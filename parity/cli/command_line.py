@@ -15,8 +15,9 @@ from parity.cli import commands
 from parity.cli.new_subject import EXAMPLES, new_subject_command
 from parity.cli.parser import SHELLS, Completion, HelpProtocol, Parser
 from parity.cli.streams import OutputError, complain, standard_output
-from parity.errors import UsageError
+from parity.errors import SubjectError, UsageError
 from parity.options import Details, option_groups
+from parity.subjects.calls import kept_alive
 from parity.subjects.subject import TWIN
 from reference.data import DataError
 
@@ -183,15 +184,18 @@ def _terminate(number: int, frame: Any) -> NoReturn:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command and return its exit status."""
+    """Run one command and return its exit status; argv: None for those of the process, which then has no other use."""
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, _terminate)
     try:
-        with standard_output():
+        with kept_alive(to_the_end=argv is None), standard_output():
             return _run(sys.argv[1:] if argv is None else argv)
     except (UsageError, DataError) as error:
         complain(str(error))
         return 2
+    except SubjectError as error:
+        complain(str(error))
+        return 1
     except OutputError as error:
         if str(error):
             complain(str(error))

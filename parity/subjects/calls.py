@@ -90,18 +90,21 @@ class _Call:
 
 _calls: list[_Call] = []
 """Those under way, the innermost last."""
+_no_call = _Call(os.getpid(), threading.main_thread().ident or 0)
+"""In place of one where none is: somebody may have kept what os._exit was in the midst of a call, as atexit does."""
 _leave_at_once = os._exit
 
 
 def _leave(status: int) -> NoReturn:
-    """What os._exit is while a subject's own code runs: the process, and the verdict with it, is not the subject's.
+    """What os._exit is where a subject's own code may run: the process, and the verdict with it, is not the subject's.
 
     Otherwise a subject that leaves with status 0 would look like one that has passed. What it forks may leave, and so
     may another thread with another status: it may be the watchdog of a test runner.
     """
-    if not _calls or os.getpid() != _calls[-1].process or (status and threading.get_ident() != _calls[-1].thread):
+    call = _calls[-1] if _calls else _no_call
+    if os.getpid() != call.process or (status and threading.get_ident() != call.thread):
         _leave_at_once(status)
-    _calls[-1].left = status
+    call.left = status
     raise _LeftError(status)
 
 
@@ -116,6 +119,24 @@ def _staying(call: _Call) -> Iterator[None]:
         _calls.remove(call)
         if not _calls:
             os._exit = _leave_at_once
+
+
+@contextmanager
+def kept_alive(*, to_the_end: bool) -> Iterator[None]:
+    """Have os._exit raise between calls as well, where a thread that the subject left behind, or a signal, may run.
+
+    to_the_end: and until Python has left, by which time functions given to atexit have run. SubjectError where the
+    main thread wanted to leave.
+    """
+    call = _Call(os.getpid(), threading.get_ident())
+    try:
+        with _staying(call):
+            yield
+    except _LeftError as error:
+        raise SubjectError(f"The subject called os._exit({call.left}){_place(error)} between two calls.") from None
+    finally:
+        if to_the_end:
+            os._exit = _leave
 
 
 def guarded(doing: str, function: Callable[..., Any], *arguments: Any, **options: Any) -> Any:

@@ -2,16 +2,18 @@
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from parity.errors import SubjectError, UsageError
 from parity.options import MOST_SECONDS
 from parity.subjects.attributes import attribute
-from parity.subjects.calls import guarded, time_limit
+from parity.subjects.calls import guarded, kept_alive, time_limit
 from parity.subjects.process import Limits
 from parity.subjects.subject import find_factory, make_subject
 from reference.config import Config, Hyper
@@ -33,6 +35,63 @@ def test_exit_is_refused_during_a_call_and_its_own_again_afterwards():
     with pytest.raises(SubjectError, match=r"in the inner\.$"):
         guarded("the outer", guarded, "the inner", lambda: os._exit(3))
     assert os._exit is leave
+
+
+def test_exit_that_was_kept_during_a_call_is_refused_afterwards():
+    kept = guarded("a call", lambda: os._exit)
+    with pytest.raises(SystemExit):
+        kept(0)
+
+
+def test_exit_is_refused_between_calls_and_to_the_end_if_that_is_asked_for(monkeypatch):
+    leave = os._exit
+    monkeypatch.setattr("threading.excepthook", lambda thread: None)
+    with kept_alive(to_the_end=False):
+        guarded("a call", int)
+        thread = threading.Thread(target=lambda: os._exit(0))
+        thread.start()
+        thread.join()
+    assert os._exit is leave
+    between = r"^The subject called os\._exit\(0\) \(test_.*\) between two calls\.$"
+    with pytest.raises(SubjectError, match=between), kept_alive(to_the_end=False):
+        os._exit(0)
+    monkeypatch.setattr(os, "_exit", leave)  # put back when this test ends
+    with kept_alive(to_the_end=True):
+        pass
+    with pytest.raises(SystemExit):
+        os._exit(0)
+
+
+WRONG = """
+import atexit, os, threading, time
+from parity.oracle.python_reference import Reference
+class Wrong(Reference):
+    def train_step(self, batch):
+        step = super().train_step(batch)
+        step.loss *= 2
+        return step
+make = Wrong
+"""
+
+
+@pytest.mark.parametrize(
+    "leaves",
+    [
+        "atexit.register(os._exit, 0)",
+        "atexit.register(lambda: os._exit(0))",
+        "def leave():\n    while True:\n        time.sleep(0.05)\n        try: os._exit(0)\n"
+        "        except SystemExit: pass\nthreading.Thread(target=leave, daemon=True).start()",
+    ],
+    ids=["at the end", "at the end, looked up there", "in a thread, again and again"],
+)
+def test_subject_that_leaves_behind_what_ends_the_process_does_not_pass(tmp_path, leaves):
+    (tmp_path / "wrong.py").write_text(f"{WRONG}{leaves}\n", encoding="utf-8")
+    tiny = ["--steps", "1", "--n-embd", "2", "--n-head", "1", "--block-size", "2", "--only-case"]
+    command = [sys.executable, "-m", "parity", "check", "wrong.py:make", *tiny]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 1
+    assert done.stdout.startswith(("DIVERGED", "ERROR"))
 
 
 def test_watchdog_in_a_thread_of_its_own_may_end_the_process(monkeypatch):

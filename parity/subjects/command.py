@@ -12,7 +12,7 @@ from typing import Any
 from typing_extensions import override
 
 from parity.errors import SubjectError, UnsupportedModel, UsageError
-from parity.subjects.messages import PROTOCOL, step_of
+from parity.subjects.messages import PROTOCOL, is_null, step_of
 from parity.subjects.process import Limits, Process, excerpt
 from parity.subjects.subject import Subject
 from reference.config import Config, Hyper, State, Step
@@ -118,7 +118,7 @@ class CommandSubject(Subject):
         if ready.get("protocol") != PROTOCOL:
             raise SubjectError(f"The subject speaks the protocol {ready.get('protocol')!r}, not {PROTOCOL!r}.")
         self.command.current = self
-        return ready
+        return {name: value for name, value in ready.items() if not is_null(value)}
 
     def _ask(self, message: dict[str, Any], answer: str, doing: str) -> dict[str, Any]:
         if self.command.current is not self:
@@ -139,7 +139,9 @@ class CommandSubject(Subject):
         start = time.perf_counter()
         answer = self._ask(message, "step", f"step {self.number}")
         elapsed = time.perf_counter() - start
-        self.not_exercised = answer.pop("not_exercised", self.not_exercised)
+        left_out = answer.pop("not_exercised", None)
+        if left_out is not None and not is_null(left_out):
+            self.not_exercised = left_out
         own = answer.pop("seconds", None)
         self.seconds = float(own) if isinstance(own, (int, float)) and 0 < own < elapsed else elapsed
         step = step_of(answer)

@@ -71,7 +71,7 @@ Tensors, as lists of rows; a matrix w is applied to a vector x as w·x:
 
 Numbers are JSON numbers with enough digits to read back as the same bits (17 significant ones for float64, 9 for
 float32). JSON has no NaN and no infinities: write null for NaN, "Infinity" and "-Infinity" for those. A whole field
-of a step that is null (other than loss) is not exposed.
+of a step that is null (other than loss) is not exposed, and an optional field of any message that is null is left out.
 """
 
 _WORDS = {"Infinity": math.inf, "-Infinity": -math.inf, "NaN": math.nan}
@@ -120,13 +120,18 @@ def _as_float(value: Any) -> Any:
     return math.nan if value is None else _WORDS.get(value, value) if isinstance(value, str) else value
 
 
+def is_null(value: Any) -> bool:
+    """Whether a decoded value was null, which many languages' JSON says of what is not there."""
+    return isinstance(value, float) and math.isnan(value)
+
+
 def step_of(message: dict[str, Any]) -> Step:
     """The Step in a message of type "step"; SubjectError for fields that a Step does not have."""
     unknown = sorted(message.keys() - {"type"} - vars(Step()).keys())
     if unknown:
         known = ", ".join(vars(Step()))
         raise SubjectError(f"The subject's step has the unknown field {unknown[0]!r}; the fields are {known}.")
-    # null is "not exposed", as in most languages' JSON, but for a number on its own it is NaN.
-    fields = {name: value for name, value in message.items() if name == "loss" or value == value}
+    # For a number on its own null is NaN.
+    fields = {name: value for name, value in message.items() if name == "loss" or not is_null(value)}
     del fields["type"]
     return Step(**fields)

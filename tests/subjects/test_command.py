@@ -16,6 +16,7 @@ import pytest
 from parity import Case, Config, Hyper, Verdict, check
 from parity.cli import main
 from parity.errors import SubjectError, UsageError
+from parity.subjects.attributes import left_out
 from parity.subjects.command import Command, CommandSubject
 from parity.subjects.messages import HELP, PROTOCOL, decoded, encoded, step_of
 from parity.subjects.process import Limits
@@ -353,6 +354,25 @@ def test_nan_survives_the_protocol():
 def test_unknown_field_of_a_step_is_an_error():
     with pytest.raises(SubjectError, match="unknown field 'gradients'"):
         step_of({"type": "step", "gradients": {}})
+
+
+@pytest.mark.parametrize("said", ["storage", "dtype", "sizes", "sites", "tied_head", "not_exercised", "methods"])
+def test_null_in_the_greeting_is_as_good_as_nothing(speaker, case, said):
+    subject = Command(speaker(f"say(type='ready', protocol={PROTOCOL!r}, {said}=None)"), LIMITS)
+    made = subject(case.config, case.hyper)
+    plain = Command(speaker(), LIMITS)(case.config, case.hyper)
+    assert {n: v for n, v in vars(made).items() if n != "command"} == {
+        n: v for n, v in vars(plain).items() if n != "command"
+    }
+
+
+def test_null_for_what_a_step_leaves_unexercised_leaves_the_greetings(speaker, case):
+    hello = f"say(type='ready', protocol={PROTOCOL!r}, not_exercised=['padding'])"
+    subject = Command(speaker(hello, step="say(type='step', loss=1.0, not_exercised=None, seconds=None)"), LIMITS)
+    made = subject(case.config, case.hyper)
+    made.load(case.state)
+    assert made.train_step(case.documents[:1]).loss == 1.0
+    assert left_out(made) == ("padding",)
 
 
 def test_page_about_the_protocol_is_printed_and_names_every_message(capsys):

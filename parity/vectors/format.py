@@ -70,10 +70,7 @@ class Vector:
         found = []
         for mistake in self.mistakes:
             # What is not in the answers shows nothing, and where the mistake does not show a fit says nothing.
-            shown = [
-                Step(**{f: value for f, value in vars(step).items() if getattr(answer, f, None) is not None})
-                for step, answer in zip(mistake.values, answers, strict=True)
-            ]
+            shown = [_shown(step, answer) for step, answer in zip(mistake.values, answers, strict=True)]
             if self.outside(shown, self.expected, self.allowed) and self.outside(answers, shown, mistake.allowed) == []:
                 found.append(mistake)
         return found
@@ -140,6 +137,17 @@ class Vector:
             allowed=_steps(parts["allowed"]),
             mistakes=mistakes,
         )
+
+
+def _shown(step: Step, answer: Step) -> Step:
+    """The part of a step that an answer has: its fields, and of the matrices in them its own."""
+    fields = {}
+    for field, value in vars(step).items():
+        given = getattr(answer, field, None)
+        if given is not None:
+            of_both = isinstance(value, dict) and isinstance(given, dict)
+            fields[field] = {name: value[name] for name in value if name in given} if of_both else value
+    return Step(**fields)
 
 
 def _fields(step: Step) -> dict[str, Any]:

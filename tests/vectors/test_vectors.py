@@ -20,7 +20,7 @@ from parity.number_formats import FORMATS
 from parity.subjects.messages import step_message
 from parity.vectors import format as vector_files
 from parity.vectors.cases import PLANS, SHOWN, Plan, _calm_steps, make_vectors, write_vectors
-from parity.vectors.format import DTYPES, VECTOR_FORMAT, Vector
+from parity.vectors.format import DTYPES, VECTOR_FORMAT, Mistake, Vector
 from parity.vectors.verify import verify
 from reference.config import Step
 from tests.faults import FAULTS, planted
@@ -238,6 +238,19 @@ def test_mistake_is_named_though_tensors_are_left_out(float64, vectors, results)
         del step["m"]["wte"], step["params"]["lm_head"]
     found = verify(float64, results({"resumed": steps}))
     assert [mistake.name for mistake in found.mistakes] == ["m_with_beta2"]
+
+
+def test_mistake_that_shows_only_in_what_is_left_out_is_not_named(vectors):
+    vector = vectors["small"]
+    expected, allowed = vector.expected[0], vector.allowed[0]
+    wrong = {**expected.grads, "wpe": [[3 * x + 1 for x in row] for row in expected.grads["wpe"]]}
+    mistake = Mistake("planted", "grad wpe is wrong", [Step(grads=wrong)], [Step(grads=allowed.grads)])
+    one = replace(
+        vector, case=replace(vector.case, steps=1), expected=[expected], allowed=[allowed], mistakes=[mistake]
+    )
+    left_out = {name: grad for name, grad in expected.grads.items() if name != "wpe"}
+    assert one.fitting([Step(grads=left_out)]) == []
+    assert one.fitting([Step(grads=wrong)]) == [mistake]
 
 
 def test_steps_without_a_field_are_inconclusive(float64, results):

@@ -1,5 +1,7 @@
 """Whatever is wrong is said in one sentence with the right status, and what was stored stays as it was."""
 
+import errno
+import io
 import os
 import subprocess
 import sys
@@ -125,6 +127,24 @@ def test_full_standard_output_is_one_sentence_with_status_2(folder, capsys, monk
         monkeypatch.setattr(sys, "stdout", full)
         assert main(argv) == 2
     assert capsys.readouterr().err == "Standard output cannot be written: No space left on device.\n"
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EPIPE])
+@pytest.mark.parametrize(("stream", "status"), [("stderr", 2), (None, None)])
+def test_error_of_something_else_is_not_one_of_standard_output(folder, capsys, monkeypatch, number, stream, status):
+    class Failing(io.StringIO):
+        def write(self, words):
+            raise OSError(number, os.strerror(number))
+
+    if stream:
+        monkeypatch.setattr(sys, stream, Failing())
+    monkeypatch.setattr("parity.cli.command_line._run", lambda argv: (sys.stderr if stream else Failing()).write(""))
+    if status is None:
+        with pytest.raises(OSError, match=os.strerror(number)):
+            main(["check"])
+    else:
+        assert main(["check"]) == status
+    assert capsys.readouterr().out == ""
 
 
 def test_status_is_right_though_standard_error_is_closed(folder, capsys, monkeypatch):

@@ -1,16 +1,14 @@
 """Standard output and error, which may be closed, full, left by their reader, or unable to show a character."""
 
-import errno
 import io
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from parity.errors import UsageError
-
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF}
 
 
 class OutputError(Exception):
@@ -40,22 +38,50 @@ def standard_output() -> Iterator[None]:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # a subject's message may hold anything
     try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-    except BrokenPipeError:  # whoever read the output has left
-        _give_up_output()
-        raise OutputError("", 128 + signal.SIGPIPE) from None
+        with _noted(sys.stdout) as of_output, _noted(sys.stderr) as of_errors:
+            try:
+                yield
+            finally:
+                sys.stdout.flush()
     except OSError as error:
-        if error.errno not in _UNWRITABLE or error.filename is not None:
+        if error in of_errors:  # where nobody can be told
+            raise OutputError("", 2) from None
+        if error not in of_output:
             raise
         _give_up_output()
+        if isinstance(error, BrokenPipeError):  # whoever read the output has left
+            raise OutputError("", 128 + signal.SIGPIPE) from None
         raise OutputError(f"Standard output cannot be written: {error.strerror}.", 2) from None
     except ValueError:
         if not sys.stdout.closed:
             raise
         raise OutputError("Standard output was closed before the result could be printed.", 2) from None
+
+
+@contextmanager
+def _noted(stream: Any) -> Iterator[list[OSError]]:
+    """The errors of what is written to a stream, since an OSError does not say whose it is."""
+    failures: list[OSError] = []
+
+    def noting(method: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            try:
+                return method(*arguments)
+            except OSError as error:
+                failures.append(error)
+                raise
+
+        return call
+
+    if not hasattr(stream, "__dict__"):  # None, or one with methods that stay as they are
+        yield failures
+        return
+    stream.write, stream.flush = noting(stream.write), noting(stream.flush)
+    try:
+        yield failures
+    finally:
+        for name in ("write", "flush"):
+            vars(stream).pop(name, None)
 
 
 def _fill_gaps() -> None:

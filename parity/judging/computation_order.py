@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from typing import Any
 
-from parity.quantities import FIELDS, SITES, TensorKey
+from parity.quantities import FIELDS, MATRICES, SITES, TensorKey
 from reference.config import Config
 from reference.microgpt import Value, document_loss, elementwise, init_params
 
@@ -94,6 +94,15 @@ def computed_from(key: TensorKey, keys: Collection[TensorKey]) -> list[TensorKey
             return []
     own = [TensorKey(quantity, key.name) for quantity in sources]
     return [other for other in own if other in keys] or computed_from(TensorKey(_EARLIER[key.quantity], key.name), keys)
+
+
+def knows_what_comes_before(key: TensorKey, keys: Collection[TensorKey], n_layer: int) -> bool:
+    """Whether all that a tensor of a model with so many layers is next computed from is among these tensors."""
+    names = gradients_before(n_layer)
+    exposed = [TensorKey("logits", "logits"), TensorKey("loss", "loss")]
+    exposed += [TensorKey(quantity, name) for quantity in MATRICES for name in names]
+    known = {(other.quantity, other.name) for other in keys}
+    return known.issuperset((other.quantity, other.name) for other in computed_from(key, exposed))
 
 
 _EARLIER = {"param": "m", "m": "grad", "v": "grad"}

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from parity.judging.computation_order import computed_from, in_order_of_computation
+from parity.judging.computation_order import computed_from, in_order_of_computation, knows_what_comes_before
 from parity.judging.element_errors import z_values
 from parity.judging.pairs import Pairs
 from parity.quantities import SITES, STATE, TensorKey
@@ -42,6 +42,7 @@ class Location:
 
     step: int
     tensors: tuple[LocatedTensor, ...]
+    n_layer: int
 
     @cached_property
     def origins(self) -> list[LocatedTensor]:
@@ -53,6 +54,12 @@ class Location:
             for tensor in self.tensors
             if not tensor.right and not tensor.follows and wrong.isdisjoint(computed_from(tensor.key, keys))
         ]
+
+    @property
+    def all_before_is_right(self) -> bool:
+        """Whether all that the origins are next computed from was compared, and not only some of it."""
+        keys = [tensor.key for tensor in self.tensors]
+        return all(knows_what_comes_before(tensor.key, keys, self.n_layer) for tensor in self.origins)
 
     def of_quantity(self, quantity: str) -> list[LocatedTensor]:
         """Those of one quantity."""
@@ -93,7 +100,7 @@ def locate(run: "Run", exchange: "Exchange") -> Location:
         follows = bool(count and own is not None and own[place][outside[place]].all())
         error = _relative_error(pairs, place)
         found.append(LocatedTensor(keys[number], place.stop - place.start, count, error, follows))
-    return Location(exchange.number, tuple(found))
+    return Location(exchange.number, tuple(found), run.case.config.n_layer)
 
 
 def _explained_by_own_gradient(run: "Run", exchange: "Exchange") -> NDArray[np.bool_] | None:

@@ -122,7 +122,8 @@ def located(location: Location) -> list[tuple[str, str]]:
             lines.append(([quantity], parts))
     told = [(", ".join(quantities), part) for quantities, parts in lines for part in parts]
     begins = _beginning(location)
-    return [*told, ("begins at", f"{begins}: what it is computed from is right")] if begins else told
+    compared = "what" if location.all_before_is_right else "as far as it was compared, what"
+    return [*told, ("begins at", f"{begins}: {compared} it is computed from is right")] if begins else told
 
 
 def _beginning(location: Location) -> str:

@@ -185,6 +185,29 @@ def test_two_mistakes_are_both_told():
     assert lines[-1] == ("begins at", "grad layer1.attn_wo, layer0.attn_wk: what it is computed from is right")
 
 
+@pytest.mark.parametrize(
+    ("kept", "said"),
+    [
+        (
+            ["lm_head", "layer0.attn_wk", "layer0.attn_wq"],
+            "as far as it was compared, what it is computed from is right",
+        ),
+        (["layer0.attn_wo", "layer0.attn_wk"], "what it is computed from is right"),
+    ],
+    ids=["something between is not shown", "what is next to it is shown"],
+)
+def test_what_is_not_shown_is_not_called_right(kept, said):
+    class Partial(Wrong):
+        doubled = ("layer0.attn_wk",)
+
+        def train_step(self, batch):
+            step = super().train_step(batch)
+            return Step(step.loss, step.logits, {name: step.grads[name] for name in kept})
+
+    lines = located(located_by(Partial, case()).location)
+    assert lines[-1] == ("begins at", f"grad layer0.attn_wk: {said}")
+
+
 def test_wrong_update_of_a_wrong_gradient_does_not_follow():
     mode = located_by(MUTANTS["betas_of_pytorch"].make, case())
     assert not any(tensor.follows for tensor in mode.location.tensors)

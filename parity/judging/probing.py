@@ -46,12 +46,24 @@ def with_probes(check: Check, make: Make, case: Case, options: CheckOptions, *, 
 
 
 def _checked(check: Check, make: Make, probes: Sequence[Probe], options: CheckOptions) -> list[ProbeResult]:
-    return [ProbeResult(probe, _checked_probe(check, make, probe, options)) for probe in probes]
+    return [_checked_probe(check, make, probe, options) for probe in probes]
 
 
-def _checked_probe(check: Check, make: Make, probe: Probe, options: CheckOptions) -> Result | None:
-    """What becomes of a probe; None where no such model can be made, as where a name map fits one size alone."""
+def _checked_probe(check: Check, make: Make, probe: Probe, options: CheckOptions) -> ProbeResult:
+    """What becomes of a probe.
+
+    There is no result where no such model can be made, as where a name map fits one size alone, and where one that is
+    made says of itself what cannot be together with the options.
+    """
+    made = False
+
+    def noted(case: Case) -> Subject:
+        nonlocal made
+        subject = make(case)
+        made = True
+        return subject
+
     try:
-        return check(make, probe.case, options)
-    except UsageError:
-        return None
+        return ProbeResult(probe, check(noted, probe.case, options))
+    except UsageError as error:
+        return ProbeResult(probe, None, str(error), made)

@@ -3,7 +3,7 @@
 import math
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -159,15 +159,19 @@ class ModeResult:
 
 @dataclass
 class ProbeResult:
-    """What became of a probe; result is None where the subject has another size than it, and was not asked."""
+    """What became of a probe; result is None where the subject has another size than it, or cannot be asked."""
 
     probe: Probe
     result: "Result | None"
+    refusal: str = ""
+    """Why it cannot be asked, where there is no result."""
+    made: bool = False
+    """Whether there is such a model though there is no result."""
 
     @property
     def refused(self) -> bool:
         """Whether the subject has no such model."""
-        return self.result is None or self.result.unsupported
+        return not self.made if self.result is None else self.result.unsupported
 
     @property
     def verdict(self) -> Verdict | None:
@@ -188,7 +192,7 @@ class ProbeResult:
             "probe": self.probe.name,
             "exercises": self.probe.exercises,
             "verdict": None if self.verdict is None else self.verdict.value,
-            "reason": "The subject has no such model." if found is None else found.reason,
+            "reason": (self.refusal or "The subject has no such model.") if found is None else found.reason,
             "largest_z": plain(found and found.largest_z),
         }
 
@@ -280,15 +284,27 @@ class Result:
             missing = [*found.probe.case.not_exercised(), *found.result.left_out]
             left = [phrase for phrase in left if phrase in missing or phrase.startswith("what the preset")]
         left += [phrase for phrase in self.left_out if phrase not in left]
-        undecided = [found.probe for found in self.probes if found.verdict is None and not found.refused]
-        by_probes = [f"{p.exercises} ({p.otherwise})" if p.otherwise else p.exercises for p in undecided]
+        open_ones = [found for found in self.probes if found.verdict is None and not found.refused]
+        undecided = [(found.probe, found.refusal) for found in open_ones]
+        by_probes = [
+            f"{p.exercises} ({how})" if (how := why.rstrip(".") or p.otherwise) else p.exercises for p, why in undecided
+        ]
         if self.probes:
             form = self.judge.form.name
             unreached = out_of_reach(self.case.config, self.case.hyper, form)
             by_probes += [f"{probe.exercises} (out of reach in {form})" for probe in unreached]
         if any(found.refused for found in self.probes):
             by_probes.append("models of other sizes (which the subject does not make)")
-        return [*map(how_to_exercise, left), *by_probes, *self._unchecked_in_probes()]
+        return [*map(how_to_exercise, left), *by_probes, *self._left_out_by_probes(left), *self._unchecked_in_probes()]
+
+    def _left_out_by_probes(self, known: Sequence[str]) -> list[str]:
+        """What the subject says that it does not exercise only in probes that were decided."""
+        where = defaultdict[str, list[str]](list)
+        for found in self.probes:
+            if found.result is not None and found.verdict is not None:
+                for phrase in found.result.left_out:
+                    where[phrase] += [found.probe.name] if phrase not in known else []
+        return [f"{what}, in the probe {', '.join(names)}" for what, names in where.items() if names]
 
     def _unchecked_in_probes(self) -> list[str]:
         """What the subject does not expose in probes that were decided, and exposes in the case, in words."""

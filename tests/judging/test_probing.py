@@ -183,6 +183,31 @@ def test_model_that_cannot_be_made_in_another_size_leaves_it_unexercised():
     assert any(phrase.startswith("models of other sizes") for phrase in result.not_exercised)
 
 
+def test_probe_that_cannot_be_asked_so_says_why():
+    class NoUpdateWhenSmall(Twin):
+        @property
+        def without_update(self):
+            return self.config.n_embd != 16
+
+    result = check(NoUpdateWhenSmall, SHORT, probes=True, modes="free-running")
+    assert result.verdict.passes
+    assert not any("models of other sizes" in phrase for phrase in result.not_exercised)
+    refusal = "The subject says without_update = True; it can be checked in lock-step alone"
+    assert any(phrase.endswith(f" ({refusal})") for phrase in result.not_exercised)
+    assert f"{refusal}." in {found["reason"] for found in result.to_dict()["probes"]}
+
+
+def test_what_a_subject_leaves_out_of_a_probe_alone_is_said():
+    class LeavesOut(Twin):
+        @property
+        def not_exercised(self):
+            return ["a fast path"] if self.config.n_layer == 2 else []
+
+    result = check(LeavesOut, SHORT, probes=True, modes="lock-step")
+    (said,) = [phrase for phrase in result.not_exercised if phrase.startswith("a fast path")]
+    assert said.startswith("a fast path, in the probe two-layers")
+
+
 @pytest.mark.parametrize("said", ["batches of several documents", ["batches of several documents"]])
 def test_what_a_subject_says_only_in_a_probe_is_not_exercised(said):
     class OneByOne(Twin):

@@ -18,6 +18,10 @@ def check_markdown(result: Result, source: str) -> str:
         table = check_tables.overview(result)
         lines += [*markdown_table(table), ""] if table.rows else []
     lines += [line for remark in check_tables.remarks(result) for line in (f"{remark}", "")]
+    for mode in result.modes:
+        if mode.truth:
+            lines += [check_tables.truth_title(result), "", *markdown_table(check_tables.truth(mode.truth)), ""]
+            lines += [mode.truth.sentence(result.judge.limit), ""]
     if result.not_exercised and result.verdict.exit_status != 1:
         lines += ["Not exercised:", "", *(f"- {phrase}" for phrase in result.not_exercised), ""]
     return "\n".join(lines)
@@ -33,6 +37,8 @@ def _failure(result: Result) -> list[str]:
         if mode.location:
             lines += [check_tables.located_title(mode.location), ""]
             lines += [*(f"- {what} {said}" for what, said in located(mode.location)), ""]
+        if mode.first_site:
+            lines += [check_tables.first_site(mode.first_site, result.deciding.judge.limit), ""]
     return lines
 
 

@@ -23,7 +23,7 @@ def check_report(result: Result, source: str, verbose: bool = False) -> Group:
         parts.append(Text(phrase, style="yellow"))
     for mode in result.modes:
         if mode.truth:
-            title = f"largest z (limit {result.judge.limit:.1f})"
+            title = check_tables.truth_title(result)
             parts += ["", _table(check_tables.truth(mode.truth), title), Text(mode.truth.sentence(result.judge.limit))]
     if result.not_exercised and result.verdict.exit_status != 1:
         parts += ["not exercised:", listed(result.not_exercised)]
@@ -53,7 +53,7 @@ def _failure(result: Result) -> list[RenderableType]:
         if mode.location:
             parts += [Text(check_tables.located_title(mode.location)), labelled(located(mode.location)), ""]
         if mode.first_site:
-            parts += [Text(f"first site outside: {mode.first_site.beside(deciding.judge.limit)}", style="red"), ""]
+            parts += [Text(check_tables.first_site(mode.first_site, deciding.judge.limit), style="red"), ""]
     return parts
 
 

@@ -5,7 +5,7 @@ from statistics import median
 
 from parity.judging.location import Location
 from parity.judging.pairs import Difference
-from parity.judging.quantity_result import QuantityResult
+from parity.judging.quantity_result import QuantityResult, TensorPower
 from parity.judging.result import ModeResult, Result, TruthResult
 from parity.quantities import FIELDS, in_short
 from parity.verdict import Verdict
@@ -108,12 +108,21 @@ def power(mode: ModeResult) -> Cells:
     """For every tensor, the smallest relative error that would have been caught: of the median element, the worst."""
     columns = {q: mode.quantities[q].power for q in ("grad", "m", "v", "param") if q in mode.quantities}
     table = Cells(["tensor", *columns], ("tensor",))
-    for tensor in next(iter(columns.values()), {}):
-        cells = [column[tensor] for column in columns.values()]
-        table.rows.append(
-            [tensor, *(f"{_order(p.median)}, {_order(p.worst)}" if p.medians else "nothing" for p in cells)]
-        )
+    for tensor in dict.fromkeys(name for column in columns.values() for name in column):
+        table.rows.append([tensor, *(_seen(column.get(tensor)) for column in columns.values())])
     return table
+
+
+def _seen(power: TensorPower | None) -> str:
+    """What would have been caught in a tensor; None where it is not exposed."""
+    if power is None:
+        return "-"
+    return f"{_order(power.median)}, {_order(power.worst)}" if power.medians else "nothing"
+
+
+def truth_title(result: Result) -> str:
+    """What stands above the table of the truth."""
+    return f"largest z (limit {result.judge.limit:.1f})"
 
 
 def truth(found: TruthResult) -> Cells:
@@ -152,6 +161,11 @@ def says_the_same(mode: ModeResult, result: Result) -> bool:
 def located_title(location: Location) -> str:
     """What stands above the tensors that are right and wrong."""
     return f"step {location.step}, in the order of computation (relative errors in parentheses):"
+
+
+def first_site(found: Difference, limit: float) -> str:
+    """Which of the named intermediates is the first one that is wrong."""
+    return f"first site outside: {found.beside(limit)}"
 
 
 def remarks(result: Result) -> list[str]:

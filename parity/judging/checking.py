@@ -16,7 +16,7 @@ from parity.judging.probing import Make, with_probes
 from parity.judging.result import ModeResult, Result
 from parity.judging.trial import Trial
 from parity.quantities import STATE
-from parity.subjects.attributes import left_out, single_steps
+from parity.subjects.attributes import left_out, single_steps, tied_head, without_update
 from parity.subjects.calls import time_limit
 from parity.subjects.subject import (
     TWIN,
@@ -131,8 +131,8 @@ def _checked_case(factory: Factory | None, name: str, make: Make, case: Case, op
             trial = Trial(run, mode)
             result.modes.append(trial.result)
             _go(trial, factory, options)
-        said = single_steps(subject)
-        result.left_out = (*left_out(subject), *([_TIED if said == "tied_head" else _UPDATES] if said else []))
+        said = [*([_TIED] if tied_head(subject) else []), *([_UPDATES] if without_update(subject) else [])]
+        result.left_out = (*left_out(subject), *said)
     except SubjectError as error:
         result.modes = result.modes or [ModeResult(options.modes[0])]
         result.modes[-1].decide(Verdict.ERROR, Failed.of(error))

@@ -16,7 +16,7 @@ from parity.cli import main
 from parity.cli.check_markdown import check_markdown
 from parity.cli.check_report import check_report
 from parity.judging.probes import probes
-from parity.judging.result import ProbeResult
+from parity.judging.result import ProbeResult, TruthResult
 from parity.testing import ParityError, assert_parity
 from torch_twin.bfloat16 import make as master_weights
 from torch_twin.microgpt import Twin
@@ -166,6 +166,18 @@ def test_markdown_says_the_same_as_the_terminal(tmp_path, capsys):
     assert "would be caught" in capsys.readouterr().out
     assert file.read_text().startswith("### PARITY")
     assert "- a second layer (--n-layer 2)" in file.read_text()
+
+
+def test_markdown_has_the_truth_and_the_first_site():
+    mode = failing().modes[0]
+    truth = TruthResult(subject={"grad": 1e9}, reference={"grad": 0.5}, apart={"grad": 1e9})
+    told = replace(mode, first_site=mode.first_divergence, truth=truth)
+    result = replace(failing(), modes=[told])
+    markdown = check_markdown(result, SOURCE)
+    assert "| grad | 1e+09 | 0.5 | 1e+09 |" in markdown
+    for said in (truth.sentence(result.judge.limit), f"first site outside: {mode.first_divergence}"):
+        assert said in markdown
+        assert said in " ".join(shown(result, 1000).split())
 
 
 def test_assertion_tells_tensor_by_tensor(tmp_path):

@@ -10,6 +10,7 @@ import pytest
 
 from parity import Case, Config, Hyper, Verdict, check
 from parity.cli.check_report import check_report
+from parity.cli.check_tables import power
 from parity.cli.terminal import console
 from parity.errors import UsageError
 from parity.judging.exchange import Run
@@ -65,6 +66,16 @@ def test_tensor_left_out_of_one_field_is_unchecked_there_alone(case, field):
     assert list(whole) == ["logits"]
     assert "wpe" not in kept
     assert len(kept) == len(case.config.shapes()) - 1
+
+
+def test_power_is_shown_of_what_one_quantity_alone_exposes(case):
+    for field in FIELDS:
+        (mode,) = check(answering(without("wpe", fields=[field])), case, modes=["lock-step"]).modes
+        table = power(mode)
+        assert {row[0] for row in table.rows} == set(case.config.shapes())
+        (row,) = [row for row in table.rows if row[0] == "wpe"]
+        assert [column for column, cell in zip(table.columns, row) if cell == "-"] == [FIELDS[field]]
+        assert "wpe" not in mode.quantities[FIELDS[field]].power
 
 
 def test_tensors_left_out_of_all_fields_are_named_in_json_and_in_short(case):
@@ -253,6 +264,19 @@ def test_tied_head_is_checked_from_states_in_which_it_is_tied(dtype):
     assert in_short(result.unchecked) == "grad, m, v, param of wte, lm_head"
     assert any(phrase.startswith("lm_head and wte apart") for phrase in result.not_exercised)
     assert len([found for found in result.probes if found.verdict is Verdict.PARITY]) == 7
+
+
+def test_what_a_tied_head_and_a_missing_update_leave_out_is_both_said(case):
+    class Both(Tied):
+        without_update = True
+
+        def train_step(self, batch):
+            step = super().train_step(batch)
+            return Step(loss=step.loss, logits=step.logits, grads=step.grads)
+
+    said = " ".join(check(Both, case).not_exercised)
+    assert "lm_head and wte apart" in said
+    assert "(the subject says that it has none)" in said
 
 
 def test_fault_of_a_tied_head_is_caught(case):

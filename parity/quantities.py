@@ -16,7 +16,7 @@ FIELDS = {
 """The fields of a Step and the quantities that they hold, in the order in which a step computes them."""
 
 SITES = ("site", "site grad")
-"""Quantities of which a subject may expose some tensors and not others."""
+"""Quantities that a subject is asked for only where its intermediates are wanted, and of which it may expose any."""
 
 STATE = ("param", "m", "v")
 """The quantities that an update makes, in the order in which a state holds them."""

@@ -39,7 +39,7 @@ class Exchange:
     """Both sides, with what explains a difference already in the expectation."""
     before: Floats | None
     """Parameters, m and v of the subject before the step, (3, elements); NaN where it does not expose them, None where
-    it exposes none of them."""
+    it leaves out one of the three as a whole."""
     near_gates: int = 0
     """ReLUs whose input lay within the noise floor of zero."""
     turned_gates: int = 0

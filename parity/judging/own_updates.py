@@ -28,7 +28,7 @@ def with_own_updates(
     """Expectation and pairs, with the update of the subject's own gradient expected where only that explains them.
 
     before: the subject's parameters, m and v before the step, (3, elements), NaN where it does not expose them; None
-    where it exposes none of them. And at how many elements that was so.
+    where it leaves out one of the three as a whole. And at how many elements that was so.
     """
     outside, grads = judge.outside(pairs), pairs.place("grad")
     late = [quantity for quantity in STATE if outside[pairs.place(quantity)].any()]

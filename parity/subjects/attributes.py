@@ -5,7 +5,8 @@ from typing import Any
 from parity.errors import SubjectError
 from parity.subjects.calls import guarded
 
-_NOTHING = object()
+NOTHING = object()
+"""In place of what an object does not have."""
 
 
 def attribute(subject: Any, name: str, default: Any = None) -> Any:
@@ -15,7 +16,7 @@ def attribute(subject: Any, name: str, default: Any = None) -> Any:
 
 def has_sites(subject: Any) -> bool:
     """Whether a subject can be asked for its sites."""
-    return attribute(subject, "expose_sites", _NOTHING) is not _NOTHING
+    return attribute(subject, "expose_sites", NOTHING) is not NOTHING
 
 
 def show_sites(subject: Any, shown: bool) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from parity.errors import SubjectError, UnsupportedModel, UsageError
 from parity.number_formats import FORMATS, Format
 from parity.quantities import FIELDS
-from parity.subjects.attributes import attribute
+from parity.subjects.attributes import NOTHING, attribute
 from parity.subjects.calls import guarded
 from parity.subjects.imports import imported, split_name
 from parity.tensors import TensorViews
@@ -187,9 +187,6 @@ def subject_storage(subject: Subject) -> Format | None:
     return None if name in ("", subject_dtype(subject)) else FORMATS[name]
 
 
-_NOTHING = object()
-
-
 def _format_named(subject: Subject, called: str, default: str) -> str:
     given = attribute(subject, called, default)
     name = default if given is None else str(given).removeprefix("torch.")
@@ -214,8 +211,8 @@ def train_step(subject: Subject, batch: list[list[int]], doing: str) -> Step:
 
 def _fields(step: Any) -> dict[str, Any] | None:
     """The fields of a Step, in containers that run no code of the subject's any more; None where it has none."""
-    found = {name: getattr(step, name, _NOTHING) for name in FIELDS}
-    known = {name: value for name, value in found.items() if value is not _NOTHING}
+    found = {name: getattr(step, name, NOTHING) for name in FIELDS}
+    known = {name: value for name, value in found.items() if value is not NOTHING}
     return {name: _read(value) for name, value in known.items()} if known else None
 
 

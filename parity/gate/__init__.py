@@ -69,7 +69,7 @@ def gate(
             if head_result.verdict is not Verdict.ERROR:
                 revisions.compare(head, old, making, probes=probes)
             base_result = None
-            if not revisions.identical:
+            if not (revisions.identical and head_result.verdict.passes):
                 progress("base against the reference")
                 base_result = check(old, case, **options)
             verdict, reason = change_of(revisions, head_result, base_result)

@@ -41,7 +41,7 @@ class AcceptedChange:
     formats: list[str]
     """The number formats of head and base."""
     no_longer_exposed: list[str]
-    """Quantities of base that head lacks."""
+    """What base is held to and head is not: quantities, single tensors of one, and what head says it is without."""
     case: str
     """What of the case a reader wants to know."""
     case_sha256: str

@@ -20,10 +20,10 @@ class GateResult:
     """What a gate found.
 
     change: the verdict's meaning for a refactor. head, base: each against the reference; base is None where head is
-    bitwise the same. first: the first element on which they differ by more than rounding (actual: head, expected:
-    base). lines: of the changed files that the subject loads, the runs of lines that changed. fail_slower: the ratio
-    that a step's time may have, None for any. accepted: the entry for this very change. stale: what is to be said of
-    entries for this subject and case that are of another change.
+    bitwise the same and agrees with the reference. first: the first element on which they differ by more than rounding
+    (actual: head, expected: base). lines: of the changed files that the subject loads, the runs of lines that changed.
+    fail_slower: the ratio that a step's time may have, None for any. accepted: the entry for this very change. stale:
+    what is to be said of entries for this subject and case that are of another change.
     """
 
     subject: str
@@ -43,7 +43,7 @@ class GateResult:
     formats: tuple[str, str] = ("", "")
     """Of head and base."""
     dropped: list[str] = field(default_factory=list)
-    """Quantities that base exposes and head does not."""
+    """What base is held to and head is not: quantities, single tensors of one, and what head says it is without."""
     fingerprints: Fingerprints = field(default_factory=dict, repr=False)
     """Where there are entries to hold against them, or one is to be made."""
 
@@ -60,7 +60,8 @@ class GateResult:
     @property
     def wrong_alike(self) -> bool:
         """Whether head and base agree with each other, and not with the reference."""
-        return self.verdict.passes and self.head.verdict in (Verdict.DIVERGED, Verdict.PRECISION_LOSS)
+        wrong = self.head.verdict in (Verdict.DIVERGED, Verdict.PRECISION_LOSS)
+        return self.verdict.passes and wrong and self.base is not None
 
     @property
     def slower(self) -> bool:

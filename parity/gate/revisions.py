@@ -7,19 +7,20 @@ from typing import Any
 import numpy as np
 
 from parity.case import Case
-from parity.errors import NoExpectation, SubjectError, UnsupportedModel
+from parity.errors import NoExpectation, SubjectError, UnsupportedModel, UsageError
 from parity.gate.fingerprint import Fingerprint
 from parity.judging.element_errors import ULPS, Z
 from parity.judging.exchange import Exchange, Run
 from parity.judging.judge import Judge, offered_elements
 from parity.judging.pairs import Difference, Pairs
-from parity.judging.probes import probes_for
+from parity.judging.probes import Probe, probes_for
+from parity.judging.probing import probes_of_own_size
 from parity.judging.result import Result
 from parity.options import MODES
 from parity.quantities import FIELDS
-from parity.subjects.attributes import single_steps
+from parity.subjects.attributes import single_steps, tied_head, without_update
 from parity.subjects.command import Command, CommandSubject
-from parity.subjects.subject import train_step
+from parity.subjects.subject import has_given_sizes, train_step
 from parity.tensors import listed_state
 from reference.config import State, Step
 
@@ -56,16 +57,19 @@ class Revisions:
         """The same, free-running."""
         self.limits = {"lock-step": head.judge.limit, "free-running": head.judge.limit}
         """By mode, the largest z that was allowed where that element lies."""
+        self._has_given_sizes = False
         self.carries = True
         """Whether head runs freely as it does from the states that it exposes, where that matters."""
         self.far = False
         """Whether they differ by more than the widest noise floor of a tensor."""
+        self.newly_outside: Difference | None = None
+        """Of what head exposes and base does not, the first element that differs from the reference."""
         self.failure = ""
         self.dropped: list[str] = []
-        """Quantities that base exposes and head does not."""
+        """What base is held to and head is not: quantities, single tensors of one, and what head says it is without."""
+        self.given_up: list[str] = []
+        """What base says that its function is, and head no longer does: then they are two functions."""
         self.formats = ("", "")
-        self.probes: list[str] = []
-        """The probes that were compared, too."""
 
     @property
     def rows(self) -> list[Changed]:
@@ -82,33 +86,45 @@ class Revisions:
         """Ask both for every step of the case, and of the probes that they have models for, twice over."""
         case, judge = self.head.case, self.head.judge
         try:
-            self._compare("case", case, judge, head, base, options)
+            self._compare("case", case, judge, *(side(case.config, case.hyper, **options) for side in (head, base)))
         except NoExpectation as error:
             self.failure = str(error)
         except SubjectError as error:
             self.failure = f"At base: {error}"
         if not probes or self.failure:
             return
-        for probe in probes_for(case.config, case.hyper, judge.form.name):
-            of_probe = Judge.of_elements(offered_elements(probe.case, len(MODES)), judge.false_alarm, judge.form)
-            try:
-                asking = replace(of_probe, storage=judge.storage)
-                self._compare(probe.name, probe.case, asking, head, base, options)
-                self.probes.append(probe.name)
-            except (UnsupportedModel, NoExpectation):
-                continue
-            except SubjectError as error:
-                self.failure = f"In the probe {probe.name}: {error}"
-                return
+        # As a check has it: other sizes, and where they are refused, other cases of the same size.
+        refused = self._has_given_sizes
+        for probe in () if refused else probes_for(case.config, case.hyper, judge.form.name):
+            refused |= not self._compare_probe(probe, head, base, options)
+        for probe in (probes_of_own_size(case, judge.form.name) or ()) if refused else ():
+            self._compare_probe(probe, head, base, options)
 
-    def _compare(
-        self, name: str, case: Case, judge: Judge, head: Command, base: Command, options: dict[str, str | None]
-    ) -> None:
-        new, old = (side(case.config, case.hyper, **options) for side in (head, base))
+    def _compare_probe(self, probe: Probe, head: Command, base: Command, options: dict[str, str | None]) -> bool:
+        """Whether both have a model for it."""
+        if self.failure:
+            return True
+        case, judge = probe.case, self.head.judge
+        of_probe = Judge.of_elements(offered_elements(case, len(MODES)), judge.false_alarm, judge.form)
+        try:
+            new, old = (_made(side, case, options) for side in (head, base))
+            if new and old:
+                self._compare(probe.name, case, replace(of_probe, storage=judge.storage), new, old)
+            elif old:
+                self.dropped.append(f"the model of the probe {probe.name}")
+            return bool(new and old)
+        except NoExpectation:
+            return True
+        except SubjectError as error:
+            self.failure = f"In the probe {probe.name}: {error}"
+            return True
+
+    def _compare(self, name: str, case: Case, judge: Judge, new: CommandSubject, old: CommandSubject) -> None:
+        self._note_claims(new, old)
         run = Run(case, new, judge)
         self.judge, self.formats = judge, (new.dtype, old.dtype)
         drift, self._fingerprint = self.drift, Fingerprint()
-        for mode in ("lock-step",) if single_steps(new) else MODES:
+        for mode in ("lock-step",) if single_steps(new) or single_steps(old) else MODES:
             self._go(run, old, mode)
         if self.drift is not drift:
             self.carries &= _carries(run)
@@ -131,9 +147,23 @@ class Revisions:
             # Both sides round, so their difference spreads sqrt(2) times as far as one of them.
             pairs = pairs.with_sides(sigma=pairs.sigma * sqrt(2))
             self._add(pairs, mode)
+            self._note_newly_outside(exchange.pairs, pairs)
             if self.takes_fingerprints:
                 self._fingerprint.add(pairs, exchange.pairs, self.judge.limit, MODES.index(mode))
             latest = exchange
+
+    def _note_newly_outside(self, of_head: Pairs, shared: Pairs) -> None:
+        new = set(of_head.keys) - set(shared.keys)
+        if new and self.newly_outside is None:
+            self.newly_outside = self.judge.first_outside(of_head.only(new))
+
+    def _note_claims(self, new: CommandSubject, old: CommandSubject) -> None:
+        """What the subject says that it is without, on one side alone."""
+        now, before = _claims(new), _claims(old)
+        self._has_given_sizes = "sizes" in {**now, **before}
+        self.dropped += [what for kind, what in now.items() if kind not in before and what not in self.dropped]
+        gone = [what for kind, what in before.items() if kind not in now and kind != "sizes"]
+        self.given_up += [what for what in gone if what not in self.given_up]
 
     def _note_dropped(self, actual: Step, expected: Step) -> None:
         for name, quantity in FIELDS.items():
@@ -166,6 +196,25 @@ class Revisions:
             # Of a function other than the reference's, no element's floor is known, only about how large they are.
             widest = float(np.max(tensor.sigma, initial=0.0, where=np.isfinite(tensor.sigma)))
             self.far |= bool(np.any(~(tensor.error <= self.judge.limit * widest)))
+
+
+def _claims(subject: CommandSubject) -> dict[str, str]:
+    """By kind, what a subject says that it is without, so that it is held to less."""
+    update = without_update(subject)
+    claims = {"update": f"updates (it says {update} = True)"} if update else {}
+    if tied_head(subject):
+        claims["head"] = "lm_head and wte apart (it says tied_head = True)"
+    if has_given_sizes(subject):
+        claims["sizes"] = 'other sizes (it says sizes = "given")'
+    return claims
+
+
+def _made(side: Command, case: Case, options: dict[str, str | None]) -> CommandSubject | None:
+    """A side with a model for a case; None where it has none."""
+    try:
+        return side(case.config, case.hyper, **options)
+    except (UnsupportedModel, UsageError):
+        return None
 
 
 def _shared(actual: Step, expected: Step) -> Step:

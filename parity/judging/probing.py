@@ -38,11 +38,19 @@ def with_probes(check: Check, make: Make, case: Case, options: CheckOptions, *, 
     else:
         result.probes = [ProbeResult(probe, None) for probe in probes_for(case.config, case.hyper, form)]
     if any(found.refused for found in result.probes):
-        if case.config.num_params() <= _MOST_PARAMETERS:
-            result.probes += _checked(check, make, probes_of_given_size(case.config, case.hyper, form), quiet)
+        own = probes_of_own_size(case, form)
+        if own is not None:
+            result.probes += _checked(check, make, own, quiet)
         else:
             result.left_out += (f"other weights and documents in a model of more than {_MOST_PARAMETERS:,} parameters",)
     return result
+
+
+def probes_of_own_size(case: Case, form: str) -> tuple[Probe, ...] | None:
+    """What a subject is asked that refuses probes of other sizes; None where that would take too long."""
+    if case.config.num_params() > _MOST_PARAMETERS:
+        return None
+    return probes_of_given_size(case.config, case.hyper, form)
 
 
 def _checked(check: Check, make: Make, probes: Sequence[Probe], options: CheckOptions) -> list[ProbeResult]:

@@ -108,7 +108,7 @@ def _hold_against(entries: Sequence[AcceptedChange], result: GateResult) -> None
     for entry in entries:
         if entry.formats[0] != result.formats[0]:  # the same subject gated with another --dtype
             continue
-        why_not = entry.why_not(result.fingerprints, result.formats, result.dropped)
+        why_not = entry.why_not(result.fingerprints, result.formats, result.dropped, result.head.unchecked)
         if why_not:
             result.stale.append(f'The accepted change "{entry.reason}" no longer applies: {why_not}.')
         elif not result.verdict.passes:

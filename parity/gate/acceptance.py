@@ -42,6 +42,8 @@ class AcceptedChange:
     """The number formats of head and base."""
     no_longer_exposed: list[str]
     """What base is held to and head is not: quantities, single tensors of one, and what head says it is without."""
+    not_exposed: list[str]
+    """What head does not expose, in the same words; what is new in another head was never looked at."""
     case: str
     """What of the case a reader wants to know."""
     case_sha256: str
@@ -52,7 +54,9 @@ class AcceptedChange:
         """Whether it is of this subject and this case."""
         return (self.subject, self.case_sha256) == (subject, case_digest(case))
 
-    def why_not(self, now: Fingerprints, formats: Sequence[str], dropped: Sequence[str]) -> str:
+    def why_not(
+        self, now: Fingerprints, formats: Sequence[str], dropped: Sequence[str], not_exposed: Sequence[str]
+    ) -> str:
         """Why what the gate found is not this change, as the end of a sentence; nothing if it is."""
         if now.keys() != self.answers.keys():
             return "it was accepted with other probes"
@@ -60,6 +64,7 @@ class AcceptedChange:
         same_base = all(found.is_base(base[name]) for name, found in now.items())
         same_head = all(found.is_head(head[name]) for name, found in now.items())
         same_head &= [*formats] == self.formats and sorted(dropped) == sorted(self.no_longer_exposed)
+        same_head &= sorted(not_exposed) == sorted(self.not_exposed)
         if same_base and same_head:
             return ""
         if all(found.is_base(head[name]) for name, found in now.items()):
@@ -129,6 +134,7 @@ def _entry(stored: dict[str, Any]) -> AcceptedChange:
         change.case_sha256,
         *change.formats,
         *change.no_longer_exposed,
+        *change.not_exposed,
     ]
     if len(change.formats) != 2 or not all(isinstance(text, str) for text in texts):
         raise ValueError("formats are two names, and all else is text")

@@ -31,21 +31,24 @@ class Fingerprint:
     """By quantity, how far rounding may move a sum."""
 
     def add(self, pairs: Pairs, reference: Pairs, limit: float, mode: int = 0) -> None:
-        """Take in a step. pairs: actual is head, expected is base, sigma the floor of both. reference: the same keys.
+        """Take in a step. pairs: actual is head, expected is base, sigma the floor of both. mode: a number for it.
 
-        mode: a number for it. Every tensor counts alike, in units of what the reference has there, to a power of two,
-        so that these are the same on every machine.
+        reference: head and the reference, in all that head exposes; what base does not expose, it is taken to have as
+        the reference has it, so that nothing of head goes in unseen. Every tensor counts alike, in units of what the
+        reference has there, to a power of two, so that these are the same on every machine.
         """
-        expected = {key: tensor.expected for key, tensor in reference.by_key().items()}
-        for number, (key, tensor) in enumerate(pairs.by_key().items()):
+        shared = pairs.by_key()
+        for number, (key, expected) in enumerate(reference.by_key().items()):
+            tensor = shared.get(key, expected)
             count = tensor.actual.size
-            unit = _power_of_two(expected[key])
+            unit = _power_of_two(expected.expected)
             signs = _signs([mode, pairs.step, number], count)
             for sums, side in ((self.head, tensor.actual), (self.base, tensor.expected)):
                 so_far = sums.setdefault(key.quantity, [0.0] * SUMS)
                 sums[key.quantity] = [_sum([total, *row.tolist()]) for total, row in zip(so_far, signs * (side / unit))]
             # Of a function other than the reference's, no element's floor is known, only about how large they all are.
             floor = float(np.linalg.norm(tensor.sigma[np.isfinite(tensor.sigma)])) / unit
+            floor *= 1.0 if key in shared else math.sqrt(2)  # of the reference's one side
             self.room[key.quantity] = math.hypot(self.room.get(key.quantity, 0.0), limit * floor)
 
     def is_base(self, sums: Mapping[str, Iterable[float]]) -> bool:

@@ -105,6 +105,7 @@ class GateResult:
             head=self.head_name,
             formats=[*self.formats],
             no_longer_exposed=self.dropped,
+            not_exposed=self.head.unchecked,
             case=f"{sizes}; steps {case.steps}, batch_size {case.batch_size}",
             case_sha256=case_digest(case),
             answers=answers_of(self.fingerprints),

@@ -17,7 +17,8 @@ from parity.gate.acceptance import AcceptedChange, accepted_file, read_accepted,
 from parity.gate.fingerprint import Fingerprint
 from parity.judging.pairs import Pairs
 from parity.quantities import TensorKey
-from tests.gate.refactors import BROKEN, FLOAT32, NEUTRAL, REORDERING, WRONG, git, refactor
+from parity.verdict import Verdict
+from tests.gate.refactors import BROKEN, FLOAT32, NEUTRAL, REORDERING, SILENT, WRONG, git, refactor
 
 EPSILON = ("keepdims=True) + 1e-5)", "keepdims=True) + 1.00001e-5)")
 SHORT = ["--steps", "1", "--n-embd", "8", "--n-head", "2", "--only-case", "--rounds", "0"]
@@ -41,7 +42,7 @@ def accepted(base) -> AcceptedChange:
     formats = ["float64", "float64"]
     answers = {"case": {"base": found.base, "head": found.head}}
     return AcceptedChange(
-        "port.py:make", **texts, formats=formats, no_longer_exposed=[], case_sha256="", answers=answers
+        "port.py:make", **texts, formats=formats, no_longer_exposed=[], not_exposed=[], case_sha256="", answers=answers
     )
 
 
@@ -76,6 +77,24 @@ def test_fingerprint_tells_other_changes(base, u, row):
     edited[row, 7] = np.nan
     assert not step(edited, base, u).is_head(accepted.head)
     assert not step(edited, base, u).is_finite
+
+
+def test_fingerprint_holds_what_base_does_not_expose(base):
+    def exposing(head: np.ndarray) -> Fingerprint:
+        entries = [(TensorKey("grad", name), (head.shape[1],)) for name in ("wte", "wpe")]
+        floor = [np.abs(row) * 2.0**-53 for row in base]
+        shared = Pairs.of(0, entries[:1], [head[0]], [base[0]], floor[:1])
+        found = Fingerprint()
+        found.add(shared, Pairs.of(0, entries, [*head], [*base], floor), 10.0)
+        return found
+
+    accepted, other, right = base * 1.5, base * 1.5, base.copy()
+    other[1] *= 1.001
+    right[1] = base[1] * 2
+    assert exposing(accepted).is_head(exposing(accepted).head)
+    assert not exposing(other).is_head(exposing(accepted).head)
+    assert exposing(other).is_base(exposing(accepted).base)
+    assert exposing(right).tells_head_from_base
 
 
 def test_fingerprint_that_rounding_hides_tells_nothing(base):
@@ -143,6 +162,35 @@ def test_another_change_that_shows_only_in_free_running_is_not_accepted_along(re
     assert again.stale[0].endswith("head computes something else.")
 
 
+def test_change_in_what_only_head_exposes_is_not_accepted_along(repository, case):
+    refactor(SILENT)
+    git("commit", "--quiet", "-am", "Keep gradients")
+    refactor((SILENT[1], SILENT[0]), WRONG)
+    result = gate("port.py:make", case=case, rounds=0, fingerprints=True, probes=False)
+    result.accept("On purpose")
+    refactor((SILENT[0], SILENT[0].replace("grads", "{**grads, 'wpe': 2 * grads['wpe']}")))
+    again = gate("port.py:make", case=case, rounds=0, accepted=[result.accepted], probes=False)
+    assert again.accepted is None
+    assert again.stale[0].endswith("head computes something else.")
+
+
+def test_accepted_claim_is_accepted_and_none_besides(repository, case):
+    whole, hidden = "grads, self.params, self.m, self.v)", "grads, None, None, None)"
+    refactor((whole, hidden))
+    git("commit", "--quiet", "-am", "Hide the update")
+    base = Path("port.py").read_text(encoding="utf-8")
+    Path("port.py").write_text(f"{base}import model\nmodel.NumpyPort.without_update = True\n", encoding="utf-8")
+    result = gate("port.py:make", case=case, rounds=0, fingerprints=True, probes=False)
+    assert result.verdict is Verdict.INCONCLUSIVE
+    assert result.not_acceptable == ""
+    result.accept("Another optimizer")
+    again = gate("port.py:make", case=case, rounds=0, accepted=[result.accepted], probes=False)
+    assert (again.accepted, again.exit_status) == (result.accepted, 0)
+    Path("port.py").write_text(base, encoding="utf-8")
+    refactor((hidden, whole))
+    assert gate("port.py:make", case=case, rounds=0, accepted=[result.accepted], probes=False).accepted is None
+
+
 def test_change_of_the_number_format_is_recognised_by_the_formats(repository, case):
     refactor(FLOAT32)
     result = gate("port.py:make", case=case, rounds=0, fingerprints=True, probes=False)
@@ -177,7 +225,7 @@ def test_entries_are_kept_apart_by_subject_and_format_and_read_back(tmp_path, ac
     assert read_accepted(tmp_path / "accepted.json") == [one, other]
     text = (tmp_path / "accepted.json").read_text(encoding="utf-8")
     assert text.count('"grad": [') == 4
-    assert len(text.splitlines()) == 49
+    assert len(text.splitlines()) == 51
     assert read_accepted(tmp_path / "none.json") == []
 
 

@@ -12,7 +12,7 @@ import pytest
 
 import parity.cli
 from tests.gate.hub import checked_out
-from tests.gate.refactors import MODEL, REORDERING, WRONG
+from tests.gate.refactors import MODEL, REORDERING, WRONG, git
 
 ROOT = Path(__file__).parents[2]
 ACTION = ROOT / ".github" / "actions" / "gate"
@@ -73,9 +73,10 @@ def test_script_compares_with_the_base_of_the_event(run, hub, tmp_path, monkeypa
     monkeypatch.chdir(checked_out(hub, getattr(hub, head), tmp_path / "clone", depth=1))
     given: list[list[str]] = []
     monkeypatch.setattr(parity.cli, "main", lambda words: given.append(words) or 0)
-    assert run.gate() == 0
-    assert given[0][:3] == ["gate", "--base", getattr(hub, base)]
-    assert given[0][7:] == [*SHORT.split(), "port.py:make"]
+    assert run.gate() == 2  # since nothing was compared
+    options = SHORT.split()
+    assert given[0][: len(options) + 3] == ["gate", *options, "--base", getattr(hub, base)]
+    assert given[0][len(options) + 7 :] == ["port.py:make"]
 
 
 def test_documentation_after_an_intended_change_on_main_is_identical(hub, tmp_path):
@@ -116,8 +117,19 @@ def test_a_fault_is_annotated_once_and_handed_on(run, repository, monkeypatch, c
     [
         ({"BASE": "nonesuch"}, "There is no revision 'nonesuch' to compare with; check out with fetch-depth: 0."),
         ({"SUBJECT": "gone.py:make"}, "There is no file gone.py."),
-        ({"ARGUMENTS": "--stepz=3"}, "parity: unrecognized arguments: --stepz=3. See parity --help."),
+        (
+            {"ARGUMENTS": "--stepz=3"},
+            "parity gate: there is no option --stepz=3 (did you mean '--steps'?). See parity gate --help.",
+        ),
         ({"ARGUMENTS": "--names 'a b"}, "No closing quotation"),
+        (
+            {"ARGUMENTS": "--accept=All"},
+            "--accept is for the command line: in a workflow it would let every change pass.",
+        ),
+        (
+            {"ARGUMENTS": "-- true"},
+            'A command is given as the input subject, after "-- ", and not among the arguments.',
+        ),
     ],
 )
 def test_bad_usage_is_one_annotation(run, repository, monkeypatch, capsys, settings, said):
@@ -129,6 +141,22 @@ def test_bad_usage_is_one_annotation(run, repository, monkeypatch, capsys, setti
     assert [line for line in printed.out.splitlines() if "::" in line] == [f"::error title=parity gate::{said}"]
     assert printed.err == ""
     assert not Path(os.environ["GITHUB_OUTPUT"]).exists()
+
+
+def test_arguments_cannot_switch_the_gate_off(run, repository, tmp_path, monkeypatch, capsys):
+    event(monkeypatch, "push", MAIN)
+    monkeypatch.setenv("BASE", "main")
+    monkeypatch.setenv("ARGUMENTS", "--help")
+    assert run.gate() == 2
+    said = "::error title=parity gate::Nothing was compared: the input arguments is for options of a gate that runs."
+    assert said in capsys.readouterr().out.splitlines()
+    Path("model.py").write_text(MODEL.replace(*WRONG), encoding="utf-8")
+    git("commit", "--quiet", "-am", "Break")
+    monkeypatch.setenv("BASE", "HEAD~1")
+    monkeypatch.setenv("ARGUMENTS", f"{SHORT} --base HEAD --json {tmp_path / 'own.json'} --markdown own.md")
+    assert run.gate() == 1
+    assert outputs()["verdict"] == "DIVERGED"
+    assert not (tmp_path / "own.json").exists()
 
 
 def test_first_commit_is_a_notice(run, repository, monkeypatch, capsys):
@@ -169,6 +197,20 @@ def test_plan_keeps_packages_until_something_changes(run, tmp_path, monkeypatch)
     others.append(planned(REQUIREMENTS="requirements.txt"))
     keys = [plan["packages-key"] for plan in (once, *others)]
     assert len(set(keys)) == 4
+    Path("requirements.txt").write_text("numpy>=2\n -r more/some.txt # more\n--constraint=pins.txt\n", encoding="utf-8")
+    Path("more").mkdir()
+    Path("more/some.txt").write_text("-c ../pins.txt\n-r some.txt\n", encoding="utf-8")
+    Path("pins.txt").write_text("scipy<2\n", encoding="utf-8")
+    nested = planned(REQUIREMENTS="requirements.txt")["packages-key"]
+    Path("more/some.txt").write_text("-c ../pins.txt\nrich\n", encoding="utf-8")
+    added = planned(REQUIREMENTS="requirements.txt")["packages-key"]
+    Path("pins.txt").write_text("scipy<3\n", encoding="utf-8")
+    others.append(planned(REQUIREMENTS="requirements.txt"))
+    with monkeypatch.context() as context:
+        context.setattr(run, "week", lambda: "another one")
+        later = planned(REQUIREMENTS="requirements.txt")["packages-key"]
+    keys += [nested, added, later, others[-1]["packages-key"]]
+    assert len(set(keys)) == 8
     monkeypatch.setattr(run, "processor", lambda: ["another one"])
     another = planned(REQUIREMENTS="requirements.txt")
     assert another["packages-key"] == keys[-1]

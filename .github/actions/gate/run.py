@@ -10,22 +10,27 @@ import io
 import json
 import os
 import platform
+import re
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 
 HARNESS = Path(__file__).resolve().parents[3]
 """The repository that holds this action."""
 TEMPORARY = Path(os.environ.get("RUNNER_TEMP", "."))
+INCLUDED = re.compile(r"\s*(?:-[rc]|--requirement\b|--constraint\b)[\s=]*(\S+)")
+"""A line of a file of requirements that names another one, relative to it."""
 ENVIRONMENT, ORACLE = TEMPORARY / "parity-environment", TEMPORARY / "parity-oracle"
 
 
 def plan() -> int:
     """Say where things go, and under which keys they are kept: of all that decides what they are."""
     machine = [platform.system(), platform.machine(), *platform.libc_ver(), sys.version, sys.executable]
-    packages = hashed([*machine, *settings(), *map(read, [*sources(), *requirements(), Path("pyproject.toml")])])
+    files = [*sources(), *all_requirements(), Path("pyproject.toml")]
+    packages = hashed([*machine, week(), *settings(), *map(read, files)])
     # Machine code is that of one processor.
     oracle = hashed([packages, *processor()])
     keys = {"packages-key": f"parity-packages-{packages}", "oracle-key": f"parity-oracle-{oracle}"}
@@ -61,7 +66,7 @@ def gate() -> int:
     try:
         event = json.loads(Path(os.environ["GITHUB_EVENT_PATH"]).read_text(encoding="utf-8"))
         base = named_base(name, folder) if name else base_of(os.environ["GITHUB_EVENT_NAME"], event, folder)
-        arguments = [*shlex.split(os.environ.get("ARGUMENTS", "")), *subject()]
+        arguments = own_arguments()
     except (UsageError, ValueError) as error:
         annotate("error", str(error))
         return 2
@@ -73,9 +78,12 @@ def gate() -> int:
     for left in (result, summary):
         left.unlink(missing_ok=True)
     files = ["--json", str(result), "--markdown", str(summary)]
-    status = run_gate(main, ["gate", "--base", base.commit, *files, *arguments])
+    # The user's options first: of one that is given twice, the last counts.
+    status = run_gate(main, ["gate", *arguments, "--base", base.commit, *files, *subject()])
     if not result.is_file():
-        return status
+        if status == 0:  # as after --help
+            annotate("error", "Nothing was compared: the input arguments is for options of a gate that runs.")
+        return status or 2
     found = json.loads(result.read_text(encoding="utf-8"))
     ratio = f"{found['speed']['ratio']:.4g}" if found["speed"] else ""
     accepted = " ".join((found["accepted"] or {}).get("reason", "").split())
@@ -99,6 +107,16 @@ def run_gate(main: Callable[[list[str]], int], words: list[str]) -> int:
     elif message:
         print(message, file=sys.stderr)
     return status
+
+
+def own_arguments() -> list[str]:
+    """The user's options; ValueError for those with which nothing would be checked."""
+    given = shlex.split(os.environ.get("ARGUMENTS", ""))
+    if "--" in given:
+        raise ValueError('A command is given as the input subject, after "-- ", and not among the arguments.')
+    if any(word.partition("=")[0] == "--accept" for word in given):
+        raise ValueError("--accept is for the command line: in a workflow it would let every change pass.")
+    return given
 
 
 def subject() -> list[str]:
@@ -142,6 +160,25 @@ def python() -> Path:
 def requirements() -> list[Path]:
     """The user's files."""
     return [Path(name) for name in shlex.split(os.environ.get("REQUIREMENTS", ""))]
+
+
+def all_requirements() -> list[Path]:
+    """The user's files, and those that they include."""
+    found, left = [], requirements()
+    while left:
+        file = left.pop(0)
+        if file in found:
+            continue
+        found.append(file)
+        lines = read(file).decode(errors="replace").splitlines()
+        included = filter(None, (INCLUDED.match(line) for line in lines))
+        left += [Path(os.path.normpath(file.parent / match[1].strip("\"'"))) for match in included]
+    return found
+
+
+def week() -> str:
+    """The week of the year: so long versions that nobody has pinned stay what they are."""
+    return datetime.now(UTC).strftime("%G-W%V")
 
 
 def settings() -> list[str]:

@@ -43,7 +43,9 @@ def base_of(name: str, event: Mapping[str, Any], folder: Path) -> Base | None:
 
 def named_base(name: str, folder: Path) -> Base:
     """The revision with a name that somebody gave, fetched if need be."""
-    found = "" if name.startswith("-") else _fetched_if_possible(folder, name, name.removeprefix("origin/"))
+    names = (name, name.removeprefix("origin/"))
+    # What git would take for an option is no name.
+    found = "" if any(word.startswith("-") for word in names) else _fetched_if_possible(folder, *names)
     if not found:
         raise UsageError(f"There is no revision {name!r} to compare with; check out with fetch-depth: 0.")
     return Base(found, name)
@@ -85,7 +87,7 @@ def _merge_base(head: str, branch: str, folder: Path) -> str | None:
     whole = (["--unshallow"], [head]) if _is_shallow(folder) else ([], [])
     branches = [*whole[1], f"+refs/heads/{branch}:refs/parity/base"]
     try:
-        git(folder, "fetch", "--quiet", "--no-tags", *whole[0], "origin", *branches)
+        git(folder, "fetch", "--quiet", "--no-tags", *whole[0], "--end-of-options", "origin", *branches)
         return git(folder, "merge-base", head, "refs/parity/base").strip()
     except UsageError:
         return None
@@ -107,7 +109,7 @@ def _fetched_if_possible(folder: Path, revision: str, remote_name: str = "") -> 
         pass
     shallow = ["--depth=1"] if _is_shallow(folder) else []  # a whole clone is to stay one
     try:
-        git(folder, "fetch", "--quiet", "--no-tags", *shallow, "origin", remote_name or revision)
+        git(folder, "fetch", "--quiet", "--no-tags", *shallow, "--end-of-options", "origin", remote_name or revision)
         return git(folder, *commit, "FETCH_HEAD^{commit}").strip()
     except UsageError:
         return ""

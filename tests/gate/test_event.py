@@ -5,7 +5,7 @@ import subprocess
 import pytest
 
 from parity.errors import UsageError
-from parity.gate.event import base_of, named_base
+from parity.gate.event import _fetched_if_possible, base_of, named_base
 from tests.gate.refactors import git
 
 NOWHERE = "f" * 40
@@ -100,9 +100,12 @@ def test_base_that_is_named_is_fetched(hub, checkout):
     for name, commit in ((hub.intended, hub.intended), ("origin/topic", hub.topic), ("topic", hub.topic)):
         assert named_base(name, clone) == (commit, name)
     assert named_base("v1", clone).commit == hub.first
-    for name in ("nonesuch", "--upload-pack=touch x", NOWHERE):
+    for name in ("nonesuch", "--upload-pack=touch x", "origin/--upload-pack=touch x;", NOWHERE):
         with pytest.raises(UsageError, match=r"^There is no revision '.*' to compare with; "):
             named_base(name, clone)
+    assert not (clone / "x").exists()
+    assert _fetched_if_possible(clone, "--upload-pack=touch x;") == ""
+    assert not (clone / "x").exists()
 
 
 def test_base_that_cannot_be_had_is_said_to_be(hub, checkout):

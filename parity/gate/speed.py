@@ -10,7 +10,7 @@ from itertools import cycle, islice
 from parity.case import Case
 from parity.errors import SubjectError, UsageError
 from parity.subjects.command import Command, CommandSubject
-from parity.subjects.subject import train_step
+from parity.subjects.subject import own_state, train_step
 from parity.subjects.turns import in_turns
 
 
@@ -83,7 +83,8 @@ def _interval(ratios: Sequence[float]) -> tuple[float, float] | None:
 
 def _steps(side: CommandSubject, case: Case) -> Iterator[float]:
     """The seconds of a step on batch after batch, always from the same state, without end."""
+    state = own_state(side, case.config, case.state)
     for batch in cycle(list(case.batches())):
-        side.load(case.state)
+        side.load(state)
         train_step(side, batch, "timing")
         yield side.seconds

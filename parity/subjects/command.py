@@ -1,6 +1,7 @@
 """Subjects in a process of their own, which speaks the protocol of `parity.subjects.messages`, within limits."""
 
 import os
+import shlex
 import sys
 import time
 import weakref
@@ -22,8 +23,8 @@ class Command:
     """A factory of subjects out of one process, started when it is first needed, and again after it has failed.
 
     argv: the command, run in a folder (None: the current one), with an environment (None: this one) and more on its
-    PYTHONPATH. Only the subject made last has its model in the process; another one that is loaded sends its greeting
-    again.
+    PYTHONPATH. name: what a result calls it, by default the words. Only the subject made last has its model in the
+    process; another one that is loaded sends its greeting again.
     """
 
     def __init__(
@@ -33,8 +34,10 @@ class Command:
         folder: Path | None = None,
         environment: Mapping[str, str] | None = None,
         python_path: Sequence[str] = (),
+        name: str = "",
     ) -> None:
         self.argv, self.limits, self.folder = list(argv), limits or Limits(), folder
+        self.name = name or f"-- {shlex.join(self.argv)}"
         self.environment = dict(environment or os.environ)
         path = [*python_path, *filter(None, [self.environment.get("PYTHONPATH")])]
         if path:
@@ -84,7 +87,7 @@ def serving(
     # -P: the harness is the same, whatever lies in the folder; -B: it leaves nothing there.
     argv = [sys.executable, "-P", "-B", "-m", "parity.serve", factory, *arguments]
     installed = _HOME.name in ("site-packages", "dist-packages")
-    return Command(argv, limits, folder, environment, [] if installed else [str(_HOME)])
+    return Command(argv, limits, folder, environment, [] if installed else [str(_HOME)], factory)
 
 
 class CommandSubject(Subject):

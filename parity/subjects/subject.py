@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 from parity.errors import SubjectError, UnsupportedModel, UsageError
 from parity.number_formats import FORMATS, Format
 from parity.quantities import FIELDS
-from parity.subjects.attributes import NOTHING, attribute
+from parity.subjects.attributes import NOTHING, attribute, tied_head
 from parity.subjects.calls import guarded
 from parity.subjects.imports import imported, split_name
-from parity.tensors import TensorViews
+from parity.tensors import TensorViews, listed_state, named_state, vectors, with_tied_head
 from reference.config import Config, Hyper, State, Step
 
 if TYPE_CHECKING:
@@ -185,6 +185,13 @@ def subject_storage(subject: Subject) -> Format | None:
     """The number format that a subject's weights and moments lie in; None where that is the one it computes in."""
     name = _format_named(subject, "storage", "")
     return None if name in ("", subject_dtype(subject)) else FORMATS[name]
+
+
+def own_state(subject: Subject, config: Config, state: State) -> State:
+    """A state as a subject can hold it: in its numbers, and with one matrix for lm_head and wte where they are one."""
+    tensors = (subject_storage(subject) or subject_format(subject)).rounded(vectors(config, state))
+    tensors = with_tied_head(config, tensors) if tied_head(subject) else tensors
+    return listed_state(config, named_state(config, tensors, state.step))
 
 
 def _format_named(subject: Subject, called: str, default: str) -> str:

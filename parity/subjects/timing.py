@@ -11,8 +11,10 @@ from functools import partial
 from itertools import islice
 from typing import Any, Self
 
+from parity.subjects.attributes import without_update
 from parity.subjects.calls import wait
 from parity.subjects.memory import used, used_on_device, watched
+from parity.subjects.subject import own_state
 from parity.subjects.turns import in_turns
 from reference import microgpt
 from reference.config import Config, Hyper, State
@@ -146,8 +148,9 @@ def timed(
 
     In turns with the reference: the batch size that turned out to be the best, and the single steps.
     """
+    state = own_state(subject, config, state)
     watch = Stopwatch(subject, state, hyper.num_steps, round_seconds)
-    timing = Timing(batch_threads=threads, forward_only=getattr(subject, "forward_only", False))
+    timing = Timing(batch_threads=threads, forward_only=without_update(subject) == "forward_only")
     _use_threads(timing.batch_threads)
     _time_batches(timing, watch, documents, sizes)
     few = typical(documents, FEW)

@@ -9,6 +9,8 @@ from parity.cli.terminal import console
 from parity.gate import GateResult
 from parity.gate.judgement import change_of
 from parity.gate.revisions import Revisions
+from parity.gate.speed import measured
+from parity.subjects.timing import timed
 from parity.verdict import Verdict
 from tests.served import Served
 
@@ -151,6 +153,18 @@ def test_subject_of_one_size_is_compared_in_probes_of_that_size(side, refuse):
 def test_sizes_that_head_alone_refuses_are_a_drop(side):
     _, _, found = judged(side("head", WHOLE, GIVEN), side("base", WHOLE))
     assert found.dropped == ['other sizes (it says sizes = "given")']
+
+
+def test_tied_subject_is_timed_from_states_that_it_can_hold(side):
+    """One that asserts it would otherwise never be timed."""
+    load = "    def load(self, state):\n        assert state.params['wte'] == state.params['lm_head']"
+    load += "; super().load(state)"
+    hidden = CLAIMS["tied_head"][0]
+    tied = side("tied", hidden, f"tied_head = True\n{load}")
+    case = Case.from_names(steps=1, config={"n_embd": 4, "n_head": 2, "block_size": 4})
+    assert measured(tied, tied, case, {}, 2) is not None
+    subject = tied(case.config, case.hyper)
+    assert timed(subject, case.config, case.hyper, case.state, case.documents[:20], (1,), 1, 0.0).step > 0
 
 
 def test_what_neither_exposes_is_said_in_terminal_and_markdown(side):

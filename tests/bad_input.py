@@ -136,6 +136,11 @@ INPUT = (
     bad("check --json names.txt --names names.txt", "--json names.txt would overwrite what is read"),
     bad("check port.py:make --json ./port.py", "--json ./port.py would overwrite what is read"),
     bad("replay case.json --json case.json", "would overwrite what is read"),
+    bad("check port.py:make --json z --markdown ./z", "--markdown ./z is --json, too; name another file."),
+    bad("gate port.py:make --json z --markdown z", "--markdown z is --json, too; name another file."),
+    bad("gate port.py:make --accepted z --json z", "--json z is the file of accepted changes, too; name another file."),
+    bad("gate port.py:make --accept Why --accepted folder", "cannot be written: it is a folder."),
+    bad("gate port.py:make --accept Why --accepted names.txt/x", "names.txt/x cannot be written: Not a directory."),
     bad("gate port.py:make --markdown folder", "folder cannot be written: it is a folder."),
     bad("ladder --rungs twin --markdown names.txt/x", "cannot be written: Not a directory."),
     # Stored cases.

@@ -56,10 +56,10 @@ def gate_command(arguments: argparse.Namespace) -> int:
     from parity.cli.gate_report import annotations, gate_markdown, gate_report
     from parity.cli.terminal import console
     from parity.gate import gate
-    from parity.gate.acceptance import accepted_file, read_accepted, with_change, write_accepted
+    from parity.gate.acceptance import read_accepted, with_change, write_accepted
     from parity.judging.check_options import check_keywords
 
-    file = Path(arguments.accepted) if arguments.accepted else accepted_file(Path.cwd())
+    file = _accepted_file(arguments)
     accepted = read_accepted(file)
     reason = None if arguments.accept is None else " ".join(arguments.accept.split())
     if reason == "":
@@ -81,16 +81,22 @@ def gate_command(arguments: argparse.Namespace) -> int:
         result.accept(reason)
         assert result.accepted
         write_accepted(file, with_change(accepted, result.accepted))
-        print(f"Wrote {file}; commit it with the change.", file=sys.stderr)
+        complain(f"Wrote {file}; commit it with the change.")
     _report(result.to_dict(), gate_report(result), arguments.json)
-    summary = arguments.markdown or os.environ.get("GITHUB_STEP_SUMMARY")
-    if summary:
-        _append(Path(summary), gate_markdown(result))
+    if arguments.markdown:
+        _append(Path(arguments.markdown), gate_markdown(result))
+    elif summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        try:
+            _append(Path(summary), gate_markdown(result))
+        except UsageError as error:  # nobody asked for it on the command line, and the verdict stands without it
+            complain(f"The summary is not shown with the workflow's run: {error}")
     if os.environ.get("GITHUB_ACTIONS") == "true":
         # Read from either stream; standard output may be taken by the JSON.
-        print(*annotations(result), sep="\n", file=sys.stderr if arguments.json == "-" else sys.stdout)
+        say = complain if arguments.json == "-" else print
+        for annotation in annotations(result):
+            say(annotation)
     if refused:
-        print(refused, file=sys.stderr)
+        complain(refused)
     return result.exit_status
 
 
@@ -156,13 +162,19 @@ def verify_command(arguments: argparse.Namespace) -> int:
 
 
 def require_outputs(arguments: argparse.Namespace) -> None:
-    """UsageError where a file that is to be written cannot be, or is one of those that are read.
+    """UsageError where a file that is to be written cannot be, or is another of those that are read or written.
 
     Said before anything starts, for it ought not to cost what the result did.
     """
     subject = getattr(arguments, "subject", None)
     read = [getattr(arguments, name, None) for name in ("names", "case", "results")]
     read += [subject.rpartition(":")[0]] if isinstance(subject, str) else []
+    taken: dict[Path, str] = {}
+    if arguments.command == "gate":
+        accepted = _accepted_file(arguments)
+        taken[accepted.resolve()] = "the file of accepted changes"
+        if arguments.accept is not None:
+            require_writable(accepted)
     for option in ("json", "markdown"):
         file = getattr(arguments, option, None)
         if file is None or (file, option) == ("-", "json"):
@@ -172,6 +184,17 @@ def require_outputs(arguments: argparse.Namespace) -> None:
         require_writable(Path(file))
         if any(_same(Path(file), Path(other)) for other in read if other):
             raise UsageError(f"--{option} {file} would overwrite what is read; name another file.")
+        if Path(file).exists() and not Path(file).is_file():  # a device takes any number of them
+            continue
+        other = taken.setdefault(Path(file).resolve(), f"--{option}")
+        if other != f"--{option}":
+            raise UsageError(f"--{option} {file} is {other}, too; name another file.")
+
+
+def _accepted_file(arguments: argparse.Namespace) -> Path:
+    from parity.gate.acceptance import accepted_file
+
+    return Path(arguments.accepted) if arguments.accepted else accepted_file(Path.cwd())
 
 
 def _same(file: Path, other: Path) -> bool:

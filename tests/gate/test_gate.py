@@ -56,6 +56,7 @@ def test_neutral_refactor_is_bitwise_the_same(repository, case, monkeypatch):
     assert result.verdict is Verdict.IDENTICAL
     assert result.change == "bitwise the same"
     assert result.base is None
+    assert result.head.subject == "port.py:make"
     assert all(row.compared and not row.different for row in result.changed)
     assert result.files == {"model.py": result.files["model.py"]}
     assert result.speed is not None
@@ -186,6 +187,8 @@ def test_command_is_run_in_both_folders(repository, case, monkeypatch):
     result = gate([sys.executable, "-m", "parity.serve", "port.py:make"], case=case, rounds=2)
     assert result.verdict is Verdict.PARITY
     assert result.speed.pairs == 2
+    assert result.subject == f"-- {sys.executable} -m parity.serve port.py:make"
+    assert result.head.subject == result.base.subject == result.subject
 
 
 def test_bad_usage_is_a_sentence(repository, case, tmp_path, monkeypatch):
@@ -284,6 +287,25 @@ def test_command_line_serves_a_pull_request(repository, monkeypatch, capsys):
     assert main([*arguments, "--json", "-", "--markdown", "../other.md"]) == 1
     assert json.loads(capsys.readouterr().out)["files"] == {"model.py": WRONG_LINE}
     assert Path("../other.md").is_file()
+
+
+def test_summary_that_cannot_be_written_changes_no_verdict(repository, monkeypatch, capsys):
+    monkeypatch.setenv("GITHUB_STEP_SUMMARY", str(repository))
+    refactor(WRONG)
+    arguments = ["gate", "port.py:make", "--steps", "1", "--n-embd", "8", "--rounds", "0", "--only-case"]
+    assert main(arguments) == 1
+    said = f"The summary is not shown with the workflow's run: {repository} cannot be written: Is a directory.\n"
+    assert capsys.readouterr().err == said
+
+
+@pytest.mark.parametrize("accept", ["On purpose", None])
+def test_closed_standard_error_leaves_json_alone(repository, monkeypatch, capsys, accept):
+    refactor(WRONG if accept else NEUTRAL)
+    monkeypatch.setenv("GITHUB_ACTIONS", "true")
+    monkeypatch.setattr(sys, "stderr", None)
+    arguments = ["gate", "port.py:make", "--steps", "1", "--n-embd", "8", "--rounds", "0", "--only-case", "--json", "-"]
+    assert main([*arguments, "--accept", accept or "Nothing"]) == 0
+    assert json.loads(capsys.readouterr().out)["subject"] == "port.py:make"
 
 
 def test_command_line_reports_bad_usage(repository, capsys):

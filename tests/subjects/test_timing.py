@@ -55,6 +55,14 @@ def test_what_is_timed_is_whole_steps_from_one_state(case):
     assert timing.memory >= 0
 
 
+@pytest.mark.parametrize(("claim", "alone"), [("forward_only", True), ("without_update", False)])
+def test_only_a_subject_that_has_no_gradients_is_timed_beside_the_forward_pass_alone(case, claim, alone):
+    subject = make(case.config, case.hyper)
+    setattr(subject, claim, True)
+    args = (case.config, case.hyper, case.state, case.documents, (1,))
+    assert timed(subject, *args, threads=1, round_seconds=0.0).forward_only is alone
+
+
 def test_timing_survives_json():
     timing = Timing(0.5, batches={1: 0.5, 16: 0.25}, best=16, reference=2.0, reference_batch=1.0)
     assert Timing.from_dict(json.loads(json.dumps(timing.to_dict()))) == timing

@@ -15,7 +15,7 @@ from tests.implementations import IMPLEMENTATIONS
 from torch_twin.microgpt import Twin
 from torch_twin.positions import Positions
 
-DEEP = Case.from_names(seed=4, steps=5, batch_size=4, config={"n_layer": 3, "n_embd": 4, "n_head": 2, "block_size": 4})
+DEEP = Case.from_names(seed=3, steps=5, batch_size=4, config={"n_layer": 3, "n_embd": 4, "n_head": 2, "block_size": 4})
 
 
 @pytest.mark.parametrize("subject", ["microgpt", "positions", "padded", "packed", "fused_attention", "accumulation"])

@@ -60,7 +60,7 @@ def _faults_besides(result: GateResult) -> list[tuple[str, str]]:
         assert result.speed
         assert result.speed.interval
         least, allowed = result.speed.interval[0], result.fail_slower
-        slower = f"SLOWER: a step at head takes at least {least:.2f} of the time at base, and may take {allowed:g}."
+        slower = f"SLOWER: a step at head takes at least {least:.2f} of the time at base; the limit is {allowed:g}."
         faults.append(("error", slower))
     elif result.fail_slower is not None and result.speed is None:
         faults.append(("warning", "The speed could not be compared, as --fail-slower asks."))

@@ -25,6 +25,8 @@ _Matrices = dict[str, Any]
 EVERY_FORMAT = ("float64", "float32", "bfloat16", "float16")
 WIDE_RANGE = ("float64", "float32", "bfloat16")
 """Those with eight bits of exponent at least; in float16 the reference's own intermediate results overflow."""
+LONG = ("float64", "float32")
+"""Those in which scores of many thousands are not chance."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,8 @@ class Combination:
 
 
 def _formats(weights: str, activation: str) -> tuple[str, ...]:
+    if weights == "repelled attention":
+        return LONG
     squares = weights == "large" and activation == "relu2"
     return WIDE_RANGE if squares or weights in ("saturated output", "vanishing") else EVERY_FORMAT
 

@@ -8,7 +8,7 @@ import pytest
 from parity import Case, check
 from parity.catalogue.detection import cover
 from parity.catalogue.mutants import ALL, MUTANTS
-from parity.judging.probes import CHOSEN, EVERY_FORMAT, WIDE_RANGE, probes
+from parity.judging.probes import CHOSEN, EVERY_FORMAT, LONG, WIDE_RANGE, probes
 from parity.options import MODES
 from tests.implementations import IMPLEMENTATIONS
 
@@ -89,7 +89,7 @@ def test_probes_exercise_what_the_default_case_does_not():
 
 
 def test_probes_are_selected_by_format():
-    assert {probe.formats for probe in probes()} == {EVERY_FORMAT, WIDE_RANGE}
+    assert {probe.formats for probe in probes()} == {EVERY_FORMAT, WIDE_RANGE, LONG}
     assert all("float16" in probe.formats for probe in probes("float16"))
     assert len(probes("float16")) < len(probes())
 

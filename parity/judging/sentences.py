@@ -122,8 +122,12 @@ def located(location: Location) -> list[tuple[str, str]]:
             lines.append(([quantity], parts))
     told = [(", ".join(quantities), part) for quantities, parts in lines for part in parts]
     begins = _beginning(location)
+    if not begins:
+        return told
+    if location.origins[0].key.quantity in ("logits", "loss"):  # of which nothing nearer is known but by sites
+        return [*told, ("begins at", f"{begins}, so somewhere in the forward pass: a subject's sites tell where")]
     compared = "what" if location.all_before_is_right else "as far as it was compared, what"
-    return [*told, ("begins at", f"{begins}: {compared} it is computed from is right")] if begins else told
+    return [*told, ("begins at", f"{begins}: {compared} it is computed from is right")]
 
 
 def _beginning(location: Location) -> str:

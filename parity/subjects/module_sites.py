@@ -1,5 +1,6 @@
 """What the modules inside a torch.nn.Module are given and give, as sites of the reference: seen by hooks."""
 
+import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -173,6 +174,9 @@ def _problems(
     yield from unknown([_module_name(name, modules) for name in entries], "module's modules", modules)
     mapped = [site for entry in entries.values() for site in entry.names]
     yield from unknown(mapped, "sites that a module can show", widths)
+    if not widths.keys() >= set(mapped):
+        names = dict.fromkeys(re.sub(r"^layer\d+", "layer{i}", site) for site in widths)
+        yield f"These are {', '.join(names)}."
     for site in dict.fromkeys(mapped):
         users = [name for name, entry in entries.items() if site in entry.names]
         if len(users) > 1:

@@ -147,6 +147,8 @@ def _unmatched(
             yield f"Unmatched among the {side}: {', '.join(left)}."
     for side, there, named in sides:
         yield from unknown(named, side, there)
+    if not all(name in entries for name in parameters):
+        yield "What the reference lacks, such as the gain 1 of a norm, is to be named in frozen."
 
 
 def unknown(named: Iterable[str], side: str, there: Collection[str]) -> Iterator[str]:

@@ -244,7 +244,7 @@ def test_loss_that_calls_the_module_too_often_cannot_show_sites():
         (
             {"h.0.act": "layer0.mlp.posts", "h.1.act": "layer2.mlp.post"},
             "Not among the sites that a module can show: layer0.mlp.posts (is it layer0.mlp.post?), "
-            "layer2.mlp.post (is it layer1.mlp.post?).",
+            "layer2.mlp.post (is it layer1.mlp.post?). These are ",
         ),
         ({"h.0.ln_1": "norm", "ln": "norm"}, "norm is mapped more than once: to h.0.ln_1, ln."),
         (

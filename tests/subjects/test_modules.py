@@ -322,7 +322,8 @@ def test_what_is_unmatched_is_named_on_both_sides():
         "wte.weight, h.0.c_attn.bias, h.0.c_proj.bias, h.0.c_fc.weight, h.0.c_fc.bias, h.0.c_out.bias, head.bias. "
         "Unmatched among the reference's matrices: layer0.attn_wq, layer0.attn_wk, layer0.attn_wv, layer0.mlp_fc1. "
         "Not among the module's trained parameters: wet.weight (is it wte.weight?). "
-        "Not among the reference's matrices: wq."
+        "Not among the reference's matrices: wq. "
+        "What the reference lacks, such as the gain 1 of a norm, is to be named in frozen."
     )
 
 
@@ -333,7 +334,8 @@ def of_depth(n_layer):
 def test_module_with_more_layers_than_the_config_is_unmatched():
     assert refusal(of_depth(2), n_layer=1) == (
         "The name map does not fit. Unmatched among the module's trained parameters: "
-        "h.1.attn.qkv.weight, h.1.attn.proj.weight, h.1.mlp.up.weight, h.1.mlp.down.weight."
+        "h.1.attn.qkv.weight, h.1.attn.proj.weight, h.1.mlp.up.weight, h.1.mlp.down.weight. "
+        "What the reference lacks, such as the gain 1 of a norm, is to be named in frozen."
     )
 
 

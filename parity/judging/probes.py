@@ -4,7 +4,7 @@ At the default sizes n_head equals head_dim and n_embd equals block_size, docume
 is one layer, and weights are small: a mistake that confuses two sizes, or that only long documents, large numbers or a
 late step show, changes nothing there. Each probe does what the default case does not. They are combinations of `SIZES`,
 `WEIGHTS` and `OPTIMIZERS`; every mutant of `parity.catalogue.mutants` shows in one of them, or in the default case, in
-float64 and in float32 (`python -m benchmarks.probes`, which with --choose looks for such a set by a greedy cover).
+float64 and, but for a mask of -10,000, in float32 (`python -m benchmarks.probes`, which with --choose looks for such a set by a greedy cover).
 
 All numbers are short enough to be exact in bfloat16, and eps_adam is a number in float16, whose squares reach down to
 6e-8 only: where v is smaller, eps is all that keeps an update finite.
@@ -25,8 +25,9 @@ _Matrices = dict[str, Any]
 EVERY_FORMAT = ("float64", "float32", "bfloat16", "float16")
 WIDE_RANGE = ("float64", "float32", "bfloat16")
 """Those with eight bits of exponent at least; in float16 the reference's own intermediate results overflow."""
-LONG = ("float64", "float32")
-"""Those in which scores of many thousands are not chance."""
+DOUBLE = ("float64",)
+"""That in which scores of many thousands are neither chance nor more than flash attention, which makes its weights
+anew from the logarithm of their sum, has digits for."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ class Combination:
 
 def _formats(weights: str, activation: str) -> tuple[str, ...]:
     if weights == "repelled attention":
-        return LONG
+        return DOUBLE
     squares = weights == "large" and activation == "relu2"
     return WIDE_RANGE if squares or weights in ("saturated output", "vanishing") else EVERY_FORMAT
 

@@ -16,7 +16,7 @@ from parity.errors import UsageError
 from parity.judging.exchange import Run
 from parity.judging.judge import Judge
 from parity.judging.own_updates import with_own_updates
-from parity.judging.probes import CHOSEN
+from parity.judging.probes import probes
 from parity.number_formats import FORMATS
 from parity.quantities import in_short
 from parity.tensors import elements_of
@@ -264,7 +264,7 @@ def test_tied_head_is_checked_from_states_in_which_it_is_tied(dtype):
     assert [mode.mode for mode in result.modes] == ["lock-step"]
     assert in_short(result.unchecked) == "grad, m, v, param of wte, lm_head"
     assert any(phrase.startswith("lm_head and wte apart") for phrase in result.not_exercised)
-    assert len([found for found in result.probes if found.verdict is Verdict.PARITY]) == len(CHOSEN)
+    assert len([found for found in result.probes if found.verdict is Verdict.PARITY]) == len(probes(dtype))
 
 
 def test_what_a_tied_head_and_a_missing_update_leave_out_is_both_said(case):

@@ -4,7 +4,8 @@ At the default sizes n_head equals head_dim and n_embd equals block_size, docume
 is one layer, and weights are small: a mistake that confuses two sizes, or that only long documents, large numbers or a
 late step show, changes nothing there. Each probe does what the default case does not. They are combinations of `SIZES`,
 `WEIGHTS` and `OPTIMIZERS`; every mutant of `parity.catalogue.mutants` shows in one of them, or in the default case, in
-float64 and, but for a mask of -10,000, in float32 (`python -m benchmarks.probes`, which with --choose looks for such a set by a greedy cover).
+float64 and, but for a mask of -10,000, in float32 (`python -m benchmarks.probes`, which with --choose looks for such a
+set by a greedy cover).
 
 All numbers are short enough to be exact in bfloat16, and eps_adam is a number in float16, whose squares reach down to
 6e-8 only: where v is smaller, eps is all that keeps an update finite.

@@ -147,7 +147,7 @@ class NoAnswer:
     outside: bool = False
 
     @classmethod
-    def of(cls, error: NoExpectation) -> "NoAnswer":
+    def of(cls, error: NoExpectation) -> Self:
         """What an error says."""
         return cls(str(error), isinstance(error, UndecidedAnswer))
 

@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from parity.judging.computation_order import computed_from, in_order_of_computation, knows_what_comes_before
 from parity.judging.element_errors import z_values
+from parity.judging.own_updates import own_update
 from parity.judging.pairs import Pairs
 from parity.quantities import SITES, STATE, TensorKey
+from parity.tensors import elements_of
 
 if TYPE_CHECKING:
     from parity.judging.exchange import Exchange, Run
@@ -108,17 +110,16 @@ def _explained_by_own_gradient(run: "Run", exchange: "Exchange") -> NDArray[np.b
 
     None where that is not known. Where the gradient is right, an update that is outside is wrong by itself.
     """
-    pairs, before = exchange.pairs, exchange.before
-    grads = pairs.place("grad")
-    if before is None or before.shape[1] != grads.stop - grads.start:
+    pairs, config = exchange.pairs, run.case.config
+    if exchange.before is None or not pairs.names("grad"):
         return None
     with np.errstate(all="ignore"):
-        own, sigma = run.oracle.own_update(exchange.number, before, pairs.actual[grads])
+        own, sigma, known = own_update(run.oracle, exchange.expectation, pairs, exchange.before)
     explained = np.zeros(len(pairs.actual), dtype=np.bool_)
-    for quantity in STATE:
-        place, part = pairs.place(quantity), STATE.index(quantity)
-        if place.stop - place.start == own[part].size:
-            explained[place] = z_values(pairs.actual[place], own[part], sigma[part]) <= run.judge.limit
+    for part, quantity in enumerate(STATE):
+        place, exposed = pairs.place(quantity), elements_of(config, pairs.names(quantity))
+        within = z_values(pairs.actual[place], own[part][exposed], sigma[part][exposed]) <= run.judge.limit
+        explained[place] = within & known[exposed]
     return explained
 
 

@@ -12,6 +12,7 @@ or from a gradient that vanished, is for no spread of replicas to tell.
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.judging.element_errors import z_values
 from parity.judging.judge import Judge
@@ -20,6 +21,22 @@ from parity.number_formats import Floats
 from parity.oracle.oracle import Expectation, Oracle, Point, led_elsewhere
 from parity.quantities import STATE
 from parity.tensors import elements_of, flat
+
+
+def own_update(
+    oracle: Oracle, expectation: Expectation, pairs: Pairs, before: Floats
+) -> tuple[Floats, Floats, NDArray[np.bool_]]:
+    """What the reference's Adam makes of the subject's own gradient and state, and the noise floor of that alone.
+
+    before: as in `with_own_updates`. Parameters, m and v, (3, elements) each; and of which elements that is known,
+    (elements,): those whose gradient and state the subject exposes.
+    """
+    config, start = oracle.config, expectation.before
+    exposed, grad = elements_of(config, pairs.names("grad")), flat(config, expectation.step.grads).copy()
+    grad[exposed] = pairs.actual[pairs.place("grad")]
+    known = np.zeros(config.num_params(), dtype=np.bool_)
+    known[exposed] = ~np.isnan(before[:, exposed]).any(axis=0)
+    return *oracle.own_update(start.number, np.where(known, before, start.exact), grad), known
 
 
 def with_own_updates(
@@ -34,12 +51,10 @@ def with_own_updates(
     late = [quantity for quantity in STATE if outside[pairs.place(quantity)].any()]
     if before is None or grads.start == grads.stop or not late:
         return expectation, pairs, 0
-    config, start = oracle.config, expectation.before
-    right, grad = np.zeros(config.num_params(), dtype=bool), flat(config, expectation.step.grads).copy()
+    config = oracle.config
+    own, own_sigma, right = own_update(oracle, expectation, pairs, before)
     of_grads = elements_of(config, pairs.names("grad"))
-    grad[of_grads], right[of_grads] = pairs.actual[grads], ~outside[grads]
-    right &= ~np.isnan(before).any(axis=0)  # of what is not exposed, no update can be known
-    own, own_sigma = oracle.own_update(start.number, np.where(right, before, start.exact), grad)
+    right[of_grads] &= ~outside[grads]
     expected, sigma, by = pairs.expected.copy(), pairs.sigma.copy(), np.zeros_like(own)
     elements = 0
     for quantity in late:
@@ -67,14 +82,12 @@ def gone_on_from(
     near = (np.abs(pairs.expected[grads]) <= judge.limit * pairs.sigma[grads]) & (pairs.sigma[grads] > 0)
     if before is None or not near.any():
         return end
-    of_grads = elements_of(config, pairs.names("grad"))
-    elements, grad = of_grads[near], flat(config, expectation.step.grads).copy()
-    grad[of_grads] = pairs.actual[grads]
-    own, floor = oracle.own_update(end.number - 1, np.where(np.isnan(before), expectation.before.exact, before), grad)
-    explained = (
-        z_values(after[:, elements].ravel(), own[:, elements].ravel(), floor[:, elements].ravel()) <= judge.limit
-    )
-    elements = elements[explained.reshape(len(STATE), -1).all(axis=0) & ~np.isnan(before[:, elements]).any(axis=0)]
+    own, floor, known = own_update(oracle, expectation, pairs, before)
+    elements = elements_of(config, pairs.names("grad"))[near]
+    elements = elements[known[elements]]
+    sides = (side[:, elements].ravel() for side in (after, own, floor))
+    explained = (z_values(*sides) <= judge.limit).reshape(len(STATE), -1).all(axis=0)
+    elements = elements[explained]
     exact, noisy = end.exact.copy(), end.noisy.copy()
     exact[:, elements], noisy[:, elements] = after[:, elements], after[:, elements, None]
     return replace(end, exact=exact, noisy=noisy)

@@ -144,7 +144,7 @@ def _saturated_attention(params: _Matrices, config: Config) -> None:
 
 def _repelled_attention(params: _Matrices, config: Config) -> None:
     # Each position's score of itself, at the first one the only score, is far below what a finite mask would put there.
-    _scale(params, attn_wq=80.0)
+    _scale(params, attn_wq=256.0)
     for name in list(params):
         if name.endswith("attn_wk"):
             params[name] = [[-x for x in row] for row in params[name.replace("attn_wk", "attn_wq")]]

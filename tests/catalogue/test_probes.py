@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from parity import Case, check
+from parity import Case, Verdict, check
 from parity.catalogue.detection import cover
 from parity.catalogue.mutants import ALL, MUTANTS
 from parity.judging.probes import CHOSEN, DOUBLE, EVERY_FORMAT, WIDE_RANGE, probes
@@ -94,6 +94,20 @@ def test_probes_are_selected_by_format():
     assert {probe.formats for probe in probes()} == {EVERY_FORMAT, WIDE_RANGE, DOUBLE}
     assert all("float16" in probe.formats for probe in probes("float16"))
     assert len(probes("float16")) < len(probes())
+
+
+@pytest.mark.parametrize("activation", ["relu", "relu2"])
+@pytest.mark.parametrize(
+    ("name", "probe"),
+    [
+        ("mask_of_minus_10000", "repelled-attention"),
+        ("small_losses_skipped", "learned"),
+        ("update_clipped_at_10", "learned"),
+    ],
+)
+def test_what_a_probe_was_made_for_shows_with_either_activation(name, probe, activation):
+    case = CHOSEN[probe][0].case(activation=activation)
+    assert check(MUTANTS[name].make, case, modes="lock-step").verdict is Verdict.DIVERGED
 
 
 def test_cover_takes_what_shows_most_of_the_rest_and_stops_where_nothing_shows_more():

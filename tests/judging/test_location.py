@@ -208,6 +208,24 @@ def test_what_is_not_shown_is_not_called_right(kept, said):
     assert lines[-1] == ("begins at", f"grad layer0.attn_wk: {said}")
 
 
+@pytest.mark.parametrize(("name", "follows"), [("keys_detached", True), ("betas_of_pytorch", False)])
+def test_update_of_what_is_shown_follows_though_other_gradients_are_not(name, follows):
+    def make(config, hyper):
+        subject = MUTANTS[name].make(config, hyper)
+        train_step = subject.train_step
+
+        def without_wpe(batch):
+            step = train_step(batch)
+            del step.grads["wpe"]
+            return step
+
+        subject.train_step = without_wpe
+        return subject
+
+    tensors = located_by(make, case()).location.tensors
+    assert any(tensor.follows for tensor in tensors) is follows
+
+
 def test_wrong_update_of_a_wrong_gradient_does_not_follow():
     mode = located_by(MUTANTS["betas_of_pytorch"].make, case())
     assert not any(tensor.follows for tensor in mode.location.tensors)

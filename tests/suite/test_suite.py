@@ -39,6 +39,8 @@ def run(pytester, monkeypatch):
 
     def run(selection, subject=None, *arguments):
         monkeypatch.setattr(parity.suite.plugin, "profile", profile)
+        for variable in ("CI", "BUILD_NUMBER"):  # there pytest repeats every message in its summary, uncut
+            monkeypatch.delenv(variable, raising=False)
         named = ["--parity-subject", subject] if subject else []
         arguments = ["-k", selection, "--parity-cases", str(CASES), *named, *arguments]
         plugins = ["-p", "parity.plugin", "-p", "no:cacheprovider"]

@@ -48,6 +48,13 @@ HEAVY = {"torch", "torch_twin", "numba", "flint", "matplotlib"}
 MAY_BE_HEAVY = {
     "parity/machine_code.py": {"numba"},
     "parity/oracle/truth.py": {"flint"},
+    **dict.fromkeys(
+        (
+            f"parity/oracle/shadows/{name}.py"
+            for name in ("attention", "execution", "models", "noise", "optimizers", "randomness", "shadow")
+        ),
+        {"torch"},
+    ),
     "parity/subjects/module_sites.py": {"torch"},
     "parity/subjects/modules.py": {"torch"},
     "parity/subjects/observed_relus.py": {"torch"},

@@ -1,0 +1,254 @@
+"""Every operation of a program, run on what its tensors hold inside: exactly, or moved by its format's rounding."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch._decomp import decomposition_table
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_map
+from typing_extensions import override
+
+from parity.oracle.shadows.models import MODELS, SPECIAL, Model
+from parity.oracle.shadows.noise import SINGLE, Arithmetic, Noise
+from parity.oracle.shadows.operations import ELEMENTWISE, EXACT, SCALES, TRANSCENDENTAL
+from parity.oracle.shadows.shadow import WIDE, Shadow
+
+
+class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """A mode in which tensors of floats are shadows; within it, a program runs in exact arithmetic or on noise.
+
+    noise: a replica's; None for exact arithmetic. Afterwards, `elementwise` and `decomposed` are the operations without
+    a model of their own, by name, and how they were treated instead; `random` those that draw numbers.
+    """
+
+    def __init__(self, noise: Noise | None = None) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.noise = noise
+        self.elementwise: set[str] = set()
+        self.decomposed: set[str] = set()
+        self.random: set[str] = set()
+        self._arithmetics: dict[float, Arithmetic] = {}
+
+    @override
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        return self.run(func, args, kwargs or {})
+
+    def unit(self, dtype: torch.dtype) -> float:
+        """The largest relative move of a result in a format."""
+        return self.noise.unit(dtype) if self.noise else 0.0
+
+    def rounding(self, dtype: torch.dtype) -> Arithmetic:
+        """Arithmetic with a format's results."""
+        return self._arithmetic(self.unit(dtype))
+
+    def accumulating(self, dtype: torch.dtype) -> Arithmetic:
+        """Arithmetic within an operation whose results have a format: in float32 at least."""
+        return self._arithmetic(min(self.unit(dtype), SINGLE))
+
+    def _arithmetic(self, u: float) -> Arithmetic:
+        if u not in self._arithmetics:
+            self._arithmetics[u] = Arithmetic(self.noise, u)
+        return self._arithmetics[u]
+
+    def run(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """What an operation gives for shadows, and for tensors that are none."""
+        name = func.overloadpacket.__name__
+        if name in SPECIAL:
+            return SPECIAL[name](self, func, args, kwargs)
+        key = [func]
+        inner_args, inner_kwargs = [_opened(x, key) for x in args], {k: _opened(x, key) for k, x in kwargs.items()}
+        if not any(type(entry) is tuple for entry in key):  # of no floats: a constant, or of integers
+            return self._wrapped_natively(func(*args, **kwargs))
+        written = _written(func)
+        if written:
+            return self._run_in_place(name, func, written, (args, kwargs), (inner_args, inner_kwargs))
+        model = MODELS.get(name)
+        if model is None and name not in EXACT and name not in ELEMENTWISE and name not in TRANSCENDENTAL:
+            if func in decomposition_table and not _is_view(func):
+                self.decomposed.add(name)
+                with self:
+                    return decomposition_table[func](*args, **kwargs)
+            with self:
+                found = func.decompose(*args, **kwargs)
+            if found is not NotImplemented:
+                self.decomposed.add(name)
+                return found
+            self.elementwise.add(name)
+        dtypes = _output_dtypes(tuple(key), func, args, kwargs)
+        out = self._computed(name, model, func, inner_args, inner_kwargs, next(iter(dtypes), torch.float32))
+        left = iter(dtypes)
+
+        def wrapped(x: Any) -> Any:
+            if not isinstance(x, Tensor) or x.dtype not in _INSIDE:
+                return x
+            dtype = next(left, torch.float32)
+            return Shadow(x if name in EXACT else self._rounded(name, x, dtype, args), dtype)
+
+        return _mapped(wrapped, out)
+
+    def _computed(self, name: str, model: Model | None, func: Any, args: list[Any], kwargs: Any, dtype: Any) -> Any:
+        """What an operation gives on float64, the rounding of its results left out."""
+        if model is not None:
+            return model(self.accumulating(dtype), func, args, kwargs)
+        if self.noise is not None and name not in EXACT:
+            args = [self._scalar(x, dtype) for x in args]
+            kwargs = {k: self._scalar(x, dtype) for k, x in kwargs.items()}
+        return func(*args, **kwargs)
+
+    def _rounded(self, name: str, x: Tensor, dtype: torch.dtype, args: Any) -> Tensor:
+        """A result moved by the rounding to its format."""
+        if self.noise is None or (name in SCALES and _power_of_two(args[-1])):
+            return x
+        unit = self.noise.unit(dtype)
+        times = 1 + min(unit, SINGLE) / unit if name in TRANSCENDENTAL else 1
+        x = self.rounding(dtype).moved(x, times)
+        if dtype == torch.float16 and not self.noise.wide:  # which underflows early
+            x = self.rounding(dtype).moved_by(x, (x != 0).to(x.dtype).mul_(_TINY_HALF))
+        return x
+
+    def _scalar(self, x: Any, dtype: torch.dtype) -> Any:
+        """A factor of Python's, rounded where it meets tensors: the same for all elements."""
+        if type(x) is list:
+            return [self._scalar(y, dtype) for y in x]
+        if type(x) is not float or self.noise is None or self.noise.wide or dtype in _DOUBLE:
+            return x
+        if not math.isfinite(x) or math.frexp(x)[0] * 2.0**24 % 1 == 0:
+            return x
+        return x * (1 + SINGLE * self.noise.number())
+
+    def _run_in_place(self, name: str, func: Any, written: list[Any], given: Any, inner: Any) -> Any:
+        """What an operation writes is written inside, and rounded there."""
+        (args, kwargs), (inner_args, inner_kwargs) = given, inner
+        functional = _functional(func) if name.removesuffix("_") in MODELS else None
+        if functional is not None:
+            left = {k: x for k, x in kwargs.items() if k != "out"}
+            result = self.run(functional, args, left)
+            into = kwargs["out"] if "out" in kwargs else args[0]
+            _write(into, inner_args[0] if "out" not in kwargs else inner_kwargs["out"], result.held)
+            return into
+        places = [(args, inner_args, p) if isinstance(p, int) else (kwargs, inner_kwargs, p) for p in written]
+        targets = [(outer[place], opened[place]) for outer, opened, place in places if place_is_there(outer, place)]
+        first = next((t.dtype for outer, _ in targets for t in _tensors(outer) if t.dtype in WIDE), torch.float32)
+        out = self._computed(name, None, func, inner_args, inner_kwargs, first)
+        if name not in EXACT | ELEMENTWISE | TRANSCENDENTAL:
+            self.elementwise.add(name)
+        for outer, opened in targets:
+            for old, new in zip(_tensors(outer), _tensors(opened)):
+                if old.dtype in WIDE:
+                    _write(old, new, new if name in EXACT else self._rounded(name, new, old.dtype, args))
+        if out is None:
+            return None
+        return tuple(outer for outer, _ in targets) if len(targets) > 1 else targets[0][0]
+
+    def _wrapped_natively(self, out: Any) -> Any:
+        """Results of an operation without floats, as it gives them natively."""
+        return tree_map(
+            lambda x: Shadow(x.to(WIDE[x.dtype]), x.dtype) if isinstance(x, Tensor) and x.dtype in WIDE else x, out
+        )
+
+
+_INSIDE = frozenset((torch.float64, torch.complex128, torch.float32, torch.complex64))
+_DOUBLE = frozenset((torch.float64, torch.complex128))
+_TINY_HALF = 2.0**-25
+"""Half the distance of float16's numbers next to zero."""
+
+
+def _opened(x: Any, key: list[Any]) -> Any:
+    """An argument with what its shadows hold; to the key comes what decides on the formats of results."""
+    if isinstance(x, Tensor):
+        if x.dtype not in WIDE:
+            key.append(x.dtype)
+            return x
+        key.append((x.dtype, x.dim() == 0))
+        return x.held if isinstance(x, Shadow) else x.detach().to(WIDE[x.dtype])
+    if type(x) in (list, tuple):
+        opened = [_opened(y, key) for y in x]
+        return opened if any(isinstance(y, Tensor) for y in opened) else x
+    if isinstance(x, torch.dtype):
+        key.append(x)
+        return WIDE.get(x, x)
+    key.append(type(x))
+    return x
+
+
+def _tensors(x: Any) -> list[Tensor]:
+    return [x] if isinstance(x, Tensor) else [y for y in x if isinstance(y, Tensor)] if x is not None else []
+
+
+def _write(outer: Tensor, inner: Tensor, numbers: Tensor) -> None:
+    if numbers is not inner:
+        inner.copy_(numbers)
+    if not isinstance(outer, Shadow):
+        outer.copy_(inner)
+
+
+def place_is_there(arguments: Any, place: int | str) -> bool:
+    """Whether an argument that is written to was given."""
+    return place in arguments if isinstance(place, str) else place < len(arguments)
+
+
+def _mapped(function: Callable[[Any], Any], out: Any) -> Any:
+    if isinstance(out, Tensor):
+        return function(out)
+    if isinstance(out, (list, tuple)):
+        return type(out)(_mapped(function, x) for x in out) if type(out) in (list, tuple) else tree_map(function, out)
+    return out
+
+
+def _power_of_two(x: Any) -> bool:
+    return isinstance(x, (int, float)) and x != 0 and abs(math.frexp(x)[0]) == 0.5
+
+
+_WRITTEN: dict[Any, list[int | str]] = {}
+
+
+def _written(func: Any) -> list[int | str]:
+    """The arguments that an operation writes to: places, or names of those given by keyword."""
+    if func not in _WRITTEN:
+        _WRITTEN[func] = [
+            argument.name if argument.kwarg_only else place
+            for place, argument in enumerate(func._schema.arguments)
+            if argument.alias_info is not None and argument.alias_info.is_write
+        ]
+    return _WRITTEN[func]
+
+
+def _is_view(func: Any) -> bool:
+    return bool(func.is_view)
+
+
+def _functional(func: Any) -> Any:
+    """The operation that returns what another one writes; None where there is none."""
+    packet = getattr(torch.ops.aten, func.overloadpacket.__name__.removesuffix("_"), None)
+    overload = func._overloadname.removesuffix("out").removesuffix("_") or "default"
+    return getattr(packet, overload, None)
+
+
+_DTYPES: dict[tuple[Any, ...], list[torch.dtype]] = {}
+
+
+def _output_dtypes(key: tuple[Any, ...], func: Any, args: Any, kwargs: Any) -> list[torch.dtype]:
+    """The formats of an operation's results, in their order, as it is without shadows; found once on no data."""
+    if key in _DTYPES:
+        return _DTYPES[key]
+
+    def without_data(x: Any) -> Any:
+        if isinstance(x, Tensor):
+            return torch.empty_strided(x.size(), x.stride(), dtype=x.dtype, device="meta")
+        return torch.device("meta") if isinstance(x, torch.device) else x
+
+    try:
+        out = func(*tree_map(without_data, args), **tree_map(without_data, kwargs))
+        found = [x.dtype for x in _tensors(out) if x.dtype in WIDE]
+    except (NotImplementedError, RuntimeError, TypeError):
+        given = [entry[0] for entry in key if type(entry) is tuple]
+        asked = [entry for entry in key if isinstance(entry, torch.dtype) and entry in WIDE]
+        dtype = given[0]
+        for other in given:
+            dtype = torch.promote_types(dtype, other)
+        found = [asked[0] if asked else dtype] * 16
+    _DTYPES[key] = found
+    return found

@@ -1,21 +1,4 @@
-"""A subject made of any torch.nn.Module, with gradients by autograd and an optimizer of torch.
-
-The documents of a batch go through the module at once, padded after their ends. Hooks show what modules within it give
-or are given, so that a divergence is placed. A name map says where the reference's matrices lie in the module; weights,
-gradients, m and v go through it alike:
-
-    from my_gpt import GPT
-    from parity.subjects.modules import ModuleSubject, stacked
-
-    NAMES = {"wte.weight": "wte", "wpe.weight": "wpe", "lm_head.weight": "lm_head",
-             "h.{i}.attn.qkv.weight": stacked("layer{i}.attn_wq", "layer{i}.attn_wk", "layer{i}.attn_wv"),
-             "h.{i}.attn.proj.weight": "layer{i}.attn_wo",
-             "h.{i}.mlp.up.weight": "layer{i}.mlp_fc1", "h.{i}.mlp.down.weight": "layer{i}.mlp_fc2"}
-    SITES = {"h.{i}.mlp.up": "layer{i}.mlp.pre", "h.{i}.mlp.down.input": "layer{i}.mlp.post"}
-
-    def make(config, hyper, dtype="float64", device="cpu"):
-        return ModuleSubject(GPT(config), config, hyper, NAMES, sites=SITES, dtype=dtype, device=device)
-"""
+"""A subject made of any torch.nn.Module, with gradients by autograd and an optimizer of torch; see `parity.modules`."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence

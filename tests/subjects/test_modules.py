@@ -7,8 +7,6 @@ head, matrices transposed, or one small matrix for each head.
 import random
 from dataclasses import replace
 from functools import cache, partial
-from inspect import getdoc
-from textwrap import dedent
 
 import pytest
 import torch
@@ -18,7 +16,6 @@ from torch import nn
 from parity import Case, Verdict, check
 from parity.errors import UsageError
 from parity.modules import Arranged, ModuleSubject, stacked
-from parity.subjects import modules
 from reference.config import State
 from tests.subjects.torch_modules import GPT2, GPT2_NAMES, NANO, QKV, LectureGPT, NanoGPT, lecture_names
 from torch_twin.tools.threads import threads
@@ -92,16 +89,6 @@ def test_module_is_at_parity(make, n_layer, dtype):
     assert result.verdict is Verdict.PARITY, result.reason
     assert [mode.verdict for mode in result.modes] == [Verdict.PARITY] * 2
     assert set(result.unchecked) == set()
-
-
-def test_example_of_the_documentation_has_ten_lines_at_most_and_is_at_parity(tmp_path, monkeypatch):
-    example = dedent(getdoc(modules).partition("alike:\n\n")[2])
-    assert 0 < sum(bool(line.strip()) for line in example.splitlines()) <= 10
-    monkeypatch.syspath_prepend(tmp_path)
-    (tmp_path / "my_gpt.py").write_text("from tests.subjects.torch_modules import NanoGPT as GPT\n", encoding="utf-8")
-    (tmp_path / "my_port.py").write_text(example, encoding="utf-8")
-    result = check(f"{tmp_path / 'my_port.py'}:make", case(2), dtype="float32", device="cpu")
-    assert result.verdict is Verdict.PARITY
 
 
 @pytest.mark.parametrize(

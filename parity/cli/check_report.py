@@ -9,6 +9,11 @@ from parity.judging.result import ModeResult, Result
 from parity.judging.sentences import located
 from parity.verdict import Verdict
 
+_WORST_ELEMENT = (
+    "the worst element is the one nearest 0 beside its noise floor; above 1, rounding alone may be larger than its "
+    "value (parity help verdict)"
+)
+
 
 def check_report(result: Result, source: str, verbose: bool = False) -> Group:
     """The whole result, its verdict first; source says where the documents came from.
@@ -68,6 +73,7 @@ def _everything(mode: ModeResult) -> list[RenderableType]:
     power = check_tables.power(mode)
     if power.rows:
         parts += ["", _table(power, f"{mode.mode}: relative error that would be caught, median and worst element")]
+        parts.append(Text(_WORST_ELEMENT))
     return [*parts, *map(Text, check_tables.mode_remarks(mode))]
 
 

@@ -12,6 +12,8 @@ from typing import Any, NamedTuple, NoReturn
 
 from parity import __version__
 from parity.cli import commands
+from parity.cli.help_command import help_command, topics_listed
+from parity.cli.help_pages import TOPICS
 from parity.cli.new_subject import EXAMPLES, new_subject_command
 from parity.cli.parser import SHELLS, Completion, HelpProtocol, Parser
 from parity.cli.streams import OutputError, complain, standard_output
@@ -25,7 +27,9 @@ _EXIT_STATUS = """exit status:
   0  IDENTICAL or PARITY
   1  DIVERGED, PRECISION LOSS or ERROR (the subject failed)
   2  bad usage or bad input
-  3  INCONCLUSIVE"""
+  3  INCONCLUSIVE
+
+More than options: parity help {model, subject, module, protocol, verdict}"""
 
 
 _SUBJECT: dict[str, Details] = {
@@ -34,7 +38,7 @@ _SUBJECT: dict[str, Details] = {
         "nargs": "?",
         "default": TWIN,
         "help": "factory package.module:make or path/to/file.py:make, or -- COMMAND ..., a program in any language "
-        f"that speaks the protocol of `parity check --help-protocol` (default: {TWIN})",
+        f"that speaks the protocol of `parity help protocol` (default: {TWIN})",
     }
 }
 
@@ -64,7 +68,7 @@ _COMMANDS = (
             "--help-protocol": {
                 "action": HelpProtocol,
                 "nargs": 0,
-                "help": "how a COMMAND is spoken to, and exit",
+                "help": "print `parity help protocol`, how a COMMAND is spoken to, and exit",
             },
         },
     ),
@@ -132,6 +136,14 @@ _COMMANDS = (
             },
         },
     ),
+    _Command(
+        "help",
+        help_command,
+        "pages on the model, on subjects and on reading a verdict",
+        "Print a page on a topic, or the help of a command; without either, the list of topics.",
+        "parity help verdict",
+        {"topic": {"metavar": "TOPIC", "nargs": "?", "help": f"{', '.join(TOPICS)}, or a command"}},
+    ),
 )
 
 
@@ -140,7 +152,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     parser = Parser(
         prog="parity",
         description="Does this code compute the same function as the reference?",
-        epilog="example:\n  parity check my_port.py:make",
+        epilog=f"example:\n  parity check my_port.py:make\n\ntopics:\n{topics_listed()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="print it and exit")
@@ -167,6 +179,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
             group = subparser.add_argument_group(heading)
             for flag, details in options.items():
                 group.add_argument(flag, **details)
+    subparsers.choices["help"].set_defaults(commands=subparsers.choices)
     return parser, subparsers.choices
 
 

@@ -26,7 +26,7 @@ def new_subject_command(arguments: argparse.Namespace) -> int:
     if file.suffix != ending:
         raise UsageError(
             f"new-subject writes a file whose name ends in {ending} here, not {file}. "
-            "A subject in another language speaks the protocol of `parity check --help-protocol`."
+            "A subject in another language speaks the protocol of `parity help protocol`."
         )
     try:
         with file.open("x", encoding="utf-8") as new:

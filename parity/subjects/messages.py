@@ -1,4 +1,4 @@
-"""What the messages are made of, on both sides; `HELP` is the page that `parity check --help-protocol` prints."""
+"""What the messages are made of, on both sides; `HELP` is the page that `parity help protocol` prints."""
 
 import json
 import math
@@ -67,8 +67,8 @@ shown where the subject fails. Both sides flush after every line. When standard 
 Tensors, as lists of rows; a matrix w is applied to a vector x as w·x:
    wte, lm_head: (vocab_size, n_embd); wpe: (block_size, n_embd); layer0.attn_wq, attn_wk, attn_wv, attn_wo: (n_embd,
    n_embd); layer0.mlp_fc1: (4 n_embd, n_embd); layer0.mlp_fc2: (n_embd, 4 n_embd); then layer1 and so on. What is
-   computed with them is defined by reference/microgpt.py, 200 lines of Python, and told in formulas in the README.md
-   that `parity vectors DIR` writes.
+   computed with them is defined by reference/microgpt.py, 200 lines of Python, and told in formulas by `parity help
+   model`.
 
 Numbers are JSON numbers with enough digits to read back as the same bits (17 significant ones for float64, 9 for
 float32). JSON has no NaN and no infinities: write null for NaN, "Infinity" and "-Infinity" for those. A whole field

@@ -1,0 +1,31 @@
+"""`parity help`: a page on a topic, the help of a command, or the list of topics."""
+
+import argparse
+
+from parity.cli.help_pages import TOPICS
+from parity.errors import UsageError
+from parity.words import did_you_mean
+
+
+def help_command(arguments: argparse.Namespace) -> int:
+    """Print what was asked for; arguments.commands holds the parser of every command, by name.
+
+    Raises UsageError where there is neither such a topic nor such a command.
+    """
+    topic, commands = arguments.topic, arguments.commands
+    if topic is None:
+        print(topics_listed())
+    elif topic in TOPICS:
+        print(TOPICS[topic].page(), end="")
+    elif topic in commands:
+        commands[topic].print_help()
+    else:
+        near = did_you_mean(topic, [*TOPICS, *commands])
+        raise UsageError(f"There is no topic {topic!r}{near}; there are {', '.join(TOPICS)}, and every command.")
+    return 0
+
+
+def topics_listed() -> str:
+    """A line for each topic."""
+    width = max(map(len, TOPICS))
+    return "\n".join(f"  parity help {name:{width}}  {topic.summary}" for name, topic in TOPICS.items())

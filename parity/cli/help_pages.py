@@ -1,0 +1,161 @@
+"""The pages of `parity help`, on what several commands have in common."""
+
+import inspect
+from collections.abc import Callable
+from string import Template
+from typing import NamedTuple
+
+_MODEL = Template("""\
+The model and its training step
+===============================
+Andrej Karpathy's microGPT of 200 lines. reference/microgpt.py defines it; in short:
+
+  documents  tokens with BOS, the last of the vocabulary, at both ends; n = min(block_size, len - 1)
+             positions count
+  embedding  wte[token] + wpe[position], both learned; then a norm, before the first layer
+  norm       RMSNorm x / sqrt(mean(x²) + $eps_norm), no gain; before attention and before the MLP,
+             and none after the last layer
+  attention  causal; n_head heads of n_embd / n_head; scores / sqrt(n_embd / n_head); softmax;
+             attn_wo; residual
+  MLP        mlp_fc1 to 4 n_embd, ReLU, mlp_fc2; residual
+  head       lm_head, a matrix of its own, not tied to wte
+  nowhere    biases, gains, dropout, weight decay, clipped gradients
+  loss       cross entropy of the next token: the mean over a document's positions, then over documents
+  Adam       with bias correction; learning rate $learning_rate (1 - step / $num_steps), betas $beta1 and
+             $beta2, eps $eps_adam outside the root
+  sizes      n_layer $n_layer, n_embd $n_embd, n_head $n_head, block_size $block_size, vocab_size $vocab_size:
+             $num_params weights, drawn with std $init_std
+
+The sizes, Adam's numbers and the schedule are options of `parity check`. An earlier revision, --preset
+microgpt_early, has squared ReLU, cosine decay, block_size $early_block_size, betas $early_beta1 and $early_beta2.
+
+In formulas
+-----------
+$formulas""")
+
+_VERDICT = """\
+How to read a verdict
+=====================
+  verdict         exit  what it means
+  IDENTICAL       0     every bit is the same
+  PARITY          0     rounding in your number format explains every difference
+  PRECISION LOSS  1     the right function, computed in an unstable way: the error shrinks in a wider
+                        format, z stays
+  DIVERGED        1     another function; the first divergence says where
+  ERROR           1     the subject raised, hung, died, or answered what cannot be compared
+  INCONCLUSIVE    3     nothing could be decided: nothing compared, a wrong answer would have passed as
+                        well, or rounding may turn too many ReLUs
+  (none)          2     bad usage or bad input, named in one sentence
+
+The table has a row for each quantity: logits, loss, gradients, Adam's m and v, updated parameters.
+
+  compared     elements, over all steps of a mode
+  z lock-step  the largest error over the noise floor σ, in lock-step: before every step your side is
+               set to the reference's state, so this is the error of one step
+  z free       the same where both sides start equal and run on (free-running): errors accumulate
+  would catch  the smallest relative error that this very check would have caught, in the median
+               element: how sharp the check is
+  at worst     the same in the one element in which rounding hides most
+
+σ is the spread of 64 replays of the reference's own scalar operations, each result moved at random by up
+to one unit roundoff of your number format. The limit is no knob: it is the quantile of Student's t for
+the chance of a false alarm (1e-09 over all elements, --false-alarm). Where σ is 0, equality is due.
+
+"At worst 2e+02" is neither an error of your subject nor a tolerance. There is one element whose value
+is so near 0 that an error of 200 times that value would still be within rounding: where numbers of size 1
+add up to 0.0001 in bfloat16, which has two to three digits, what is left is rounding. Of that element
+alone the check can say nothing. A mistake goes unseen only where it moves no element of any quantity by
+more than that element's own bound, and `would catch` is the bound of the median one. --verbose shows both
+for every tensor. A wider format sees more: in float64 they are about 1e-14 and 1e-9.
+
+Below the table:
+
+  not exposed    what the subject's Step leaves out; not checked
+  vacuous        zeros, negated, reversed or shuffled values in place of a tensor would have passed; this
+                 supports no verdict
+  not exercised  what neither the case nor a probe does, and the option that does it
+
+Probes are nine small models that a check runs besides its case: other sizes, batches, documents longer
+than the block, large, saturated and vanishing weights, other hyper-parameters, the end of the schedule.
+
+When it diverged
+----------------
+The verdict's line names the first element outside. Below it stands, tensor by tensor in the order of
+computation (forward, then backward from the loss), what is right and what is wrong. `begins at` names
+what is wrong though all that it is computed from is right: look there. More is placed where the subject
+shows intermediates: Step.sites, or for a torch.nn.Module sites= (`parity help module`). --truth encloses
+the exact result in certified bounds, and says which side is wrong.
+
+In bfloat16 and float16
+-----------------------
+A ReLU whose input lies within the noise floor of 0 may go either way, and both are right. In short
+formats there are many, so the subject is asked for its own: by its sites (layer0.mlp.post), or, for
+PyTorch in this process, by watching what its ReLUs are given. Without either they are searched for, and
+where that would take too long the verdict is INCONCLUSIVE.
+
+dtype is what products are computed in. With autocast, weights and moments lie in float32: say
+storage = "float32" as well, which makes the check of m, v and param sharper.
+"""
+
+_SUBJECT = """\
+What is tested: a subject
+=========================
+`parity new-subject my_port.py` writes a commented skeleton, `--example numpy` one that is filled in. A factory
+make(config, hyper) gives an object with the methods load(state) and train_step(batch). With a parameter dtype or device
+it takes --dtype and --device. What the tensors are called and what is computed with them: `parity help model`. A
+torch.nn.Module needs no class of its own: `parity help module`. Another language: `parity help protocol`.
+"""
+
+
+class Topic(NamedTuple):
+    """A page, made only where it is asked for."""
+
+    summary: str
+    page: Callable[[], str]
+
+
+def _model() -> str:
+    from parity.vectors.formulas import FORMULAS
+    from reference.config import PRESETS
+
+    config, hyper = PRESETS["microgpt_200"]
+    early, of_early = PRESETS["microgpt_early"]
+    return _MODEL.substitute(
+        vars(config) | vars(hyper),
+        eps_norm="1e-5",  # which the reference has no name for
+        eps_adam=f"{hyper.eps_adam:.0e}",
+        num_params=f"{config.num_params():,}",
+        early_block_size=early.block_size,
+        early_beta1=of_early.beta1,
+        early_beta2=of_early.beta2,
+        formulas=FORMULAS,
+    )
+
+
+def _subject() -> str:
+    from parity import State, Step, Subject
+
+    described = [("Subject", Subject), ("load(state)", Subject.load), ("train_step(batch)", Subject.train_step)]
+    described += [("State", State), ("Step", Step)]
+    return "\n".join([_SUBJECT, *(f"{name}: {inspect.getdoc(what)}\n" for name, what in described)])
+
+
+def _module() -> str:
+    import parity.modules  # imports torch
+
+    return f"{inspect.getdoc(parity.modules)}\n\nModuleSubject: {inspect.getdoc(parity.modules.ModuleSubject)}\n"
+
+
+def _protocol() -> str:
+    from parity.subjects.messages import HELP
+
+    return HELP
+
+
+TOPICS = {
+    "model": Topic("what the reference computes: its architecture in ten lines, its tensors, its formulas", _model),
+    "subject": Topic("what a subject in Python has and gives, and what it may leave out", _subject),
+    "module": Topic("a torch.nn.Module as a subject: maps, sites, a loss of its own, autocast", _module),
+    "protocol": Topic("a subject in any other language: the messages that it reads and writes", _protocol),
+    "verdict": Topic("how to read what a check prints: z, would catch, at worst, vacuous, a failure", lambda: _VERDICT),
+}

@@ -8,21 +8,46 @@ FILE: another one than the project's own. A part begins with the line <!-- NAME 
 import json
 import re
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from parity.files import write_whole
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "benchmarks" / "results"
+_LEFT_OUT = ("batch", "× below", "MiB")
+"""Columns of the ladder that a front page has no room for: the rung below a row is not always shown, either."""
 
 
 def parts() -> dict[str, str]:
     """Each part by name, as Markdown."""
     table: list[str] = json.loads((RESULTS / "calibration.json").read_text(encoding="utf-8"))["table"]
     return {
-        "ladder": (RESULTS / "ladder.md").read_text(encoding="utf-8").strip(),
+        "ladder": ladder(),
         "calibration": "\n".join(table[: table.index("")]),  # beyond the blank line: tolerances set by hand
     }
+
+
+def ladder() -> str:
+    """The rungs of the whole table that are faster than all above them, in its most telling columns."""
+    rungs = json.loads((RESULTS / "ladder.json").read_text(encoding="utf-8"))["rungs"]
+    head, line, *rows = (row[2:-2].split(" | ") for row in (RESULTS / "ladder.md").read_text("utf-8").splitlines())
+    kept = [number for number, column in enumerate(head) if column not in _LEFT_OUT]
+    shown = [head, line, *(rows[number] for number in fastest_so_far(rungs))]
+    return "\n".join(f"| {' | '.join(row[number] for number in kept)} |" for row in shown)
+
+
+def fastest_so_far(rungs: Sequence[dict[str, Any]]) -> Iterator[int]:
+    """Which rungs train in less time than every one above them, by the step or by the document of the best batch."""
+    shortest = [float("inf")] * 2
+    for number, rung in enumerate(rungs):
+        timing = rung["timing"]
+        if timing and not timing["forward_only"]:
+            seconds = timing["step"], timing["batches"][str(timing["best"])]
+            if any(now < before for now, before in zip(seconds, shortest)):
+                yield number
+            shortest = [min(pair) for pair in zip(seconds, shortest)]
 
 
 def filled(text: str) -> str:

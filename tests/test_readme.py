@@ -122,6 +122,22 @@ def test_ladder_and_claims_are_those_that_were_measured():
     assert [rung["rung"] for rung in rungs] == [rung.name for rung in RUNGS]
     assert compared(rungs, RUNGS) == rungs
     assert markdown(rungs) == (results / "ladder.md").read_text(encoding="utf-8")
+    assert f"Of {len(rungs)} rungs {sum(rung['timing'] is not None for rung in rungs)} ran" in " ".join(README.split())
+
+
+def test_ladder_shows_the_rungs_that_train_faster_than_all_above():
+    rungs = json.loads((ROOT / "benchmarks" / "results" / "ladder.json").read_text(encoding="utf-8"))["rungs"]
+    part = README.partition("<!-- ladder -->")[2].partition("<!-- end -->")[0]
+    shown = re.findall(r"^\| \*\*(.+?)\*\*: ", part, flags=re.MULTILINE)
+    trained = [rung for rung in rungs if rung["timing"] and not rung["timing"]["forward_only"]]
+    steps = [rung["timing"]["step"] for rung in trained]
+    documents = [min(rung["timing"]["batches"].values()) for rung in trained]
+    assert shown == [
+        rung["technique"]
+        for number, rung in enumerate(trained)
+        if any(times[number] == min(times[: number + 1]) for times in (steps, documents))
+    ]
+    assert 3 < len(shown) < len(trained)
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")

@@ -65,11 +65,7 @@ _COMMANDS = (
         "parity check my_port.py:make --names names.txt --steps 100\n  parity check --steps 5 -- ./my_port --verbose",
         {
             **_SUBJECT,
-            "--help-protocol": {
-                "action": HelpProtocol,
-                "nargs": 0,
-                "help": "print `parity help protocol`, how a COMMAND is spoken to, and exit",
-            },
+            "--help-protocol": {"action": HelpProtocol, "nargs": 0, "help": "print `parity help protocol`, and exit"},
         },
     ),
     _Command(

@@ -66,7 +66,8 @@ at a time, where it takes something else than a padded batch:
 Autocast
 --------
 The module is kept in float32 (dtype=), products are in bfloat16: the subject says so by `dtype` and `storage`, and the
-noise floor is that of both. The factory has no parameter dtype, for it has but this format.
+noise floor is that of both. The factory has no parameter dtype, for it has but this format. With a GradScaler, write a
+subject (`parity help subject`) that gives loss and gradients without the scale.
 
     import torch
 

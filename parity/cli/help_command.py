@@ -26,6 +26,6 @@ def help_command(arguments: argparse.Namespace) -> int:
 
 
 def topics_listed() -> str:
-    """A line for each topic."""
-    width = max(map(len, TOPICS))
-    return "\n".join(f"  parity help {name:{width}}  {topic.summary}" for name, topic in TOPICS.items())
+    """A line for each topic, and one for the commands."""
+    listed = {name: topic.summary for name, topic in TOPICS.items()} | {"COMMAND": "as parity COMMAND --help"}
+    return "\n".join(f"  parity help {name:{max(map(len, listed))}}  {summary}" for name, summary in listed.items())

@@ -153,9 +153,9 @@ def _protocol() -> str:
 
 
 TOPICS = {
-    "model": Topic("what the reference computes: its architecture in ten lines, its tensors, its formulas", _model),
-    "subject": Topic("what a subject in Python has and gives, and what it may leave out", _subject),
-    "module": Topic("a torch.nn.Module as a subject: maps, sites, a loss of its own, autocast", _module),
-    "protocol": Topic("a subject in any other language: the messages that it reads and writes", _protocol),
-    "verdict": Topic("how to read what a check prints: z, would catch, at worst, vacuous, a failure", lambda: _VERDICT),
+    "model": Topic("what the reference computes, in ten lines, in formulas", _model),
+    "subject": Topic("what a subject in Python has, gives and may leave out", _subject),
+    "module": Topic("a torch.nn.Module: name map, sites, loss=, autocast", _module),
+    "protocol": Topic("a subject in any other language: its messages", _protocol),
+    "verdict": Topic("what a check prints: z, would catch, at worst, a failure", lambda: _VERDICT),
 }

@@ -35,6 +35,7 @@ def test_every_topic_is_listed_and_printed(capsys):
     listed = capsys.readouterr().out
     assert main([]) == 2
     assert listed in capsys.readouterr().out
+    assert max(map(len, listed.splitlines())) <= 80
     for topic in TOPICS:
         assert re.search(rf"^  parity help {topic} +\w", listed, re.MULTILINE)
         assert main(["help", topic]) == 0

@@ -374,7 +374,7 @@ def test_new_subject_overwrites_nothing(tmp_path, capsys):
     assert capsys.readouterr().err == f"{file} exists already, and is left as it is.\n"
     assert file.read_text(encoding="utf-8") == "mine"
     assert main(["new-subject", str(tmp_path / "port.js")]) == 2
-    assert "--help-protocol" in capsys.readouterr().err
+    assert "`parity help protocol`" in capsys.readouterr().err
     assert main(["new-subject", str(tmp_path / "nowhere" / "port.py")]) == 2
     assert "cannot be written: No such file or directory." in capsys.readouterr().err
 

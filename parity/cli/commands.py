@@ -56,7 +56,8 @@ def gate_command(arguments: argparse.Namespace) -> int:
     from parity.cli.gate_report import annotations, gate_markdown, gate_report
     from parity.cli.terminal import console
     from parity.gate import gate
-    from parity.gate.acceptance import read_accepted, with_change, write_accepted
+    from parity.gate.acceptance import with_change
+    from parity.gate.accepted_file import read_accepted, write_accepted
     from parity.judging.check_options import check_keywords
 
     file = _accepted_file(arguments)
@@ -192,7 +193,7 @@ def require_outputs(arguments: argparse.Namespace) -> None:
 
 
 def _accepted_file(arguments: argparse.Namespace) -> Path:
-    from parity.gate.acceptance import accepted_file
+    from parity.gate.accepted_file import accepted_file
 
     return Path(arguments.accepted) if arguments.accepted else accepted_file(Path.cwd())
 

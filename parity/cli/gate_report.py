@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from rich.console import Group, RenderableType
 from rich.text import Text
 
-from parity.cli.terminal import style, table_of, verdict_line
+from parity.cli.check_tables import located_title
+from parity.cli.terminal import labelled, style, table_of, verdict_line
 from parity.gate.git import Lines
 from parity.gate.result import GateResult
-from parity.gate.revisions import Changed
+from parity.gate.revisions import Changed, First
 from parity.gate.speed import Speed
+from parity.judging.sentences import located
 from parity.quantities import in_short
 from parity.words import counted
 
@@ -18,23 +20,27 @@ _COLUMNS = ("quantity", "compared", "other bits", "beyond rounding", "largest z"
 
 def gate_report(result: GateResult) -> Group:
     """The whole result for a terminal or a log: the verdict, what to know besides, and what it rests on."""
-    alike = [Text(said, style=style(result.head.verdict))] if (said := _wrong_alike(result)) else []
-    parts: list[RenderableType] = [*alike, verdict_line(result.verdict, _sentence(result))]
+    slower = [Text(said, style="bold red") for said in _slower(result)]
+    parts: list[RenderableType] = [Text(said, style=style(result.head.verdict)) for said in _leading(result)]
+    verdict = verdict_line(result.verdict, _sentence(result))
+    parts += [*slower, verdict] if _passes(result) else [verdict, *slower]
     parts += [*map(Text, _besides(result)), "", Text(_heading(result))]
     if result.changed:
-        table = table_of(_COLUMNS, words=("quantity",), title="head against base")
+        table = table_of(_COLUMNS, words=("quantity",), title="head against base, in lock-step")
         for row in result.changed:
             table.add_row(*_cells(row))
         parts += ["", table]
+    if result.first and result.first.location:
+        parts += [Text(_located_title(result.first)), labelled(located(result.first.location)), ""]
     if result.speed:
         parts.append(Text(f"speed: {_ratio_in_words(result.speed)}"))
     if result.lines:
         parts.append(Text(f"changed: {places(result)}"))
     if result.head.unchecked:
         parts.append(Text(f"not exposed by the subject, so not checked: {in_short(result.head.unchecked)}"))
-    if result.head.not_exercised:
-        parts.append(Text(f"not exercised: {'; '.join(result.head.not_exercised)}"))
-    return Group(*parts)
+    if result.not_exercised:
+        parts.append(Text(f"not exercised: {'; '.join(result.not_exercised)}"))
+    return Group(*parts, *(Text(said, style="dim") for said in _quiet(result)))
 
 
 def _sentence(result: GateResult) -> str:
@@ -42,29 +48,52 @@ def _sentence(result: GateResult) -> str:
     return f"{result.change}{accepted}. {result.reason}"
 
 
-def _wrong_alike(result: GateResult) -> str:
-    """What a verdict that passes must not hide; nothing if it does not."""
-    if not result.wrong_alike:
-        return ""
-    return f"Both wrong alike: base and head differ from the reference in the same way ({result.head.verdict})."
+def _leading(result: GateResult) -> list[str]:
+    """What a verdict that passes must not hide, unless somebody accepted it."""
+    if not result.wrong_alike or result.merged:
+        return []
+    return [f"Both wrong alike: base and head differ from the reference in the same way ({result.head.verdict})."]
+
+
+def _quiet(result: GateResult) -> list[str]:
+    """What is no news: a change that was accepted and merged."""
+    if not result.merged:
+        return []
+    alike = ", so that both differ from the reference in the same way" if result.wrong_alike else ""
+    return [f'accepted before: "{result.merged.reason}", which base has already{alike}']
 
 
 def _besides(result: GateResult) -> list[str]:
-    """What there is to say besides the verdict, each a fault or a warning."""
-    return [sentence for _, sentence in _faults_besides(result)]
+    """What there is to say besides the verdict, each a fault, a warning or a hint."""
+    hint = ['If that is meant, the same command with --accept "why" accepts this change; see parity gate --help.']
+    return [*(said for _, said in _warnings(result)), *(hint if result.may_be_accepted else [])]
 
 
-def _faults_besides(result: GateResult) -> list[tuple[str, str]]:
+def _warnings(result: GateResult) -> list[tuple[str, str]]:
     faults = [("warning", sentence) for sentence in result.stale]
-    if result.slower:
-        assert result.speed
-        assert result.speed.interval
-        least, allowed = result.speed.interval[0], result.fail_slower
-        slower = f"SLOWER: a step at head takes at least {least:.2f} of the time at base; the limit is {allowed:g}."
-        faults.append(("error", slower))
-    elif result.fail_slower is not None and result.speed is None:
+    if result.fail_slower is not None and result.speed is None:
         faults.append(("warning", "The speed could not be compared, as --fail-slower asks."))
     return faults
+
+
+def _slower(result: GateResult) -> list[str]:
+    if not result.slower:
+        return []
+    assert result.speed
+    assert result.speed.interval
+    least, allowed = result.speed.interval[0], result.fail_slower
+    return [f"SLOWER: a step at head takes at least {least:.2f} of the time at base; the limit is {allowed:g}."]
+
+
+def _passes(result: GateResult) -> bool:
+    """But for its speed."""
+    return result.verdict.passes or result.accepted is not None
+
+
+def _located_title(first: First) -> str:
+    probe = f"the probe {first.probe.name}, " if first.probe else ""
+    assert first.location
+    return f"head beside base in {probe}{located_title(first.location)}"
 
 
 def _heading(result: GateResult) -> str:
@@ -90,9 +119,9 @@ def _ratio_in_words(found: Speed) -> str:
 
 def gate_markdown(result: GateResult) -> str:
     """A section for a pull request."""
-    lines = [f"### {result.verdict}: {result.change}{', accepted as intended' if result.accepted else ''}", ""]
-    alike = _wrong_alike(result)
-    lines += [f"**{alike}**", ""] if alike else []
+    says = f"{result.verdict}: {result.change}{', accepted as intended' if result.accepted else ''}"
+    lines = [f"### SLOWER ({says})" if result.slower and _passes(result) else f"### {says}", ""]
+    lines += [f"**{sentence}**\n" for sentence in (*_slower(result), *_leading(result))]
     lines += [f"> {result.accepted.reason}", ""] if result.accepted else []
     lines += [result.reason, "", *(f"**{sentence}**\n" for sentence in _besides(result))]
     lines += ["| | revision | against the reference |"]
@@ -101,14 +130,18 @@ def gate_markdown(result: GateResult) -> str:
     if result.changed:
         lines += [f"| {' | '.join(_COLUMNS)} |", "| --- " + "| ---: " * (len(_COLUMNS) - 1) + "|"]
         lines += [f"| {' | '.join(_cells(row))} |" for row in result.changed] + [""]
+    if result.first and result.first.location:
+        lines += [_located_title(result.first), ""]
+        lines += [*(f"- {what} {said}" for what, said in located(result.first.location)), ""]
     if result.speed:
         lines += [f"Speed: {_ratio_in_words(result.speed)}.", ""]
     if result.lines:
         lines += [f"Changed: {places(result)}.", ""]
     if result.head.unchecked:
         lines += [f"Not exposed by the subject, so not checked: {in_short(result.head.unchecked)}.", ""]
-    if result.head.not_exercised:
-        lines += [f"Not exercised: {'; '.join(result.head.not_exercised)}.", ""]
+    if result.not_exercised:
+        lines += [f"Not exercised: {'; '.join(result.not_exercised)}.", ""]
+    lines += [line for said in _quiet(result) for line in (f"{said[:1].upper()}{said[1:]}.", "")]
     run = f"{counted(result.head.case.steps, 'step')} in {result.head.judge.form.name}"
     return "\n".join([*lines, f"Subject `{result.subject}`, {run}, limit {result.head.judge.limit:.1f}.", ""])
 
@@ -122,7 +155,8 @@ def annotations(result: GateResult) -> list[str]:
         several = sum(map(len, result.lines.values())) > 1
         changed = f" Changed: {places(result)}." if several else ""
         found.append((kind, place, f"{result.verdict}: {result.change}. {result.reason}{changed}"))
-    found += [(kind, "", sentence) for kind, sentence in _faults_besides(result)]
+    found += [("error", "", sentence) for sentence in _slower(result)]
+    found += [(kind, "", sentence) for kind, sentence in _warnings(result)]
     return [f"::{kind} {place}title=parity gate::{_escaped(message)}" for kind, place, message in found]
 
 

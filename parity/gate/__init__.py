@@ -6,14 +6,15 @@ from contextlib import closing
 from pathlib import Path
 from typing import Unpack
 
-from parity.case import Case
+from parity.case import Case, how_to_exercise
 from parity.errors import SubjectError, UsageError
-from parity.gate.acceptance import AcceptedChange
+from parity.gate.acceptance import AcceptedChange, case_digest, spelled
 from parity.gate.git import changed_lines, checked_out, environment, working_tree
 from parity.gate.judgement import change_of
 from parity.gate.result import GateResult
 from parity.gate.revisions import Revisions
 from parity.gate.speed import measured, require_pairs
+from parity.gate.standing import hold_against
 from parity.judging.check_options import CheckOptions, GateKeywords
 from parity.judging.checking import check
 from parity.subjects.command import Command, serving
@@ -51,7 +52,8 @@ def gate(
     here = Path.cwd()
     root, head_name = working_tree(here)
     root, name = root.resolve(), subject_name(subject)
-    entries = [entry for entry in accepted if entry.concerns(name, case)]
+    digest = case_digest(case)
+    fingerprints |= any(entry.case_sha256 == digest for entry in accepted)
     with checked_out(root, base) as revision:
         there = revision.folder / here.resolve().relative_to(root)
         if not there.is_dir():
@@ -65,7 +67,7 @@ def gate(
             head_result = check(head, case, **options)
             _require_existence(old, case, making, base)
             progress("head against base")
-            revisions = Revisions(head_result, fingerprints or bool(entries))
+            revisions = Revisions(head_result, fingerprints)
             if head_result.verdict is not Verdict.ERROR:
                 revisions.compare(head, old, making, probes=probes)
             base_result = None
@@ -94,25 +96,28 @@ def gate(
         lines={file: lines for file, lines in changed.items() if loaded is None or file in loaded},
         fail_slower=fail_slower,
         formats=revisions.formats,
-        dropped=revisions.dropped,
+        dropped=revisions.exposure.dropped,
+        not_exercised=_not_exercised(revisions),
+        spelled=spelled(name, here.resolve(), root),
         fingerprints={} if revisions.failure else revisions.fingerprints,
     )
-    _hold_against(entries, result)
+    hold_against(accepted, result, result.spelled)
     return result
 
 
-def _hold_against(entries: Sequence[AcceptedChange], result: GateResult) -> None:
-    """Note the entry that accepts the change, and what is to be said of those that do not."""
-    if not result.fingerprints:  # of a subject that fails nothing is known
-        return
-    for entry in entries:
-        if entry.formats[0] != result.formats[0]:  # the same subject gated with another --dtype
-            continue
-        why_not = entry.why_not(result.fingerprints, result.formats, result.dropped, result.head.unchecked)
-        if why_not:
-            result.stale.append(f'The accepted change "{entry.reason}" no longer applies: {why_not}.')
-        elif not result.verdict.passes:
-            result.accepted = entry
+def _not_exercised(revisions: Revisions) -> list[str]:
+    """What neither the case nor a probe did that both were asked for, and what no gate compares."""
+    head = revisions.head
+    if head.probes:
+        left = head.not_exercised
+    else:  # of a head that fails, the probes are not held against the reference
+        phrases = head.case.not_exercised()
+        for probe in revisions.probes:
+            missing = probe.case.not_exercised()
+            phrases = [phrase for phrase in phrases if phrase in missing or phrase.startswith("what the preset")]
+        left = [*map(how_to_exercise, phrases), *head.left_out]
+    methods = " and ".join(revisions.exposure.methods)
+    return [*left, f"{methods} (which no gate compares: pytest --pyargs parity.suite)"] if methods else left
 
 
 def _side(subject: Named, folder: Path, moved: tuple[Path, Path], limits: Limits) -> Command:

@@ -5,21 +5,17 @@ survives a rebase, a squash and a comment, and lets no other change pass, one of
 """
 
 import hashlib
-import json
 import math
-import re
+import os
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from parity.case import Case
-from parity.errors import UsageError
-from parity.files import write_whole
-from parity.gate.fingerprint import SUMS, Fingerprint, Sums
+from parity.gate.fingerprint import Fingerprint, Sums
 
-FILE_NAME = "parity-accepted.json"
-_FORMAT = "microgpt-parity accepted changes 1"
+MERGED = "base has it already"
+"""Why a change no longer applies that was merged."""
 
 Fingerprints = Mapping[str, Fingerprint]
 """By question: the case, or the name of a probe."""
@@ -30,6 +26,7 @@ class AcceptedChange:
     """One accepted change of one subject on one case, and how it is recognised."""
 
     subject: str
+    """As `spelled` has it."""
     reason: str
     """Why it is intended, in somebody's words."""
     verdict: str
@@ -50,16 +47,12 @@ class AcceptedChange:
     answers: dict[str, dict[str, Sums]]
     """By question and side, "base" or "head"."""
 
-    def concerns(self, subject: str, case: Case) -> bool:
-        """Whether it is of this subject and this case."""
-        return (self.subject, self.case_sha256) == (subject, case_digest(case))
-
     def why_not(
         self, now: Fingerprints, formats: Sequence[str], dropped: Sequence[str], not_exposed: Sequence[str]
     ) -> str:
         """Why what the gate found is not this change, as the end of a sentence; nothing if it is."""
         if now.keys() != self.answers.keys():
-            return "it was accepted with other probes"
+            return "it was accepted with other probes (with or without --only-case)"
         base, head = ({name: sides[side] for name, sides in self.answers.items()} for side in ("base", "head"))
         same_base = all(found.is_base(base[name]) for name, found in now.items())
         same_head = all(found.is_head(head[name]) for name, found in now.items())
@@ -68,46 +61,44 @@ class AcceptedChange:
         if same_base and same_head:
             return ""
         if all(found.is_base(head[name]) for name, found in now.items()):
-            return "base has it already"
-        return f"{'head' if same_base else 'base'} computes something else"
+            return MERGED
+        if not same_base:
+            return "base computes something else than it did then"
+        return f"head computes something else than what was accepted{_beside_accepted(now, head)}"
+
+
+def _beside_accepted(now: Fingerprints, head: Mapping[str, Sums]) -> str:
+    """In which question and quantities head is not what was accepted, first of all."""
+    for name, found in now.items():
+        off = found.other_at_head(head[name])
+        if off:
+            first, times = next(iter(off.items()))
+            where = "the case" if name == "case" else f"the probe {name}"
+            amount = f" ({first} by {times:.2g} times what rounding may do)" if math.isfinite(times) else ""
+            right = ", ".join(quantity for quantity in found.room if quantity not in off)
+            as_accepted = f"; as accepted: {right}" if right else ""
+            return f": beside that, off in {where}: {', '.join(off)}{amount}{as_accepted}"
+    return ": it exposes something else, or computes in another format"
+
+
+def spelled(subject: str, folder: Path, root: Path) -> str:
+    """The one name of a subject, however it was spelled: of a file in the repository, that from its root on."""
+    place, _, attribute = subject.rpartition(":")
+    if subject.startswith("-- ") or not place.endswith(".py"):
+        return subject
+    path = Path(os.path.normpath(folder / place))
+    return f"{path.relative_to(root).as_posix()}:{attribute}" if path.is_relative_to(root) else subject
+
+
+def in_words(case: Case) -> str:
+    """What of a case a reader wants to know."""
+    sizes = ", ".join(f"{name} {size}" for name, size in vars(case.config).items())
+    return f"{sizes}, steps {case.steps}, batch_size {case.batch_size}"
 
 
 def case_digest(case: Case) -> str:
     """What tells a case from every other."""
     return hashlib.sha256(case.to_json().encode()).hexdigest()
-
-
-def accepted_file(folder: Path) -> Path:
-    """Where accepted changes stand unless a file is named: beside the nearest pyproject.toml, or at the root."""
-    places = [folder, *folder.parents]
-    root = next((number for number, place in enumerate(places) if (place / ".git").exists()), 0)
-    inside = places[: root + 1]
-    return next((place for place in inside if (place / "pyproject.toml").is_file()), inside[-1]) / FILE_NAME
-
-
-def read_accepted(path: Path) -> list[AcceptedChange]:
-    """The changes in a file, none if it does not exist; UsageError where it is something else."""
-    try:
-        stored = json.loads(path.read_text(encoding="utf-8"))
-        if stored["format"] != _FORMAT:
-            raise ValueError(f"its format is not {_FORMAT!r}")
-        return [_entry(fields) for fields in stored["accepted"]]
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UsageError(f"The accepted changes {path} cannot be read: {error.strerror}.") from None
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-        raise UsageError(
-            f"{path} does not hold accepted changes as `parity gate --accept` writes them: {error}."
-        ) from None
-
-
-def write_accepted(path: Path, changes: Sequence[AcceptedChange]) -> None:
-    """Write all changes, a line for each thing that a reviewer looks at; UsageError where that cannot be."""
-    data = {"format": _FORMAT, "accepted": [asdict(change) for change in changes]}
-    text = json.dumps(data, indent=1, allow_nan=False, ensure_ascii=False)
-    # Numbers side by side: what stands in quotation marks has no line ends, so that it stays what it is.
-    write_whole(path, re.sub(r"\[\n[^][{}]*?\n\s*\]", lambda row: re.sub(r"\n\s+", " ", row[0]), text) + "\n")
 
 
 def with_change(changes: Sequence[AcceptedChange], new: AcceptedChange) -> list[AcceptedChange]:
@@ -119,23 +110,3 @@ def with_change(changes: Sequence[AcceptedChange], new: AcceptedChange) -> list[
 def answers_of(found: Fingerprints) -> dict[str, dict[str, Sums]]:
     """What an entry keeps of what both sides answered."""
     return {name: {"base": sides.base, "head": sides.head} for name, sides in found.items()}
-
-
-def _entry(stored: dict[str, Any]) -> AcceptedChange:
-    change = AcceptedChange(**{field.name: stored[field.name] for field in fields(AcceptedChange)})
-    for sides in change.answers.values():
-        for sums in (*sides["base"].values(), *sides["head"].values()):
-            if len(sums) != SUMS or not all(math.isfinite(number) for number in sums):
-                raise ValueError(f"answers are {SUMS} numbers for each quantity")
-    texts = [
-        change.subject,
-        change.reason,
-        change.verdict,
-        change.case_sha256,
-        *change.formats,
-        *change.no_longer_exposed,
-        *change.not_exposed,
-    ]
-    if len(change.formats) != 2 or not all(isinstance(text, str) for text in texts):
-        raise ValueError("formats are two names, and all else is text")
-    return change

@@ -13,8 +13,9 @@ import numpy as np
 
 from parity.judging.pairs import Pairs
 
-SUMS = 8
-"""For each quantity. That all of them miss a change by a factor of ten is a matter of one in ten million."""
+SUMS = 4
+"""For each quantity of each question. That all of them miss a change there that is ten times what rounding may do has a
+probability of 2e-4, a hundred times of 2e-8; and hardly any change is one of a single quantity in a single question."""
 _OWN_ROUNDING = 2.0**-49
 """Of a sum, relative to it: some hundred tensors are added up, each rounded once."""
 Sums = dict[str, list[float]]
@@ -46,7 +47,6 @@ class Fingerprint:
             for sums, side in ((self.head, tensor.actual), (self.base, tensor.expected)):
                 so_far = sums.setdefault(key.quantity, [0.0] * SUMS)
                 sums[key.quantity] = [_sum([total, *row.tolist()]) for total, row in zip(so_far, signs * (side / unit))]
-            # Of a function other than the reference's, no element's floor is known, only about how large they all are.
             floor = float(np.linalg.norm(tensor.sigma[np.isfinite(tensor.sigma)])) / unit
             floor *= 1.0 if key in shared else math.sqrt(2)  # of the reference's one side
             self.room[key.quantity] = math.hypot(self.room.get(key.quantity, 0.0), limit * floor)
@@ -59,6 +59,14 @@ class Fingerprint:
         """Whether head answered so, but for rounding."""
         return self._is(self.head, sums)
 
+    def other_at_head(self, sums: Mapping[str, Iterable[float]]) -> dict[str, float]:
+        """The quantities in which head answered otherwise, and how many times as far off as rounding may be."""
+        return {
+            name: _distance(self.head[name], sums[name]) / room if room else math.inf
+            for name, room in self.room.items()
+            if name in sums and not self._near(self.head, sums, name)
+        }
+
     @property
     def tells_head_from_base(self) -> bool:
         """Whether their difference, in some quantity, is ten times what rounding may do."""
@@ -70,10 +78,10 @@ class Fingerprint:
         return all(math.isfinite(total) for side in (self.base, self.head) for row in side.values() for total in row)
 
     def _is(self, own: Sums, sums: Mapping[str, Iterable[float]]) -> bool:
-        return own.keys() == sums.keys() and all(
-            _distance(own[name], sums[name]) <= room + _OWN_ROUNDING * max(map(abs, own[name]))
-            for name, room in self.room.items()
-        )
+        return own.keys() == sums.keys() and all(self._near(own, sums, name) for name in self.room)
+
+    def _near(self, own: Sums, sums: Mapping[str, Iterable[float]], name: str) -> bool:
+        return _distance(own[name], sums[name]) <= self.room[name] + _OWN_ROUNDING * max(map(abs, own[name]))
 
 
 def _sum(numbers: list[float]) -> float:

@@ -5,12 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import parity
-from parity.gate.acceptance import AcceptedChange, Fingerprints, answers_of, case_digest
+from parity.gate.acceptance import AcceptedChange, Fingerprints, answers_of, case_digest, in_words
 from parity.gate.git import Lines
 from parity.gate.judgement import CHANGES
-from parity.gate.revisions import Changed
+from parity.gate.revisions import Changed, First
 from parity.gate.speed import Speed
-from parity.judging.pairs import Difference
 from parity.judging.result import Result, plain
 from parity.verdict import Verdict
 
@@ -20,10 +19,10 @@ class GateResult:
     """What a gate found.
 
     change: the verdict's meaning for a refactor. head, base: each against the reference; base is None where head is
-    bitwise the same and agrees with the reference. first: the first element on which they differ by more than rounding
-    (actual: head, expected: base). lines: of the changed files that the subject loads, the runs of lines that changed.
-    fail_slower: the ratio that a step's time may have, None for any. accepted: the entry for this very change. stale:
-    what is to be said of entries for this subject and case that are of another change.
+    bitwise the same and agrees with the reference. first: where they differ by more than rounding in lock-step (actual:
+    head, expected: base). lines: of the changed files that the subject loads, the runs of lines that changed.
+    fail_slower: the ratio that a step's time may have, None for any. accepted: the entry for this very change. merged:
+    the one whose change base has already. stale: what is to be said of entries that do not apply.
     """
 
     subject: str
@@ -34,11 +33,16 @@ class GateResult:
     head: Result
     base: Result | None
     changed: list[Changed]
-    first: Difference | None
+    first: First | None
     speed: Speed | None
     lines: dict[str, list[Lines]] = field(default_factory=dict)
     fail_slower: float | None = None
+    not_exercised: list[str] = field(default_factory=list)
+    """What neither the case nor a probe did, and what no gate compares."""
+    spelled: str = ""
+    """The subject's one name, however it was given."""
     accepted: AcceptedChange | None = None
+    merged: AcceptedChange | None = None
     stale: list[str] = field(default_factory=list)
     formats: tuple[str, str] = ("", "")
     """Of head and base."""
@@ -76,6 +80,12 @@ class GateResult:
         return status or (1 if self.slower else 3 if untimed else 0)
 
     @property
+    def may_be_accepted(self) -> bool:
+        """Whether the verdict is of the kind that somebody may have meant."""
+        changed = self.verdict in (Verdict.DIVERGED, Verdict.PRECISION_LOSS) or bool(self.dropped)
+        return changed and not self.verdict.passes and not self.accepted
+
+    @property
     def not_acceptable(self) -> str:
         """Why the change cannot be accepted, as a sentence; nothing if it can."""
         if self.verdict.passes:
@@ -95,9 +105,8 @@ class GateResult:
     def accept(self, reason: str) -> None:
         """Accept this change, for the reason given."""
         case = self.head.case
-        sizes = ", ".join(f"{name} {size}" for name, size in vars(case.config).items())
         self.accepted = AcceptedChange(
-            subject=self.subject,
+            subject=self.spelled or self.subject,
             reason=reason,
             verdict=self.verdict.value,
             found=self.reason,
@@ -106,7 +115,7 @@ class GateResult:
             formats=[*self.formats],
             no_longer_exposed=self.dropped,
             not_exposed=self.head.unchecked,
-            case=f"{sizes}; steps {case.steps}, batch_size {case.batch_size}",
+            case=in_words(case),
             case_sha256=case_digest(case),
             answers=answers_of(self.fingerprints),
         )
@@ -114,19 +123,22 @@ class GateResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The result for JSON."""
-        own: Mapping[str, Any] = {
-            name: value for name, value in vars(self).items() if name not in ("fingerprints", "accepted")
-        }
+        apart = ("fingerprints", "accepted", "merged", "first", "spelled", "changed")
+        own: Mapping[str, Any] = {name: value for name, value in vars(self).items() if name not in apart}
         return {
             "parity": parity.__version__,
             "change": self.change,
             **plain({**own, "verdict": self.verdict.value, "head": None, "base": None}),
             "files": self.files,
+            "first": self.first and plain(self.first.difference),
+            "first_in_probe": self.first.probe.name if self.first and self.first.probe else None,
+            "location": self.first and self.first.location and plain(self.first.location.to_dict()),
             "changed": [plain(vars(row)) for row in self.changed],
             "speed": self.speed and vars(self.speed),
             "slower": self.slower,
             "wrong_alike": self.wrong_alike,
             "accepted": self.accepted and {"reason": self.accepted.reason, "verdict": self.accepted.verdict},
+            "merged": self.merged and {"reason": self.merged.reason, "verdict": self.merged.verdict},
             "head": self.head.to_dict(),
             "base": self.base and self.base.to_dict(),
         }

@@ -2,32 +2,36 @@
 
 from dataclasses import dataclass, replace
 from math import sqrt
-from typing import Any
-
-import numpy as np
 
 from parity.case import Case
 from parity.errors import NoExpectation, SubjectError, UnsupportedModel, UsageError
+from parity.gate.exposure import Exposure, shared
 from parity.gate.fingerprint import Fingerprint
+from parity.gate.floor import floor_of, widened
 from parity.judging.element_errors import ULPS, Z
 from parity.judging.exchange import Exchange, Run
 from parity.judging.judge import Judge, offered_elements
+from parity.judging.location import Location, locate
 from parity.judging.pairs import Difference, Pairs
 from parity.judging.probes import Probe, probes_for
 from parity.judging.probing import probes_of_own_size
 from parity.judging.result import Result
 from parity.options import MODES
 from parity.quantities import FIELDS
-from parity.subjects.attributes import single_steps, tied_head, without_update
+from parity.subjects.attributes import single_steps
 from parity.subjects.command import Command, CommandSubject
-from parity.subjects.subject import has_given_sizes, train_step
+from parity.subjects.subject import train_step
 from parity.tensors import listed_state
 from reference.config import State, Step
 
 
 @dataclass
 class Changed:
-    """How the answers of head and base differ in one quantity."""
+    """How the answers of head and base differ in one quantity, in lock-step.
+
+    different: elements with other bits. outside: those of them that rounding does not explain. free_running: elements
+    with other bits there, where both have drifted to points of their own.
+    """
 
     quantity: str
     compared: int = 0
@@ -36,6 +40,25 @@ class Changed:
     ulps: float = 0.0
     largest: Difference | None = None
     """By z, over the noise floor of both."""
+    largest_in: str = ""
+    """The name of the probe that it is of; empty for the case."""
+    limit: float = 0.0
+    """The largest z that was allowed there."""
+    free_running: int = 0
+
+
+@dataclass
+class First:
+    """Where head and base differ by more than rounding for the first time in a mode."""
+
+    difference: Difference
+    """actual: head, expected: base."""
+    limit: float
+    """The largest z that was allowed there."""
+    probe: Probe | None
+    """That it is of; None for the case."""
+    location: Location | None = None
+    """In lock-step: tensor by tensor, what head has as base does."""
 
 
 class Revisions:
@@ -51,13 +74,10 @@ class Revisions:
         """By question: the case, or the name of a probe."""
         self._fingerprint = Fingerprint()
         self.changed: dict[str, Changed] = {}
-        self.first: Difference | None = None
-        """The first element on which they differ by more than rounding, in lock-step."""
-        self.drift: Difference | None = None
-        """The same, free-running."""
-        self.limits = {"lock-step": head.judge.limit, "free-running": head.judge.limit}
-        """By mode, the largest z that was allowed where that element lies."""
-        self._has_given_sizes = False
+        self.first: First | None = None
+        """In lock-step."""
+        self.drift: First | None = None
+        """Free-running."""
         self.carries = True
         """Whether head runs freely as it does from the states that it exposes, where that matters."""
         self.far = False
@@ -65,11 +85,11 @@ class Revisions:
         self.newly_outside: Difference | None = None
         """Of what head exposes and base does not, the first element that differs from the reference."""
         self.failure = ""
-        self.dropped: list[str] = []
-        """What base is held to and head is not: quantities, single tensors of one, and what head says it is without."""
-        self.given_up: list[str] = []
-        """What base says that its function is, and head no longer does: then they are two functions."""
+        self.exposure = Exposure()
         self.formats = ("", "")
+        self.probes: list[Probe] = []
+        """Those that both were asked for."""
+        self._probe: Probe | None = None
 
     @property
     def rows(self) -> list[Changed]:
@@ -79,8 +99,8 @@ class Revisions:
     @property
     def identical(self) -> bool:
         """Whether every bit is the same."""
-        same = bool(self.changed) and not any(row.different for row in self.changed.values())
-        return same and not self.dropped and not self.failure and self.formats[0] == self.formats[1]
+        same = bool(self.changed) and not any(row.different or row.free_running for row in self.changed.values())
+        return same and not self.exposure.dropped and not self.failure and self.formats[0] == self.formats[1]
 
     def compare(self, head: Command, base: Command, options: dict[str, str | None], *, probes: bool) -> None:
         """Ask both for every step of the case, and of the probes that they have models for, twice over."""
@@ -94,7 +114,7 @@ class Revisions:
         if not probes or self.failure:
             return
         # As a check has it: other sizes, and where they are refused, other cases of the same size.
-        refused = self._has_given_sizes
+        refused = self.exposure.has_given_sizes
         for probe in () if refused else probes_for(case.config, case.hyper, judge.form.name):
             refused |= not self._compare_probe(probe, head, base, options)
         for probe in (probes_of_own_size(case, judge.form.name) or ()) if refused else ():
@@ -106,12 +126,14 @@ class Revisions:
             return True
         case, judge = probe.case, self.head.judge
         of_probe = Judge.of_elements(offered_elements(case, len(MODES)), judge.false_alarm, judge.form)
+        self._probe = probe
         try:
             new, old = (_made(side, case, options) for side in (head, base))
             if new and old:
                 self._compare(probe.name, case, replace(of_probe, storage=judge.storage), new, old)
+                self.probes.append(probe)
             elif old:
-                self.dropped.append(f"the model of the probe {probe.name}")
+                self.exposure.dropped.append(f"the model of the probe {probe.name}")
             return bool(new and old)
         except NoExpectation:
             return True
@@ -120,7 +142,7 @@ class Revisions:
             return True
 
     def _compare(self, name: str, case: Case, judge: Judge, new: CommandSubject, old: CommandSubject) -> None:
-        self._note_claims(new, old)
+        self.exposure.note_claims(new, old)
         run = Run(case, new, judge)
         self.judge, self.formats = judge, (new.dtype, old.dtype)
         drift, self._fingerprint = self.drift, Fingerprint()
@@ -141,72 +163,59 @@ class Revisions:
                 exchange = run.ask(state, batch, explain=False)
                 old.load(listed_state(run.case.config, state))
             before = train_step(old, batch, f"step {number}, at base")
-            self._note_dropped(exchange.answer, before)
-            head = _shared(exchange.answer, before)
-            pairs = run.paired(exchange.expectation, head, before, exchange.expectation.sigma)
-            # Both sides round, so their difference spreads sqrt(2) times as far as one of them.
-            pairs = pairs.with_sides(sigma=pairs.sigma * sqrt(2))
-            self._add(pairs, mode)
-            self._note_newly_outside(exchange.pairs, pairs)
-            if self.takes_fingerprints:
-                self._fingerprint.add(pairs, exchange.pairs, self.judge.limit, MODES.index(mode))
+            self.exposure.note_dropped(exchange.answer, before)
+            self._add(run, exchange, before, mode)
             latest = exchange
+
+    def _add(self, run: Run, exchange: Exchange, before: Step, mode: str) -> None:
+        """Take in what both answered to one question. before: base's answer."""
+        expectation, config = exchange.expectation, run.case.config
+        pairs = run.paired(expectation, shared(exchange.answer, before), before, expectation.sigma)
+        base = run.paired(expectation, before, expectation.step, expectation.sigma)
+        of_base, of_head = (floor_of(answer, expectation.before.exact, config) for answer in (base, exchange.pairs))
+        # Both sides round, so their difference spreads sqrt(2) times as far as one of them.
+        pairs, by_base, by_both = (
+            one.with_sides(sigma=one.sigma * sqrt(2))
+            for one in (pairs, widened(pairs, of_base), widened(pairs, of_base, of_head))
+        )
+        if mode == "lock-step":
+            self.far |= not self.judge.accepts(by_base)
+        # Where base is the reference, every element's floor is known, and else only how far a tensor may round.
+        is_reference = self.judge.accepts(base)
+        self._compare_elements(run, exchange, pairs if is_reference else by_base, mode)
+        self._note_newly_outside(exchange.pairs, pairs)
+        if self.takes_fingerprints:
+            both, alone = (by_both, widened(exchange.pairs, of_head))
+            if is_reference and self.judge.accepts(exchange.pairs):
+                both, alone = pairs, exchange.pairs
+            self._fingerprint.add(both, alone, self.judge.limit, MODES.index(mode))
 
     def _note_newly_outside(self, of_head: Pairs, shared: Pairs) -> None:
         new = set(of_head.keys) - set(shared.keys)
         if new and self.newly_outside is None:
             self.newly_outside = self.judge.first_outside(of_head.only(new))
 
-    def _note_claims(self, new: CommandSubject, old: CommandSubject) -> None:
-        """What the subject says that it is without, on one side alone."""
-        now, before = _claims(new), _claims(old)
-        self._has_given_sizes = "sizes" in {**now, **before}
-        self.dropped += [what for kind, what in now.items() if kind not in before and what not in self.dropped]
-        gone = [what for kind, what in before.items() if kind not in now and kind != "sizes"]
-        self.given_up += [what for what in gone if what not in self.given_up]
-
-    def _note_dropped(self, actual: Step, expected: Step) -> None:
-        for name, quantity in FIELDS.items():
-            new, old = getattr(actual, name), getattr(expected, name)
-            gone = [quantity] if new is None and old is not None else []
-            if isinstance(new, dict) and isinstance(old, dict):
-                gone = [f"{quantity} {tensor}" for tensor in old if tensor not in new]
-            self.dropped += [what for what in gone if what not in self.dropped]
-
-    def _add(self, pairs: Pairs, mode: str) -> None:
-        outside = self.judge.first_outside(pairs)
-        if outside and (self.drift if mode == "free-running" else self.first) is None:
-            self.limits[mode] = self.judge.limit
-        if mode == "free-running":
-            self.drift = self.drift or outside
-        else:
-            self.first = self.first or outside
+    def _compare_elements(self, run: Run, exchange: Exchange, pairs: Pairs, mode: str) -> None:
+        known = self.first if mode == "lock-step" else self.drift
+        outside = None if known else self.judge.first_outside(pairs)
+        if outside and mode == "lock-step":
+            where = locate(run, replace(exchange, pairs=pairs))
+            self.first = First(outside, self.judge.limit, self._probe, where)
+        elif outside:
+            self.drift = First(outside, self.judge.limit, self._probe)
         found = self.judge.measures(pairs)
         for group, quantity in enumerate(pairs.layout.groups):
             row = self.changed.setdefault(quantity, Changed(quantity))
+            if mode == "free-running":
+                row.free_running += found.unequal[group]
+                continue
             row.compared += found.elements[group]
             row.different += found.unequal[group]
             row.ulps = max(row.ulps, found.sizes[group][ULPS])
-            if mode == "free-running":
-                continue  # there both have drifted to points of their own, and the floor is that of the reference's
             row.outside += found.outside[group]
             if found.elements[group] and (row.largest is None or not found.sizes[group][Z] <= row.largest.z):
-                row.largest = pairs.at(found.places[group][Z], self.judge.form)
-        for tensor in pairs if mode == "lock-step" else ():
-            # Of a function other than the reference's, no element's floor is known, only about how large they are.
-            widest = float(np.max(tensor.sigma, initial=0.0, where=np.isfinite(tensor.sigma)))
-            self.far |= bool(np.any(~(tensor.error <= self.judge.limit * widest)))
-
-
-def _claims(subject: CommandSubject) -> dict[str, str]:
-    """By kind, what a subject says that it is without, so that it is held to less."""
-    update = without_update(subject)
-    claims = {"update": f"updates (it says {update} = True)"} if update else {}
-    if tied_head(subject):
-        claims["head"] = "lm_head and wte apart (it says tied_head = True)"
-    if has_given_sizes(subject):
-        claims["sizes"] = 'other sizes (it says sizes = "given")'
-    return claims
+                row.largest, row.limit = pairs.at(found.places[group][Z], self.judge.form), self.judge.limit
+                row.largest_in = self._probe.name if self._probe else ""
 
 
 def _made(side: Command, case: Case, options: dict[str, str | None]) -> CommandSubject | None:
@@ -215,18 +224,6 @@ def _made(side: Command, case: Case, options: dict[str, str | None]) -> CommandS
         return side(case.config, case.hyper, **options)
     except (UnsupportedModel, UsageError):
         return None
-
-
-def _shared(actual: Step, expected: Step) -> Step:
-    """Of head's step, fields that base exposes, and of these the tensors that base exposes."""
-
-    def kept(field: str) -> Any:
-        new, old = getattr(actual, field), getattr(expected, field)
-        if not isinstance(new, dict) or not isinstance(old, dict):
-            return new
-        return {name: tensor for name, tensor in new.items() if name in old} or None
-
-    return Step(**{field: kept(field) for field in FIELDS})
 
 
 def _carries(run: Run) -> bool:

@@ -1,5 +1,6 @@
 """Intended changes pass once they are accepted, wherever they are computed, and no other change does."""
 
+import base64
 import io
 import json
 from dataclasses import replace
@@ -13,8 +14,9 @@ from parity.cli import main
 from parity.cli.gate_report import annotations, gate_markdown, gate_report
 from parity.errors import UsageError
 from parity.gate import gate
-from parity.gate.acceptance import AcceptedChange, accepted_file, read_accepted, with_change, write_accepted
-from parity.gate.fingerprint import Fingerprint
+from parity.gate.acceptance import AcceptedChange, with_change
+from parity.gate.accepted_file import accepted_file, read_accepted, write_accepted
+from parity.gate.fingerprint import SUMS, Fingerprint
 from parity.judging.pairs import Pairs
 from parity.quantities import TensorKey
 from parity.verdict import Verdict
@@ -23,6 +25,10 @@ from tests.gate.refactors import BROKEN, FLOAT32, NEUTRAL, REORDERING, SILENT, W
 EPSILON = ("keepdims=True) + 1e-5)", "keepdims=True) + 1.00001e-5)")
 SHORT = ["--steps", "1", "--n-embd", "8", "--n-head", "2", "--only-case", "--rounds", "0"]
 GATE = ["gate", "port.py:make", *SHORT]
+
+
+def packed(sums: list[float]) -> str:
+    return base64.b64encode(np.array(sums, dtype="<f8").tobytes()).decode()
 
 
 def step(head: np.ndarray, base: np.ndarray, u: float) -> Fingerprint:
@@ -124,9 +130,12 @@ def test_accepted_change_passes_however_it_rounds_and_no_other_does(repository, 
     assert main([*GATE, "--base", "HEAD~1"]) == 1
     printed = " ".join(capsys.readouterr().out.split())
     assert printed.startswith("DIVERGED: the function changed. First at head")
-    assert f"{stale} head computes something else." in printed
+    beside = "head computes something else than what was accepted: beside that, off in the case: logits, loss, grad"
+    assert f"{stale} {beside}" in printed
     assert main([*GATE, "--base", "HEAD"]) == 1
-    assert f"{stale} base has it already." in " ".join(capsys.readouterr().out.split())
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "no longer applies" not in printed
+    assert printed.endswith('accepted before: "Scores are scaled elsewhere", which base has already')
     assert file.read_text(encoding="utf-8") == before
 
 
@@ -140,7 +149,9 @@ def test_change_that_base_made_meanwhile_is_not_accepted_along(repository, case)
     git("stash", "pop", "--quiet")
     again = gate("port.py:make", case=case, rounds=0, accepted=[result.accepted], probes=False)
     assert again.accepted is None
-    assert again.stale == ['The accepted change "On [b] purpose" no longer applies: base computes something else.']
+    assert again.stale == [
+        'The accepted change "On [b] purpose" no longer applies: base computes something else than it did then.'
+    ]
     kind, _, _ = annotations(again)[1].partition(" ")
     assert kind == "::warning"
     assert again.stale[0] in gate_markdown(again)
@@ -159,7 +170,7 @@ def test_another_change_that_shows_only_in_free_running_is_not_accepted_along(re
     )
     again = gate("port.py:make", case=case, rounds=0, accepted=[result.accepted], probes=False)
     assert again.accepted is None
-    assert again.stale[0].endswith("head computes something else.")
+    assert "head computes something else than what was accepted" in again.stale[0]
 
 
 def test_change_in_what_only_head_exposes_is_not_accepted_along(repository, case):
@@ -171,7 +182,7 @@ def test_change_in_what_only_head_exposes_is_not_accepted_along(repository, case
     refactor((SILENT[0], SILENT[0].replace("grads", "{**grads, 'wpe': 2 * grads['wpe']}")))
     again = gate("port.py:make", case=case, rounds=0, accepted=[result.accepted], probes=False)
     assert again.accepted is None
-    assert again.stale[0].endswith("head computes something else.")
+    assert "head computes something else than what was accepted" in again.stale[0]
 
 
 def test_accepted_claim_is_accepted_and_none_besides(repository, case):
@@ -201,8 +212,7 @@ def test_change_of_the_number_format_is_recognised_by_the_formats(repository, ca
     git("commit", "--quiet", "-am", "Merge")
     refactor(NEUTRAL)
     after = gate("port.py:make", case=case, rounds=0, accepted=[result.accepted], probes=False)
-    assert after.stale == ['The accepted change "Half the memory" no longer applies: base has it already.']
-    assert after.exit_status == 0
+    assert (after.merged, after.stale, after.exit_status) == (result.accepted, [], 0)
 
 
 def test_what_cannot_be_accepted_is_not_written(repository, capsys):
@@ -224,8 +234,8 @@ def test_entries_are_kept_apart_by_subject_and_format_and_read_back(tmp_path, ac
     write_accepted(tmp_path / "accepted.json", [one, other])
     assert read_accepted(tmp_path / "accepted.json") == [one, other]
     text = (tmp_path / "accepted.json").read_text(encoding="utf-8")
-    assert text.count('"grad": [') == 4
-    assert len(text.splitlines()) == 51
+    assert text.count('"quantities": "grad"') == 2
+    assert len(text.splitlines()) == 45
     assert read_accepted(tmp_path / "none.json") == []
 
 
@@ -251,7 +261,8 @@ def test_file_that_is_something_else_is_refused_in_a_sentence(repository, capsys
 def test_tampered_answers_are_refused(tmp_path, accepted):
     write_accepted(tmp_path / "accepted.json", [accepted])
     text = (tmp_path / "accepted.json").read_text(encoding="utf-8")
-    edits = [("[ ", "[ NaN, "), ("[ ", '[ "x", '), ('"case":', '"case": 1, "x":')]
+    edits = [('"base": "', '"base": "x'), ('"quantities": "grad"', '"quantities": "grad m"'), ('"case":', '"x":')]
+    edits += [(packed(accepted.answers["case"]["head"]["grad"]), packed([float("nan")] * SUMS))]
     edits += [('"formats": [ "float64", "float64" ]', '"formats": []'), ('"On purpose"', "7")]
     for edit in edits:
         assert edit[0] in text

@@ -53,7 +53,7 @@ def revisions_of(head, base, probes: bool = False) -> Revisions:
 
 def test_tensor_that_head_no_longer_exposes_is_named(side):
     found = revisions_of(side("head", PARTIAL), side("base", WHOLE))
-    assert found.dropped == ["grad wpe", "param lm_head"]
+    assert found.exposure.dropped == ["grad wpe", "param lm_head"]
     verdict, reason = change_of(found, found.head, found.head)
     assert verdict is Verdict.INCONCLUSIVE
     assert reason == "The subject no longer exposes grad wpe, param lm_head, which it did at base."
@@ -61,10 +61,10 @@ def test_tensor_that_head_no_longer_exposes_is_named(side):
 
 def test_tensor_that_base_did_not_expose_is_not_compared(side):
     found = revisions_of(side("head", WHOLE), side("base", PARTIAL))
-    assert found.dropped == []
+    assert found.exposure.dropped == []
     assert found.identical
     sizes = {row.quantity: row.compared for row in found.rows}
-    assert sizes["m"] - sizes["grad"] == 2 * 2 * np.prod(found.head.case.config.shapes()["wpe"])  # steps, modes
+    assert sizes["m"] - sizes["grad"] == 2 * np.prod(found.head.case.config.shapes()["wpe"])  # of two steps
 
 
 def judged(head, base, probes: bool = False) -> tuple[Verdict, str, Revisions]:
@@ -91,7 +91,7 @@ def test_newly_exposed_tensor_that_is_wrong_is_not_wrong_alike(side):
     verdict, reason, _ = judged(wrong, side("base", f"{WRONG_LOSS}; {WITHOUT_GRADIENTS}"))
     assert verdict is Verdict.DIVERGED
     assert reason.startswith("What head exposes and base does not differs from the reference: step 0: grad wpe")
-    assert reason.endswith("Base does not agree either with the reference.")
+    assert reason.endswith("Base does not agree with the reference either.")
     right = side("head", WRONG_LOSS)
     verdict, reason, _ = judged(right, side("base", f"{WRONG_LOSS}; {WITHOUT_GRADIENTS}"))
     assert verdict is Verdict.IDENTICAL
@@ -113,7 +113,7 @@ def test_new_claim_is_a_drop(side, claim):
     """Also where base left as much out, without saying why."""
     hidden, said = CLAIMS[claim]
     verdict, reason, found = judged(side("head", hidden, f"{claim} = True"), side("base", hidden))
-    assert found.dropped == [said]
+    assert found.exposure.dropped == [said]
     assert verdict is Verdict.INCONCLUSIVE
     assert reason == f"The subject no longer exposes {said}, which it did at base."
 
@@ -145,14 +145,14 @@ def test_subject_of_one_size_is_compared_in_probes_of_that_size(side, refuse):
     how = (GIVEN, "") if refuse == "by attribute" else ("", ONE_SIZE)
     verdict, reason, found = judged(side("head", SEVERAL, *how), side("base", WHOLE, *how), probes=True)
     assert not found.identical
-    assert found.first.key.quantity == "loss"
+    assert found.first.difference.key.quantity == "loss"
     assert verdict is Verdict.DIVERGED
     assert reason.endswith("Base agrees with the reference.")
 
 
 def test_sizes_that_head_alone_refuses_are_a_drop(side):
     _, _, found = judged(side("head", WHOLE, GIVEN), side("base", WHOLE))
-    assert found.dropped == ['other sizes (it says sizes = "given")']
+    assert found.exposure.dropped == ['other sizes (it says sizes = "given")']
 
 
 def test_tied_subject_is_timed_from_states_that_it_can_hold(side):

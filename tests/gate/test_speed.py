@@ -80,10 +80,12 @@ def test_command_line_fails_a_slow_step(repository, capsys):
     )
     (repository / "port.py").write_text(slow, encoding="utf-8")
     arguments = ["gate", "port.py:make", "--steps", "1", "--n-embd", "4", "--only-case", "--rounds", "6"]
-    assert main([*arguments, "--fail-slower", "2"]) == 1
+    assert main([*arguments, "--fail-slower", "2", "--markdown", "../slow.md"]) == 1
+    summary = (repository.parent / "slow.md").read_text(encoding="utf-8")
+    assert summary.startswith("### SLOWER (IDENTICAL: bitwise the same)\n\n**SLOWER: a step at head takes at least ")
     printed = capsys.readouterr().out
-    assert printed.startswith("IDENTICAL: bitwise the same.")
-    assert "SLOWER: a step at head takes at least " in printed
+    assert printed.startswith("SLOWER: a step at head takes at least ")
+    assert "\nIDENTICAL: bitwise the same." in printed
     assert main([*arguments[:-1], "5", "--fail-slower", "2"]) == 2
 
 

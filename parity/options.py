@@ -166,8 +166,13 @@ OPTIONS: dict[str, Details] = {
     },
     "--accept": {
         "metavar": "REASON",
-        "help": "the change is intended: write what base and head compute, and why, to the file of accepted changes, "
-        "which is to be committed; a gate then passes for this change, on any machine, and for no other",
+        "help": "the change is intended: write what base and head compute, and why, to the file of accepted changes; a "
+        "gate then passes for this change, on any machine, and for no other (see below)",
+    },
+    "--allow-new": {
+        "action": "store_true",
+        "help": "where base has no such subject, hold head against the reference alone, instead of leaving with status "
+        "2",
     },
     "--accepted": {
         "metavar": "FILE",
@@ -214,8 +219,8 @@ _GROUPS = {
     "replay": {"the check": _CHECK, "the result": _REPORT},
     "gate": {
         "the case": _CASE,
-        "the gate": "--base --rounds --fail-slower --accept --accepted --markdown --dtype --device --false-alarm "
-        "--memory-limit --json --time-limit",
+        "the gate": "--base --allow-new --rounds --fail-slower --accept --accepted --markdown --dtype --device "
+        "--false-alarm --memory-limit --json --time-limit",
     },
     "ladder": {"the ladder": "--rungs --names --steps --threads --json --markdown"},
     "vectors": {"the port": "--dtype"},

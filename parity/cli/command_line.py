@@ -17,6 +17,7 @@ from parity.cli.help_pages import TOPICS
 from parity.cli.new_subject import EXAMPLES, new_subject_command
 from parity.cli.parser import SHELLS, Completion, HelpProtocol, Parser
 from parity.cli.streams import OutputError, complain, standard_output
+from parity.cli.topics import ACCEPTED_CHANGES
 from parity.errors import SubjectError, UsageError
 from parity.options import Details, option_groups
 from parity.subjects.calls import kept_alive
@@ -52,6 +53,8 @@ class _Command(NamedTuple):
     description: str
     example: str
     arguments: dict[str, Details]
+    topic: str = ""
+    """What there is to know besides."""
 
 
 _COMMANDS = (
@@ -85,6 +88,7 @@ _COMMANDS = (
         "What is not committed counts; the base is checked out elsewhere, and the working tree is only read.",
         "parity gate my_port.py:make --base origin/main --steps 50",
         _SUBJECT,
+        ACCEPTED_CHANGES,
     ),
     _Command(
         "ladder",
@@ -165,7 +169,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
             command.name,
             help=command.summary,
             description=_filled(command.description),
-            epilog=f"example:\n  {command.example}\n\n{_EXIT_STATUS}",
+            epilog=f"{command.topic}example:\n  {command.example}\n\n{_EXIT_STATUS}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         subparser.set_defaults(run=command.run)

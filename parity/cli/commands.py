@@ -74,6 +74,7 @@ def gate_command(arguments: argparse.Namespace) -> int:
             fail_slower=arguments.fail_slower,
             accepted=accepted,
             fingerprints=reason is not None,
+            allow_new=arguments.allow_new,
             progress=status.update,
             **check_keywords(vars(arguments)),
         )

@@ -26,7 +26,7 @@ def gate_report(result: GateResult) -> Group:
     parts += [*slower, verdict] if _passes(result) else [verdict, *slower]
     parts += [*map(Text, _besides(result)), "", Text(_heading(result))]
     if result.changed:
-        table = table_of(_COLUMNS, words=("quantity",), title="head against base, in lock-step")
+        table = table_of(_COLUMNS, words=("quantity",), title="head against base, in lock-step, probes included")
         for row in result.changed:
             table.add_row(*_cells(row))
         parts += ["", table]
@@ -98,12 +98,16 @@ def _located_title(first: First) -> str:
 
 def _heading(result: GateResult) -> str:
     """What was compared, in three lines."""
-    base = f"{result.base.verdict} against the reference" if result.base else "the same bits"
+    base = f"{result.base.verdict} against the reference" if result.base else _base_alone(result)
     return (
         f"subject: {result.subject} in {result.head.judge.form.name}, {counted(result.head.case.steps, 'step')}\n"
         f"head:    {result.head_name}: {result.head.verdict} against the reference\n"
         f"base:    {result.base_name}: {base}"
     )
+
+
+def _base_alone(result: GateResult) -> str:
+    return "no such subject" if result.is_new else "the same bits"
 
 
 def _ratio_in_words(found: Speed) -> str:
@@ -126,7 +130,7 @@ def gate_markdown(result: GateResult) -> str:
     lines += [result.reason, "", *(f"**{sentence}**\n" for sentence in _besides(result))]
     lines += ["| | revision | against the reference |"]
     lines += ["| --- | --- | --- |", f"| head | {result.head_name} | {result.head.verdict} |"]
-    lines += [f"| base | {result.base_name} | {result.base.verdict if result.base else 'the same bits'} |", ""]
+    lines += [f"| base | {result.base_name} | {result.base.verdict if result.base else _base_alone(result)} |", ""]
     if result.changed:
         lines += [f"| {' | '.join(_COLUMNS)} |", "| --- " + "| ---: " * (len(_COLUMNS) - 1) + "|"]
         lines += [f"| {' | '.join(_cells(row))} |" for row in result.changed] + [""]

@@ -1,6 +1,7 @@
 """The gate: a subject as it is against itself at another revision. Is it the same function, and how fast is it?"""
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -32,6 +33,7 @@ def gate(
     fail_slower: float | None = None,
     accepted: Sequence[AcceptedChange] = (),
     fingerprints: bool = False,
+    allow_new: bool = False,
     progress: Callable[[str], None] = lambda what: None,
     **options: Unpack[GateKeywords],
 ) -> GateResult:
@@ -40,9 +42,10 @@ def gate(
     Both run in processes of their own, the base in a temporary worktree; what is not committed counts as part of the
     working tree, which is only read. rounds: pairs of timed steps, 0 for none. fail_slower: fail where a step at head
     takes more than so many times as long. accepted: changes that may pass. fingerprints: take them, so that this change
-    can be accepted. progress(what is done next) is called before every part. options: dtype, device, false_alarm and
-    limits, as `parity.check` takes them; probes=False for the case alone. Raises UsageError where there is no
-    repository, no such revision, or no such subject in either, TypeError for other options.
+    can be accepted. allow_new: hold a subject that base does not have against the reference alone. progress(what is
+    done next) is called before every part. options: dtype, device, false_alarm and limits, as `parity.check` takes
+    them; probes=False for the case alone. Raises UsageError where there is no repository, no such revision, or no such
+    subject in either, TypeError for other options.
     """
     if fail_slower is not None:
         require_pairs(rounds)
@@ -65,7 +68,10 @@ def gate(
         ):
             progress("head against the reference")
             head_result = check(head, case, **options)
-            _require_existence(old, case, making, base)
+            base_name = revision.commit if base.startswith(revision.commit) else f"{base} ({revision.commit})"
+            absent = _absence(old, case, making, base, allow_new)
+            if absent:
+                return GateResult.of_new_subject(name, head_name, base_name, absent, head_result)
             progress("head against base")
             revisions = Revisions(head_result, fingerprints)
             if head_result.verdict is not Verdict.ERROR:
@@ -81,7 +87,6 @@ def gate(
                 speed = measured(head, old, case, making, rounds)
             loaded = _loaded_files(head, case, making, root)
         changed = changed_lines(root, revision.commit)
-        base_name = revision.commit if base.startswith(revision.commit) else f"{base} ({revision.commit})"
     result = GateResult(
         name,
         head_name,
@@ -138,13 +143,22 @@ def _side(subject: Named, folder: Path, moved: tuple[Path, Path], limits: Limits
     return Command(words, limits, folder, own)
 
 
-def _require_existence(side: Command, case: Case, options: dict[str, str | None], base: str) -> None:
+def _absence(side: Command, case: Case, options: dict[str, str | None], base: str, allowed: bool) -> str:
+    """Why base has no such subject, where that is allowed; empty where it has one. UsageError where it is not."""
     try:
         side(case.config, case.hyper, **options)
     except UsageError as error:
-        raise UsageError(f"At {base}: {error}") from None
+        absent = re.match(r"There is no (file|module) |\S+ has no '", str(error))
+        if absent and allowed:
+            return str(error)
+        new = (
+            f" If {side.name} is new, there is nothing to compare it with: --allow-new holds it against the reference "
+            "alone, as `parity check` does."
+        )
+        raise UsageError(f"At {base}: {error}{new if absent else ''}") from None
     except SubjectError:  # it exists, and fails; that is for the comparison to say
-        return
+        pass
+    return ""
 
 
 def _loaded_files(head: Command, case: Case, options: dict[str, str | None], root: Path) -> set[str] | None:

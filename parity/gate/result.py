@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import parity
 from parity.gate.acceptance import AcceptedChange, Fingerprints, answers_of, case_digest, in_words
@@ -39,6 +39,8 @@ class GateResult:
     fail_slower: float | None = None
     not_exercised: list[str] = field(default_factory=list)
     """What neither the case nor a probe did, and what no gate compares."""
+    is_new: bool = False
+    """Whether base has no such subject, and all that is known is what head is against the reference."""
     spelled: str = ""
     """The subject's one name, however it was given."""
     accepted: AcceptedChange | None = None
@@ -54,7 +56,15 @@ class GateResult:
     @property
     def change(self) -> str:
         """What the verdict says of the refactor."""
-        return CHANGES[self.verdict]
+        return "the subject is new" if self.is_new else CHANGES[self.verdict]
+
+    @classmethod
+    def of_new_subject(cls, subject: str, head_name: str, base_name: str, absent: str, head: Result) -> Self:
+        """Of one that base does not have: what it is against the reference. absent: how base says so."""
+        reason = f"At base: {absent} Against the reference: {head.reason}"
+        found = cls(subject, head_name, base_name, head.verdict, reason, head, None, [], None, None, is_new=True)
+        found.not_exercised = head.not_exercised
+        return found
 
     @property
     def files(self) -> dict[str, int]:
@@ -83,7 +93,7 @@ class GateResult:
     def may_be_accepted(self) -> bool:
         """Whether the verdict is of the kind that somebody may have meant."""
         changed = self.verdict in (Verdict.DIVERGED, Verdict.PRECISION_LOSS) or bool(self.dropped)
-        return changed and not self.verdict.passes and not self.accepted
+        return changed and not self.verdict.passes and not self.accepted and not self.is_new
 
     @property
     def not_acceptable(self) -> str:

@@ -5,7 +5,6 @@ import shlex
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -25,13 +24,12 @@ from parity.oracle.oracle import Expectation
 from parity.quantities import FIELDS, SITES, TensorKey
 from parity.subjects.subject import subject_dtype
 from parity.suite.bound import Bound
-from parity.testing.assertions import error_class, parity_error, signature
+from parity.testing.assertions import STORE, error_class, parity_error, signature
 from parity.testing.strategies import configs
 from parity.testing.tally import tally
 from parity.verdict import FALSE_ALARM, Verdict
 from reference.config import State
 
-_STORE = Path(".parity")
 QUANTITIES = tuple(quantity for quantity in FIELDS.values() if quantity not in SITES)
 
 SMALL_MODELS = configs(max_layer=2, max_embd=8, max_block=6)
@@ -69,7 +67,7 @@ def _pass_over(reason: str) -> NoReturn:
 
 def _refuse(result: Result, subject: Bound, mode: str) -> NoReturn:
     options = {**subject.options, "modes": (mode,)}
-    raise parity_error(result, signature(result), _STORE, options)
+    raise parity_error(result, signature(result), STORE, options)
 
 
 def only(result: Result, quantities: Sequence[str]) -> Result:

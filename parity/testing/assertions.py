@@ -13,6 +13,7 @@ from unittest import SkipTest
 
 from parity.case import Case
 from parity.errors import UsageError
+from parity.files import write_whole
 from parity.judging.causes import Failed
 from parity.judging.check_options import CheckKeywords, CheckOptions
 from parity.judging.checking import check
@@ -21,6 +22,9 @@ from parity.judging.sentences import located, sentence
 from parity.subjects.subject import TWIN, Named, Subject
 from parity.testing.tally import tally
 from parity.words import counted
+
+STORE = Path(".parity")
+"""Where failing cases are stored, and git does not look."""
 
 _stored: dict[str, Path] = {}
 """By test, subject and signature, the case stored last: Hypothesis fails a test until its case is small."""
@@ -62,17 +66,20 @@ def assert_parity(
     subject: Subject | Named = TWIN,
     case: Case | None = None,
     *,
-    store: Path = Path(".parity"),
+    store: Path = STORE,
     **options: Unpack[CheckKeywords],
 ) -> Result:
     """Check a subject (see `parity.check`, which takes the options) and return the result if it passes.
+
+    A file that is not in the current folder is looked for beside the test's own file and in the folders above, up to
+    that of pyproject.toml or .git.
 
     A model that the subject does not have (NotImplementedError when it is made) is passed over: in a property another
     case is drawn, elsewhere the test is skipped. Otherwise store the case as JSON in the folder store, in place of the
     one that the same test stored before, and raise ParityError, an AssertionError.
     """
     __tracebackhide__ = True
-    result = check(subject, case, **options)
+    result = check(_found(subject, Path(sys._getframe(1).f_code.co_filename)), case, **options)
     tally.note(result)
     if result.verdict.passes:
         return result
@@ -81,6 +88,27 @@ def assert_parity(
     # A factory that the fixture parity_subject gives has options of its own.
     all_options = {**getattr(subject, "options", {}), **options}
     raise parity_error(result, signature(result), store, all_options)
+
+
+def _found(subject: Subject | Named, test: Path) -> Subject | Named:
+    """The subject, its file named from the current folder on; UsageError where it lies nowhere near the test."""
+    place, _, factory = subject.rpartition(":") if isinstance(subject, str) else ("", "", "")
+    if not place.endswith(".py") or place.startswith("-- ") or Path(place).is_absolute() or Path(place).is_file():
+        return subject
+    folders = _up_to_the_root(test.resolve().parent)
+    folder = next((folder for folder in folders if (folder / place).is_file()), None)
+    if folder is None:
+        looked_in = ", ".join(map(str, dict.fromkeys([Path.cwd(), *folders])))
+        raise UsageError(f"There is no file {place}; looked in {looked_in}.")
+    return f"{os.path.relpath(folder / place)}:{factory}"
+
+
+def _up_to_the_root(folder: Path) -> list[Path]:
+    """A folder and those above, up to the one of the project; the folder alone where there is no such one."""
+    places = [folder, *folder.parents]
+    marks = ("pyproject.toml", ".git")
+    root = next((n for n, place in enumerate(places) if any((place / mark).exists() for mark in marks)), 0)
+    return places[: root + 1]
 
 
 def _pass_over(reason: str) -> NoReturn:
@@ -128,6 +156,8 @@ def _store(result: Result, kind: tuple[str, ...], folder: Path) -> Path:
     key = "\n".join((str(folder), test, result.subject, *kind))
     digest = hashlib.sha256("\n".join((key, result.deciding.case.to_json())).encode()).hexdigest()
     path = folder / f"{digest[:12]}.json"
+    if folder.name == STORE.name and not folder.exists():  # what failed here is of no use to others, as pytest's cache
+        write_whole(folder / ".gitignore", "# Written by microgpt-parity.\n*\n")
     result.deciding.case.save(path)
     last = _stored.get(key, path)
     if test and last != path:

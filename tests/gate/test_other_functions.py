@@ -2,6 +2,7 @@
 
 import pytest
 
+from parity import Case, check
 from parity.gate import floor
 from parity.gate.judgement import change_of
 from parity.gate.revisions import Revisions
@@ -121,3 +122,19 @@ def test_fingerprint_of_another_function_has_room_for_its_rounding(side, monkeyp
     assert accepted.tells_head_from_base
     assert found.is_base(accepted.base)
     assert found.is_head(accepted.head) is not narrow
+
+
+def test_element_of_a_probe_is_named_with_it_and_placed(side):
+    forward = 'return linear(x, params["lm_head"]), Tape'
+    wrong = (forward, forward.replace("linear(x,", "linear(x * (1 + (config.n_layer == 2)),"))
+    case = Case.from_names(steps=1, config={"n_embd": 4, "n_head": 2, "block_size": 4})
+    head, base = side("head", wrong), side("base")
+    found = Revisions(check(head, case, probes=False))
+    found.compare(head, base, {}, probes=True)
+    wrong_head = asked(head, base, "two-layers").head
+    _, reason = change_of(found, wrong_head, check(base, case, probes=False))
+    assert reason.startswith("First at head against base, in the probe two-layers (two layers, three heads of size 2,")
+    assert found.first
+    assert found.first.location
+    assert found.first.location.origins[0].key.quantity == "logits"
+    assert {row.largest_in for row in found.rows} == {"two-layers"}

@@ -10,6 +10,7 @@ from hypothesis import Phase, event, given, note, settings
 from hypothesis import strategies as st
 
 from parity import Case, Step, Verdict, check
+from parity.errors import UsageError
 from parity.oracle.python_reference import Reference
 from parity.strategies import cases, configs
 from parity.testing import assert_parity
@@ -156,6 +157,23 @@ def test_failure_names_the_command_that_repeats_it(tmp_path, monkeypatch):
     command = str(caught.value).rpartition("Repeat with: ")[2]
     assert re.fullmatch(r"parity replay \.parity/[0-9a-f]{12}\.json --mode lock-step port\.py:broken", command)
     assert_parity("port.py:make", Case.load(Path(shlex.split(command)[2])), modes=["lock-step"])
+    assert Path(".parity/.gitignore").read_text().splitlines()[-1] == "*"
+
+
+def test_subject_is_found_beside_the_test_or_above_wherever_it_is_run(tmp_path, monkeypatch):
+    (tmp_path / "pyproject.toml").touch()
+    for folder in ("tests/deep", "elsewhere"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "port.py").write_text("from torch_twin.microgpt import make\n")
+    test = tmp_path / "tests" / "deep" / "test_port.py"
+    code = "assert_parity(name, case, modes=['lock-step'])"
+    names = {"assert_parity": assert_parity, "case": Case.from_names(steps=1, config={"n_embd": 4})}
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    exec(compile(code, str(test), "exec"), {**names, "name": "port.py:make"})
+    with pytest.raises(UsageError) as caught:
+        exec(compile(code, str(test), "exec"), {**names, "name": "gone.py:make"})
+    folders = [tmp_path / "elsewhere", tmp_path / "tests" / "deep", tmp_path / "tests", tmp_path]
+    assert str(caught.value) == f"There is no file gone.py; looked in {', '.join(map(str, folders))}."
 
 
 def test_check_that_decides_nothing_is_no_pass(tmp_path):

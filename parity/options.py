@@ -167,7 +167,7 @@ OPTIONS: dict[str, Details] = {
     "--accept": {
         "metavar": "REASON",
         "help": "the change is intended: write what base and head compute, and why, to the file of accepted changes; a "
-        "gate then passes for this change, on any machine, and for no other (see below)",
+        "gate then passes for this change, on any machine, and for no other: `parity help accept`",
     },
     "--allow-new": {
         "action": "store_true",

@@ -17,7 +17,6 @@ from parity.cli.help_pages import TOPICS
 from parity.cli.new_subject import EXAMPLES, new_subject_command
 from parity.cli.parser import SHELLS, Completion, HelpProtocol, Parser
 from parity.cli.streams import OutputError, complain, standard_output
-from parity.cli.topics import ACCEPTED_CHANGES
 from parity.errors import SubjectError, UsageError
 from parity.options import Details, option_groups
 from parity.subjects.calls import kept_alive
@@ -30,7 +29,7 @@ _EXIT_STATUS = """exit status:
   2  bad usage or bad input
   3  INCONCLUSIVE
 
-More than options: parity help {model, subject, module, protocol, verdict}"""
+More than options: parity help {model, subject, module, protocol, verdict, accept}"""
 
 
 _SUBJECT: dict[str, Details] = {
@@ -53,8 +52,6 @@ class _Command(NamedTuple):
     description: str
     example: str
     arguments: dict[str, Details]
-    topic: str = ""
-    """What there is to know besides."""
 
 
 _COMMANDS = (
@@ -88,7 +85,6 @@ _COMMANDS = (
         "What is not committed counts; the base is checked out elsewhere, and the working tree is only read.",
         "parity gate my_port.py:make --base origin/main --steps 50",
         _SUBJECT,
-        ACCEPTED_CHANGES,
     ),
     _Command(
         "ladder",
@@ -169,7 +165,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
             command.name,
             help=command.summary,
             description=_filled(command.description),
-            epilog=f"{command.topic}example:\n  {command.example}\n\n{_EXIT_STATUS}",
+            epilog=f"example:\n  {command.example}\n\n{_EXIT_STATUS}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         subparser.set_defaults(run=command.run)

@@ -65,7 +65,7 @@ def _quiet(result: GateResult) -> list[str]:
 
 def _besides(result: GateResult) -> list[str]:
     """What there is to say besides the verdict, each a fault, a warning or a hint."""
-    hint = ['If that is meant, the same command with --accept "why" accepts this change; see parity gate --help.']
+    hint = ['If that is meant, the same command with --accept "why" accepts this change; see parity help accept.']
     return [*(said for _, said in _warnings(result)), *(hint if result.may_be_accepted else [])]
 
 

@@ -107,6 +107,28 @@ torch.nn.Module needs no class of its own: `parity help module`. Another languag
 """
 
 
+_ACCEPT = """\
+Intended changes in a gate
+==========================
+A change of the function is DIVERGED in `parity gate`, whoever meant it, until somebody accepts it.
+
+Accept   Add --accept "why" to the very command that fails. That writes an entry to parity-accepted.json: sums of what
+         base and head answer, not their code or commits. So it knows the change on any machine, rebased, squashed or
+         rounded otherwise, and no other one. It is of one subject, one case (--steps, sizes, --only-case and the like)
+         and one --dtype, and a gate that it is not of says so.
+Review   Commit the file with the change; the entry says why, and what the gate found. Committed or not, this change
+         passes from now on, with exit status 0 and the verdict DIVERGED, accepted as intended.
+Change   If head or base computes something else than then, the gate fails, and says in which quantities head is not
+         what was accepted. Accept anew.
+Merge    Now base has the change. Head is compared with base as ever: other rounding passes, another change does not.
+         A quiet line names the entry.
+Delete   The next --accept for this subject, case and format takes its place. You may delete it earlier: then a gate
+         warns first of all that base and head differ from the reference in the same way.
+
+A subject that base does not have cannot be compared with it: --allow-new holds it against the reference alone.
+"""
+
+
 class Topic(NamedTuple):
     """A page, made only where it is asked for."""
 
@@ -158,4 +180,5 @@ TOPICS = {
     "module": Topic("a torch.nn.Module: name map, sites, loss=, autocast", _module),
     "protocol": Topic("a subject in any other language: its messages", _protocol),
     "verdict": Topic("what a check prints: z, would catch, at worst, a failure", lambda: _VERDICT),
+    "accept": Topic("an intended change in a gate: accept, merge, delete", lambda: _ACCEPT),
 }

@@ -10,7 +10,7 @@ from parity.gate.acceptance import spelled
 from tests.gate.refactors import NEUTRAL, PORT, REORDERING, WRONG, git, refactor
 
 SHORT = ["--steps", "1", "--n-embd", "4", "--n-head", "2", "--only-case", "--rounds", "0"]
-HINT = 'If that is meant, the same command with --accept "why" accepts this change; see parity gate --help.'
+HINT = 'If that is meant, the same command with --accept "why" accepts this change; see parity help accept.'
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ from parity.judging.result import Result
 from parity.judging.sentences import in_probe
 from parity.number_formats import FORMATS
 from parity.verdict import Verdict
+from parity.words import counted
 
 CHANGES = {
     Verdict.IDENTICAL: "bitwise the same",
@@ -55,7 +56,7 @@ def change_of(revisions: Revisions, head: Result, base: Result | None) -> tuple[
         where = revisions.first or revisions.drift
         if not where and revisions.newly_outside:
             return Verdict.DIVERGED, (
-                f"What head exposes and base does not differs from the reference: {revisions.newly_outside}. Base "
+                f"What head exposes and base does not differs from the reference: {_first(revisions.newly_outside)}. Base "
                 f"{agreement}{either}."
             )
         first = f"First at head against base, {_first(where)}." if where else head.reason
@@ -76,7 +77,8 @@ def _rounding(revisions: Revisions) -> str:
         sum(getattr(row, part) for row in revisions.rows) for part in ("different", "compared", "free_running")
     )
     if free and not different:
-        return f"In lock-step every bit is the same; in free-running {free:,} elements have other bits."
+        have = "has" if free == 1 else "have"
+        return f"In lock-step every bit is the same; in free-running {counted(free, 'element')} {have} other bits."
     if revisions.first:  # both agree with the reference by floors of their own, and base's may be the wider one
         return f"{different:,} of {compared:,} elements have other bits."
     assert row.largest

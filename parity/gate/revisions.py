@@ -49,7 +49,7 @@ class Changed:
 
 @dataclass
 class First:
-    """Where head and base differ by more than rounding for the first time in a mode."""
+    """Where two sides differ by more than rounding for the first time."""
 
     difference: Difference
     """actual: head, expected: base."""
@@ -82,8 +82,8 @@ class Revisions:
         """Whether head runs freely as it does from the states that it exposes, where that matters."""
         self.far = False
         """Whether they differ by more than the widest noise floor of a tensor."""
-        self.newly_outside: Difference | None = None
-        """Of what head exposes and base does not, the first element that differs from the reference."""
+        self.newly_outside: First | None = None
+        """Of what head exposes and base does not, where it differs from the reference first (actual: head)."""
         self.failure = ""
         self.exposure = Exposure()
         self.formats = ("", "")
@@ -193,7 +193,8 @@ class Revisions:
     def _note_newly_outside(self, of_head: Pairs, shared: Pairs) -> None:
         new = set(of_head.keys) - set(shared.keys)
         if new and self.newly_outside is None:
-            self.newly_outside = self.judge.first_outside(of_head.only(new))
+            outside = self.judge.first_outside(of_head.only(new))
+            self.newly_outside = First(outside, self.judge.limit, self._probe) if outside else None
 
     def _compare_elements(self, run: Run, exchange: Exchange, pairs: Pairs, mode: str) -> None:
         known = self.first if mode == "lock-step" else self.drift

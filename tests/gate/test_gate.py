@@ -78,6 +78,18 @@ def test_reordering_refactor_changes_only_rounding(repository, case):
     assert result.speed is None
 
 
+def test_bits_that_differ_in_free_running_alone_are_said_to(repository, case):
+    refactor(
+        ("self.step = state.step", "self.step = self.loaded = state.step"),
+        ("loss, all_logits = 0.0, []", "loss, all_logits = 2.0**-50 * (self.step != self.loaded), []"),
+    )
+    result = gate("port.py:make", case=case, rounds=0, probes=False)
+    assert result.verdict is Verdict.PARITY
+    assert result.reason.startswith("In lock-step every bit is the same; in free-running 1 element has other bits.")
+    assert {row.quantity: row.free_running for row in result.changed}["loss"] == 1
+    assert not any(row.different for row in result.changed)
+
+
 def test_wrong_refactor_is_placed_in_its_file(repository, case):
     refactor(WRONG)
     result = gate("port.py:make", "main", case, rounds=0)
@@ -86,6 +98,9 @@ def test_wrong_refactor_is_placed_in_its_file(repository, case):
     assert result.reason.startswith("First at head against base, step 0: logits document 0[1,")
     assert result.reason.endswith("Base agrees with the reference.")
     assert result.files == {"model.py": WRONG_LINE}
+    assert "head beside base in step 0, in the order of computation" in printed(result)
+    assert "\n- grad right: lm_head" not in gate_markdown(result)
+    assert "\n- begins at logits" in gate_markdown(result)
     (annotation,) = annotations(result)
     assert annotation.startswith(f"::error file=model.py,line={WRONG_LINE},title=parity gate::DIVERGED: the function")
     assert "### DIVERGED: the function changed" in gate_markdown(result)

@@ -12,7 +12,7 @@ from parity.judging.probes import probes
 from parity.judging.result import ModeResult, Result
 from parity.number_formats import FORMATS
 from parity.verdict import FALSE_ALARM, Verdict
-from tests.gate.refactors import FLOAT32, MODEL, REORDERING
+from tests.gate.refactors import FLOAT32, MODEL, REORDERING, UNSTABLE
 from tests.served import Served
 
 SCALE = "return ((x * x).mean(axis=-1, keepdims=True) + 1e-5) ** -0.5"
@@ -43,11 +43,18 @@ def side(tmp_path):
     return made
 
 
-def asked(head: Served, base: Served, probe: str, form: str = "float64", fingerprints: bool = False) -> Revisions:
-    """Both on the case of a probe, head as if its check had said DIVERGED."""
+def asked(
+    head: Served,
+    base: Served,
+    probe: str,
+    form: str = "float64",
+    fingerprints: bool = False,
+    verdict: Verdict = Verdict.DIVERGED,
+) -> Revisions:
+    """Both on the case of a probe, head as if its check had given that verdict."""
     case = next(found.case for found in probes() if found.name == probe)
     mode = ModeResult("lock-step")
-    mode.decide(Verdict.DIVERGED, LawBroken("It is another function."))
+    mode.decide(verdict, LawBroken("It is another function."))
     judge = Judge.of_elements(offered_elements(case, 2), FALSE_ALARM, FORMATS[form])
     found = Revisions(Result(case, "port", judge, [mode], []), fingerprints)
     found.compare(head, base, {}, probes=False)
@@ -90,6 +97,14 @@ def test_by_the_floor_of_the_reference_it_would_be_a_false_alarm(side, base, hea
 def test_values_where_the_reference_has_none_and_larger_ones_round_as_they_are_large(side, edits, probe):
     verdict, reason, _ = judged(side("head", *edits, REORDERING), side("base", *edits), probe)
     assert verdict is Verdict.PARITY, reason
+
+
+def test_precision_that_base_had_lost_before_is_not_lost_again(side):
+    moment = "hyper.beta1 * self.m[name] + (1 - hyper.beta1) * grad"
+    rounded = (moment, "grad + hyper.beta1 * (self.m[name] - grad)")
+    found = asked(side("head", UNSTABLE, rounded), side("base", UNSTABLE), "two-layers", verdict=Verdict.PRECISION_LOSS)
+    assert any(row.different for row in found.rows)
+    assert change_of(found, found.head, found.head)[0] is Verdict.PARITY
 
 
 @pytest.mark.parametrize(

@@ -55,10 +55,8 @@ def change_of(revisions: Revisions, head: Result, base: Result | None) -> tuple[
         either = "" if base.verdict.passes else " either"
         where = revisions.first or revisions.drift
         if not where and revisions.newly_outside:
-            return Verdict.DIVERGED, (
-                f"What head exposes and base does not differs from the reference: {_first(revisions.newly_outside)}. Base "
-                f"{agreement}{either}."
-            )
+            new = f"What head exposes and base does not differs from the reference: {_first(revisions.newly_outside)}."
+            return Verdict.DIVERGED, f"{new} Base {agreement}{either}."
         first = f"First at head against base, {_first(where)}." if where else head.reason
         site = next((mode.first_site for mode in head.modes if mode.first_site), None)
         at = f" First site outside at head: {site.tensor}." if site else ""

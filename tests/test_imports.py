@@ -27,6 +27,7 @@ ROOMS = (
     {"oracle", "subjects"},
     {"judging"},
     {"catalogue"},
+    {"training"},
     {"gate", "ladder", "vectors", "testing", "campaign"},
     {"suite", "report"},
     {"cli"},
@@ -51,7 +52,17 @@ MAY_BE_HEAVY = {
     **dict.fromkeys(
         (
             f"parity/oracle/shadows/{name}.py"
-            for name in ("attention", "execution", "models", "noise", "optimizers", "randomness", "shadow")
+            for name in ("attention", "execution", "gated", "models", "noise", "optimizers", "randomness", "shadow")
+        ),
+        {"torch"},
+    ),
+    **dict.fromkeys(
+        (
+            f"parity/training/{name}.py"
+            for name in (
+                *("checking", "comparison", "gates", "link", "names", "observation", "other", "running", "state"),
+                "training",
+            )
         ),
         {"torch"},
     ),

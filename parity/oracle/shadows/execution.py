@@ -11,6 +11,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from typing_extensions import override
 
+from parity.oracle.shadows.gated import Decided
 from parity.oracle.shadows.models import MODELS, SPECIAL, Model
 from parity.oracle.shadows.noise import SINGLE, Arithmetic, Noise
 from parity.oracle.shadows.operations import ELEMENTWISE, EXACT, SCALES, TRANSCENDENTAL
@@ -21,12 +22,14 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A mode in which tensors of floats are shadows; within it, a program runs in exact arithmetic or on noise.
 
     noise: a replica's; None for exact arithmetic. Afterwards, `elementwise` and `decomposed` are the operations without
-    a model of their own, by name, and how they were treated instead; `random` those that draw numbers.
+    a model of their own, by name, and how they were treated instead; `random` those that draw numbers. `gates` may be set
+    to what the program itself decided.
     """
 
     def __init__(self, noise: Noise | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.noise = noise
+        self.gates: Decided | None = None
         self.elementwise: set[str] = set()
         self.decomposed: set[str] = set()
         self.random: set[str] = set()

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from parity.oracle.shadows import attention, optimizers, randomness
+from parity.oracle.shadows import attention, gated, optimizers, randomness
 from parity.oracle.shadows.noise import UNIT, Arithmetic
 from parity.oracle.shadows.operations import PRODUCTS
 from parity.oracle.shadows.shadow import WIDE, Shadow, inner_of
@@ -363,6 +363,7 @@ SPECIAL: dict[str, Any] = {
     "copy_": _copy,
     "_foreach_copy_": _foreach_copy,
     "_local_scalar_dense": _item,
+    **gated.SPECIAL,
     **randomness.SPECIAL,
     **attention.SPECIAL,
     **optimizers.SPECIAL,

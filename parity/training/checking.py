@@ -1,0 +1,223 @@
+"""The check of a training: against its own exact arithmetic, and another training's."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+
+from parity.errors import SubjectError, UsageError
+from parity.judging.judge import Judge
+from parity.number_formats import FORMATS
+from parity.options import MODES
+from parity.training.comparison import TrainingMode
+from parity.training.link import Link
+from parity.training.other import Other
+from parity.training.result import TrainingResult
+from parity.training.running import Factory, Runs, Step, parameters_of
+from parity.verdict import FALSE_ALARM, Verdict, limit
+from parity.words import beside_limit, counted
+
+REPLICAS = 64
+FEWER_REPLICAS = 16
+LARGE = 1_000_000
+"""Parameters above which FEWER_REPLICAS are run."""
+STEPS = 3
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """What the check of a training can be told."""
+
+    dtype: str | None = None
+    device: str | None = None
+    steps: int | None = None
+    modes: Sequence[str] = MODES
+    sites: bool = True
+    replicas: int | None = None
+    false_alarm: float = FALSE_ALARM
+
+
+@dataclass(frozen=True)
+class Against:
+    """Another training that one is held to: its name, how to have it, and the subject's names for its own."""
+
+    name: str
+    make: Callable[[int, bool], Other]
+    """(replicas, sites) -> the other training."""
+    names: dict[str, Any] = field(default_factory=dict)
+
+
+def check_training(
+    name: str,
+    factory: Factory,
+    options: TrainingOptions,
+    *,
+    against: Against | None = None,
+    progress: Callable[[str], None] = lambda text: None,
+) -> TrainingResult:
+    """Hold a training to its own exact arithmetic, and that to another training's where one is given.
+
+    against: its name, and how it and the map of names are to be had once it is known how many replicas there are.
+
+    UsageError where it cannot be run on shadows or the two do not fit each other, SubjectError where it fails.
+    """
+    began = time.monotonic()
+    probe = factory()
+    parameters = sum(p.numel() for p in probe.model.parameters())
+    number = steps_of(probe.steps, options.steps)
+    del probe
+    replicas = options.replicas or (REPLICAS if parameters <= LARGE else FEWER_REPLICAS)
+    runs = Runs(factory, replicas, sites=options.sites)
+    start, other = runs.start, None
+    if against is not None:
+        other = Link(runs, against.name, against.make(replicas, options.sites), against.names, number)
+        start = other.start
+    modes = []
+    link = TrainingMode("exact arithmetic") if other else None
+    judge = _judge(1, replicas, options.false_alarm)
+    for mode in options.modes:
+        found = TrainingMode(mode)
+        done = [0]
+
+        def tick(mode: str = mode, done: list[int] = done) -> None:
+            done[0] += 1
+            progress(f"{mode}: replica {done[0]}")
+
+        for step in runs.steps(number, mode, start=start, wide=other is not None, progress=tick):
+            judge = _judge(_elements(step) * number * len(options.modes), replicas, options.false_alarm)
+            found.take(step.number, step.actual, step.expected.tensors, step.floor, judge)
+            if other is not None and mode == "lock-step":
+                assert link is not None
+                other.compare(link, step, judge)
+        modes.append(found)
+    runs.gates.settle()
+    result = TrainingResult(
+        subject=name,
+        verdict=Verdict.INCONCLUSIVE,
+        reason="",
+        parameters=parameters,
+        formats=_formats(runs),
+        device=str(runs.native.device),
+        replicas=replicas,
+        limit=judge.limit,
+        modes=modes,
+        against=against.name if against else "",
+        link=link,
+        link_limit=judge.limit,
+        gates_turned=runs.gates.turned,
+    )
+    _decide(result, runs, other)
+    _remark(result, runs, other, number)
+    result.seconds = time.monotonic() - began
+    return result
+
+
+def steps_of(available: int, asked: int | None) -> int:
+    """How many steps are compared; UsageError where the batches do not last for those that were asked for."""
+    if available < 1:
+        raise UsageError("The batches do not last for one step: give at least as many as are accumulated.")
+    if asked is not None and asked > available:
+        raise UsageError(f"The batches last for {counted(available, 'step')}, and --steps asks for {asked}.")
+    return asked or min(available, STEPS)
+
+
+def _judge(elements: int, replicas: int, false_alarm: float) -> Judge:
+    return Judge(FORMATS["float32"], limit(false_alarm, elements, replicas + 1), false_alarm)
+
+
+def _elements(step: Step) -> int:
+    return sum(tensor.numel() for tensor in step.expected.tensors.values())
+
+
+def _formats(runs: Runs) -> list[str]:
+    names = {str(p.dtype).removeprefix("torch.") for p in runs.native.model.parameters()}
+    autocast = runs.native.autocast_dtype()
+    return sorted(names) + ([f"autocast {str(autocast).removeprefix('torch.')}"] if autocast else [])
+
+
+def _decide(result: TrainingResult, runs: Runs, other: Link | None) -> None:
+    """Set the verdict: of another function first, then of what is lost in its own."""
+    compared = [row for mode in result.modes for row in mode.quantities.values() if row.compared]
+    if result.link is not None and result.link.wrong:
+        first = result.link.first_divergence
+        assert first is not None
+        result.verdict = Verdict.DIVERGED
+        result.reason = (
+            f"In exact arithmetic it is another function than {result.against}: {first.beside(result.link_limit)}."
+        )
+        return
+    outside = next((mode.first_divergence for mode in result.modes if mode.first_divergence), None)
+    if outside is not None:
+        loses = _loses_precision(runs, outside.z, result.limit)
+        result.verdict = Verdict.PRECISION_LOSS if loses else Verdict.DIVERGED
+        said = "it loses more than its formats must" if loses else "it is not what its own operations compute"
+        result.reason = f"Beside its own exact arithmetic {said}: {outside.beside(result.limit)}."
+    elif runs.gates.largest_z > result.limit:
+        result.verdict = Verdict.DIVERGED
+        result.reason = (
+            "A ReLU let pass what exact arithmetic holds back, or the other way round, at an input that lies "
+            f"{runs.gates.largest_z:.2g} noise floors from zero (limit {result.limit:.1f})."
+        )
+    elif other is not None and (losses := other.losses()):
+        quantity, times = max(losses.items(), key=lambda item: item[1])
+        result.verdict = Verdict.PRECISION_LOSS
+        result.reason = (
+            f"It is the same function as {result.against} in exact arithmetic, but its formats round more: the noise "
+            f"floor of {quantity} is {times:.2g} times as wide."
+        )
+    elif not compared:
+        result.reason = "Nothing was compared."
+    elif undecided := sum(row.undecided for row in compared):
+        result.reason = f"{undecided} elements differ where the noise floor is not finite."
+    else:
+        largest = max((row.largest_z.z for row in compared if row.largest_z), default=0.0)
+        result.verdict = Verdict.PARITY if any(not row.identical for row in compared) else Verdict.IDENTICAL
+        result.reason = f"Rounding explains every difference: largest z {beside_limit(largest, result.limit)}, limit "
+        result.reason += f"{result.limit:.1f}."
+        if result.verdict is Verdict.IDENTICAL:
+            result.reason = "Every bit is that of exact arithmetic."
+
+
+def _loses_precision(runs: Runs, z: float, most: float) -> bool:
+    """Whether the same training in float64 is right: then its function is, and its formats' arithmetic is at fault."""
+    factory = runs.factory
+    if "dtype" not in parameters_of(factory.make) or not any(
+        p.dtype is not torch.float64 for p in runs.native.model.parameters()
+    ):
+        return False
+    try:
+        wide = Runs(Factory(factory.make, "float64", factory.options.get("device")), 8, sites=False)
+        (step,) = wide.steps(1, "lock-step", start=wide.start, wide=False, progress=lambda: None)
+    except (UsageError, SubjectError):
+        return False
+    found = TrainingMode("float64")
+    found.take(0, step.actual, step.expected.tensors, step.floor, _judge(_elements(step), 8, 1e-9))
+    largest = max((row.largest_z.z for row in found.quantities.values() if row.largest_z), default=0.0)
+    return largest <= max(most, z * 2.0**-10)
+
+
+def _remark(result: TrainingResult, runs: Runs, other: Link | None, steps: int) -> None:
+    if runs.gates.turned:
+        result.remarks.append(f"{runs.gates.turned} ReLU inputs within the noise floor of zero decided the other way")
+    if runs.elementwise:
+        names = ", ".join(sorted(runs.elementwise))
+        result.remarks.append(f"no model of how these round, so taken as elementwise: {names}")
+    if runs.decomposed:
+        result.remarks.append(f"rounded as what they decompose to: {', '.join(sorted(runs.decomposed))}")
+    if runs.random:
+        names = ", ".join(sorted(runs.random))
+        result.remarks.append(
+            f"draws random numbers ({names}): the same on both sides only while the order of draws is"
+        )
+    if runs.native.steps > steps:
+        result.not_exercised.append(f"steps beyond {counted(steps, 'step')} of {runs.native.steps} (--steps)")
+    result.not_exercised += [f"{mode} (--mode both)" for mode in MODES if mode not in {m.mode for m in result.modes}]
+    if other is not None:
+        if other.only_here or other.only_there:
+            alone = sorted(other.only_here | other.only_there)
+            shown = ", ".join(alone[:5]) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
+            result.not_exercised.append(f"what only one of the two has, or in another shape: {shown}")
+    else:
+        result.not_exercised.append("whether it is the right function: it is held to itself (--against, parity gate)")

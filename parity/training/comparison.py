@@ -1,0 +1,136 @@
+"""What a step gave beside what is expected of it: by quantity, and where the first difference begins."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import groupby
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from parity.judging.judge import Judge
+from parity.judging.pairs import Difference, Pairs
+from parity.judging.quantity_result import QuantityResult
+from parity.judging.result import ModeResult
+from parity.number_formats import FORMATS, Floats, Format
+from parity.quantities import TensorKey
+from parity.training.observation import Observed
+
+FORWARD = ("site", "output", "loss")
+BACKWARD = ("site grad", "grad")
+
+
+def order(key: TensorKey) -> int:
+    """Where a quantity stands in a step: forward, then backward from the loss, then the update."""
+    names = (*FORWARD, *BACKWARD)
+    return names.index(key.quantity) if key.quantity in names else len(names) + (key.quantity in ("param", "buffer"))
+
+
+@dataclass
+class Wrong:
+    """A tensor of the step that diverged first: how much of it is outside, and by how much.
+
+    scale: the factor by which all of it seems to be too large, where that explains most of the difference.
+    """
+
+    key: TensorKey
+    module: str
+    """The kind of module, of a site."""
+    outside: int
+    elements: int
+    relative_error: float
+    scale: float | None = None
+
+    def __str__(self) -> str:
+        kind = f" ({self.module})" if self.module else ""
+        scaled = f", {self.scale:.4g} times as large" if self.scale is not None else ""
+        counts = f"{self.outside:,} of {self.elements:,} outside"
+        return f"{self.key.described()}{kind}: {counts}, relative error {self.relative_error:.2g}{scaled}"
+
+
+@dataclass
+class TrainingMode(ModeResult):
+    """What one mode found of a training. first_divergence is of the tensor that a step computes first."""
+
+    wrong: list[Wrong] = field(default_factory=list)
+    """The tensors that are outside in the step that diverged first, in the order of its computation."""
+    right: int = 0
+    """How many tensors of that step are inside."""
+
+    @property
+    def begins(self) -> Wrong | None:
+        """The first tensor outside."""
+        return self.wrong[0] if self.wrong else None
+
+    def take(
+        self,
+        number: int,
+        actual: Observed,
+        expected: Mapping[TensorKey, Tensor],
+        floor: Mapping[TensorKey, Tensor],
+        judge: Judge,
+    ) -> None:
+        """Take in a step: what it gave, what was expected, and the noise floor, of the tensors that both have."""
+        keys = sorted((key for key in actual.tensors if key in expected), key=order)
+        diverged_before = bool(self.wrong)
+        for (quantity, form), group in groupby(keys, key=lambda key: (key.quantity, _form(actual.dtypes[key]))):
+            for key in group:
+                pairs = _pairs(number, key, actual.tensors[key], expected[key], floor[key], form)
+                found = judge.measures(pairs)
+                row = self.quantities.setdefault(quantity, QuantityResult(quantity))
+                row.add(pairs, 0, found, form)
+                if not found.outside[0]:
+                    self.right += not diverged_before
+                    continue
+                first = pairs.at(found.first_outside[0], form)
+                row.first_outside = row.first_outside or first
+                if not diverged_before:
+                    self.wrong.append(_wrong(key, actual, pairs, found.outside[0]))
+                    self.first_divergence = self.first_divergence or first
+        if not diverged_before and not self.wrong:
+            self.right = 0
+        self.steps += 1
+
+
+def _pairs(number: int, key: TensorKey, actual: Tensor, expected: Tensor, floor: Tensor, form: Format) -> Pairs:
+    if actual.shape != expected.shape:
+        nothing = np.full(actual.shape, np.nan)
+        return Pairs.of(number, [(key, tuple(actual.shape))], [_flat(actual)], [nothing.ravel()], [nothing.ravel()])
+    # Where a format underflows, a result is off by half its smallest number, however often it was made of exact ones.
+    sigma = torch.where(floor > 0, torch.hypot(floor, torch.full_like(floor, form.tiny)), floor)
+    return Pairs.of(number, [(key, tuple(actual.shape))], *([_flat(side)] for side in (actual, expected, sigma)))
+
+
+def _flat(tensor: Tensor) -> Floats:
+    found: Floats = tensor.detach().to("cpu", torch.float64).contiguous().numpy().ravel()
+    return found
+
+
+def _wrong(key: TensorKey, actual: Observed, pairs: Pairs, outside: int) -> Wrong:
+    expected, given = pairs.expected, pairs.actual
+    largest = float(np.abs(expected).max(initial=0.0))
+    error = float(np.nanmax(np.abs(given - expected), initial=0.0))
+    square = float(expected @ expected)
+    scale = float(given @ expected) / square if square else None
+    if scale is not None and not _explains(scale, given, expected):
+        scale = None
+    module = actual.modules.get(key.name, "") if key.quantity in ("site", "site grad", "output") else ""
+    return Wrong(key, module, outside, len(expected), error / largest if largest else float("inf"), scale)
+
+
+def _explains(scale: float, actual: Floats, expected: Floats) -> bool:
+    """Whether a factor explains at least nine tenths of the difference, and is one that can be told from 1."""
+    left = float(np.linalg.norm(actual - scale * expected))
+    return bool(abs(scale - 1) > 1e-4 and left < 0.1 * float(np.linalg.norm(actual - expected)))
+
+
+def _form(dtype: torch.dtype) -> Format:
+    """The format of a dtype; of complex numbers, that of their parts."""
+    name = {torch.complex64: "float32", torch.complex128: "float64"}.get(dtype, str(dtype).removeprefix("torch."))
+    return FORMATS[name]
+
+
+def largest_difference(modes: "list[TrainingMode]", of: Callable[[QuantityResult], Difference | None]) -> float:
+    """The largest z of some elements over modes."""
+    found = [of(row) for mode in modes for row in mode.quantities.values()]
+    return max((one.z for one in found if one is not None), default=0.0)

@@ -1,0 +1,85 @@
+"""A training beside another one: both in exact arithmetic, from the same state, with the same gradients to update by.
+
+What rounding hides from anybody who looks at the runs themselves shows here: between two exact runs there is but the
+rounding of float64. That the training is what it is in exact arithmetic, as far as its formats allow, is the other
+half, and held by its own run.
+"""
+
+from math import exp, log
+
+import torch
+from torch import Tensor
+
+from parity.errors import UsageError
+from parity.judging.judge import Judge
+from parity.quantities import TensorKey
+from parity.training.comparison import TrainingMode
+from parity.training.names import Names
+from parity.training.other import Other, digests, numbered, with_numbers
+from parity.training.running import Floor, Runs, Step
+from parity.training.state import State
+
+MUCH_WIDER = 4.0
+"""How many times as wide as the other training's a floor must be to be called a loss of precision."""
+
+
+class Link:
+    """A subject's runs, and another training that it is held to. names: the subject's for the other's, see `Names`.
+
+    UsageError where their parameters or batches do not fit each other.
+    """
+
+    def __init__(self, runs: Runs, name: str, other: Other, names: dict[str, object], steps: int) -> None:
+        self.name, self.other = name, other
+        found = other.describe(steps)
+        own = {n: tuple(numbers.held.shape) for n, numbers in runs.start.params.items()}
+        self.names = Names(names, own, found.shapes)
+        for k, (here, there) in enumerate(zip(digests(runs.native, steps), found.batches)):
+            if here != there:
+                raise UsageError(
+                    f"The batches of step {k} are not those of {name}; the factories are to give the same ones, drawn "
+                    "from a seed of their own."
+                )
+        if len(found.batches) < steps:
+            raise UsageError(f"{name} has batches for {len(found.batches)} steps, and {steps} are compared.")
+        self.start: State = with_numbers(runs.start, self.names.to_own(found.start)).rounded()
+        self.wider: dict[str, list[float]] = {}
+        """By quantity, how many times as wide as the other's the floor of each tensor is."""
+        self.only_here: set[str] = set()
+        self.only_there: set[str] = set()
+
+    def compare(self, found: TrainingMode, step: Step, judge: Judge) -> None:
+        """Take the other training's exact step from where the subject's began, and compare it with the subject's."""
+        gradients = {TensorKey("grad", name): x for name, x in step.actual.gradients().items()}
+        given = {key.name: x for key, x in self.names.to_other(gradients).items()}
+        answer = self.other.step(step.number, self.names.to_other(numbered(step.start)), given)
+        expected = self.names.to_own(answer.expected.tensors)
+        there, own_there = self.names.to_own(answer.wide_floor), self.names.to_own(answer.floor)
+        floor = {key: _hypot(wide, there.get(key)) for key, wide in step.wide_floor.items()}
+        shared = {
+            key: x
+            for key, x in expected.items()
+            if key in step.plain.tensors and x.shape == step.plain.tensors[key].shape
+        }
+        self.only_here |= {key.described() for key in step.plain.tensors if key not in shared}
+        self.only_there |= {key.described() for key in expected if key not in shared}
+        found.take(step.number, step.plain, shared, floor, judge)
+        self._widen(step.floor, own_there)
+
+    def _widen(self, own: Floor, other: Floor) -> None:
+        for key, floor in own.items():
+            there = other.get(key)
+            if there is None or there.shape != floor.shape:
+                continue
+            here, base = (float(x.square().mean().sqrt()) if x.numel() else 0.0 for x in (floor, there))
+            if here > 0 and base > 0:
+                self.wider.setdefault(key.quantity, []).append(here / base)
+
+    def losses(self) -> dict[str, float]:
+        """The quantities whose floors are much wider than the other's, and how many times, in the geometric mean."""
+        means = {quantity: exp(sum(map(log, found)) / len(found)) for quantity, found in self.wider.items()}
+        return {quantity: mean for quantity, mean in means.items() if mean > MUCH_WIDER}
+
+
+def _hypot(own: Tensor, other: Tensor | None) -> Tensor:
+    return own if other is None or other.shape != own.shape else torch.hypot(own, other.to(own.device))

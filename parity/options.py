@@ -13,6 +13,8 @@ CONFIG_SIZES = ("n_layer", "n_embd", "n_head", "block_size")
 CONFIG_OPTIONS = (*CONFIG_SIZES, "activation")
 HYPER_OPTIONS = ("learning_rate", "beta1", "beta2", "num_steps", "lr_schedule")
 """The fields of Config and Hyper that are options, under the names that they have there."""
+STEPS = 20
+"""Training steps to compare, if nobody says otherwise."""
 MOST_SECONDS = 10_000_000
 """A limit of time that is none: four months, which every clock can count."""
 
@@ -70,7 +72,7 @@ OPTIONS: dict[str, Details] = {
     "--steps": {
         "metavar": "N",
         "type": _positive,
-        "default": 20,
+        "default": STEPS,
         "help": "training steps to compare (default: %(default)s)",
     },
     "--num-steps": {"metavar": "N", "type": _positive, "help": "where the learning rate reaches 0 (default: 1000)"},
@@ -179,6 +181,20 @@ OPTIONS: dict[str, Details] = {
         "help": "the file of accepted changes (default: parity-accepted.json beside the nearest pyproject.toml, or at "
         "the repository's root)",
     },
+    "--against": {
+        "metavar": "OTHER",
+        "help": "a training's: the factory of another one, which it is to be the same function as",
+    },
+    "--names-map": {
+        "metavar": "FILE",
+        "help": "JSON: by a parameter's name, its name in the other training, or a list of those stacked in it; .T is "
+        "transposed, [0:8] some of the rows (default: NAMES in the factory's module, or the same names)",
+    },
+    "--replicas": {
+        "metavar": "N",
+        "type": _positive,
+        "help": "runs with every operation's rounding, whose spread is a training's noise floor (default: 16)",
+    },
     "--rungs": {"metavar": "NAMES", "help": "only these, separated by commas (default: every rung)"},
     "--threads": {
         "metavar": "N",
@@ -215,7 +231,12 @@ _CASE = (
 _CHECK = "--mode --sites --dtype --device --false-alarm --oracle --truth --isolate --time-limit --memory-limit"
 _REPORT = "--json --markdown --verbose"
 _GROUPS = {
-    "check": {"the case": _CASE, "the check": _CHECK, "the result": _REPORT},
+    "check": {
+        "the case": _CASE,
+        "the check": _CHECK,
+        "a training (parity help training)": "--against --names-map --replicas",
+        "the result": _REPORT,
+    },
     "replay": {"the check": _CHECK, "the result": _REPORT},
     "gate": {
         "the case": _CASE,
@@ -230,6 +251,13 @@ _GROUPS = {
 """Who takes which options, and under which headings its help shows them."""
 
 _DEVIATIONS: dict[tuple[str, str], Details] = {
+    **{
+        (command, "--steps"): {
+            "default": None,
+            "help": f"training steps to compare (default: {STEPS}; of a training 3, if its batches last for them)",
+        }
+        for command in ("check", "gate")
+    },
     ("gate", "--time-limit"): {"help": "for each answer of the subject (default: %(default)s)"},
     ("gate", "--markdown"): {
         "help": "append a summary to FILE (default: $GITHUB_STEP_SUMMARY, where GitHub Actions sets it)"

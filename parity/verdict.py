@@ -33,7 +33,7 @@ def worst(verdicts: Iterable[Verdict]) -> Verdict:
     return max(verdicts, key=list(Verdict).index, default=Verdict.INCONCLUSIVE)
 
 
-def limit(false_alarm: float, elements: int, replicas: int) -> float:
+def limit(false_alarm: float, elements: int, replicas: float) -> float:
     """The largest z that rounding alone explains.
 
     σ is estimated from the replicas, so that z follows Student's t with replicas - 1 degrees of freedom; the limit

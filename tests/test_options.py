@@ -5,7 +5,7 @@ import argparse
 import pytest
 
 from parity.number_formats import FORMATS
-from parity.options import OPTIONS, option_groups, options_of
+from parity.options import OPTIONS, STEPS, option_groups, options_of
 from reference.config import PRESETS
 
 COMMANDS = ("check", "replay", "gate", "ladder", "vectors", "verify", "pytest")
@@ -19,7 +19,7 @@ def test_option_is_the_same_to_all_but_those_that_deviate():
     check, gate, ladder = (options_of(command) for command in ("check", "gate", "ladder"))
     assert {flag for flag in gate.keys() & check.keys() if gate[flag] != check[flag]} == {"--time-limit", "--markdown"}
     assert {flag for flag in ladder.keys() & check.keys() if ladder[flag] != check[flag]} == {"--steps", "--json"}
-    assert (check["--steps"]["default"], ladder["--steps"]["default"]) == (20, 5)
+    assert (check["--steps"]["default"], STEPS, ladder["--steps"]["default"]) == (None, 20, 5)
     assert ladder["--steps"]["type"] is check["--steps"]["type"]
 
 

@@ -13,7 +13,7 @@ from parity.case import Case
 from parity.cli.streams import complain
 from parity.errors import UsageError
 from parity.files import require_writable, write_whole
-from parity.options import CONFIG_OPTIONS, HYPER_OPTIONS, OPTIONS
+from parity.options import CONFIG_OPTIONS, HYPER_OPTIONS, OPTIONS, STEPS
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -29,6 +29,17 @@ def check_command(arguments: argparse.Namespace) -> int:
     from parity.judging.checking import check
     from parity.machine_code import compile_timer
 
+    if arguments.command == "check" and isinstance(arguments.subject, str) and not arguments.isolate:
+        from parity.cli.training_check import training_check_command
+        from parity.training.factories import training_factory
+
+        make = training_factory(arguments.subject)
+        if make is not None:
+            return training_check_command(arguments, make, _report)
+        if arguments.against or arguments.names_map or arguments.replicas:
+            raise UsageError(
+                f"--against, --names-map and --replicas are for trainings, and {arguments.subject} is none."
+            )
     _require_its_own_process(arguments)
     if arguments.command == "replay":
         case, source = Case.load(arguments.case), str(arguments.case)
@@ -222,7 +233,7 @@ def _case(arguments: argparse.Namespace) -> Case:
         {name: given[name] for name in names if name in given} for names in (CONFIG_OPTIONS, HYPER_OPTIONS)
     )
     return Case.from_names(
-        arguments.names, arguments.preset, arguments.seed, arguments.steps, arguments.batch_size, config, hyper
+        arguments.names, arguments.preset, arguments.seed, arguments.steps or STEPS, arguments.batch_size, config, hyper
     )
 
 

@@ -8,21 +8,17 @@ from typing import Any
 import torch
 
 from parity.errors import SubjectError, UsageError
-from parity.judging.judge import Judge
-from parity.number_formats import FORMATS
 from parity.options import MODES
-from parity.training.comparison import TrainingMode
+from parity.training.comparison import TrainingJudge, TrainingMode
 from parity.training.link import Link
 from parity.training.other import Other
 from parity.training.result import TrainingResult
 from parity.training.running import Factory, Runs, Step, parameters_of
-from parity.verdict import FALSE_ALARM, Verdict, limit
+from parity.verdict import FALSE_ALARM, Verdict
 from parity.words import beside_limit, counted
 
-REPLICAS = 64
-FEWER_REPLICAS = 16
-LARGE = 1_000_000
-"""Parameters above which FEWER_REPLICAS are run."""
+REPLICAS = 16
+"""Runs with every operation's rounding, over which the noise floor is taken, if nobody says otherwise."""
 STEPS = 3
 
 
@@ -30,8 +26,6 @@ STEPS = 3
 class TrainingOptions:
     """What the check of a training can be told."""
 
-    dtype: str | None = None
-    device: str | None = None
     steps: int | None = None
     modes: Sequence[str] = MODES
     sites: bool = True
@@ -68,7 +62,7 @@ def check_training(
     parameters = sum(p.numel() for p in probe.model.parameters())
     number = steps_of(probe.steps, options.steps)
     del probe
-    replicas = options.replicas or (REPLICAS if parameters <= LARGE else FEWER_REPLICAS)
+    replicas = options.replicas or REPLICAS
     runs = Runs(factory, replicas, sites=options.sites)
     start, other = runs.start, None
     if against is not None:
@@ -76,7 +70,7 @@ def check_training(
         start = other.start
     modes = []
     link = TrainingMode("exact arithmetic") if other else None
-    judge = _judge(1, replicas, options.false_alarm)
+    judge = TrainingJudge.of_replicas(1, replicas, options.false_alarm)
     for mode in options.modes:
         found = TrainingMode(mode)
         done = [0]
@@ -86,7 +80,9 @@ def check_training(
             progress(f"{mode}: replica {done[0]}")
 
         for step in runs.steps(number, mode, start=start, wide=other is not None, progress=tick):
-            judge = _judge(_elements(step) * number * len(options.modes), replicas, options.false_alarm)
+            judge = TrainingJudge.of_replicas(
+                _elements(step) * number * len(options.modes), replicas, options.false_alarm
+            )
             found.take(step.number, step.actual, step.expected.tensors, step.floor, judge)
             if other is not None and mode == "lock-step":
                 assert link is not None
@@ -97,6 +93,8 @@ def check_training(
         subject=name,
         verdict=Verdict.INCONCLUSIVE,
         reason="",
+        model=type(runs.native.model).__name__,
+        optimizer=type(runs.native.optimizer).__name__,
         parameters=parameters,
         formats=_formats(runs),
         device=str(runs.native.device),
@@ -121,10 +119,6 @@ def steps_of(available: int, asked: int | None) -> int:
     if asked is not None and asked > available:
         raise UsageError(f"The batches last for {counted(available, 'step')}, and --steps asks for {asked}.")
     return asked or min(available, STEPS)
-
-
-def _judge(elements: int, replicas: int, false_alarm: float) -> Judge:
-    return Judge(FORMATS["float32"], limit(false_alarm, elements, replicas + 1), false_alarm)
 
 
 def _elements(step: Step) -> int:
@@ -193,7 +187,9 @@ def _loses_precision(runs: Runs, z: float, most: float) -> bool:
     except (UsageError, SubjectError):
         return False
     found = TrainingMode("float64")
-    found.take(0, step.actual, step.expected.tensors, step.floor, _judge(_elements(step), 8, 1e-9))
+    found.take(
+        0, step.actual, step.expected.tensors, step.floor, TrainingJudge.of_replicas(_elements(step), 8, FALSE_ALARM)
+    )
     largest = max((row.largest_z.z for row in found.quantities.values() if row.largest_z), default=0.0)
     return largest <= max(most, z * 2.0**-10)
 

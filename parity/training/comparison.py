@@ -1,7 +1,7 @@
 """What a step gave beside what is expected of it: by quantity, and where the first difference begins."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 
 import numpy as np
@@ -14,7 +14,9 @@ from parity.judging.quantity_result import QuantityResult
 from parity.judging.result import ModeResult
 from parity.number_formats import FORMATS, Floats, Format
 from parity.quantities import TensorKey
+from parity.training.moderation import FREEDOM, moderated
 from parity.training.observation import Observed
+from parity.verdict import limit
 
 FORWARD = ("site", "output", "loss")
 BACKWARD = ("site grad", "grad")
@@ -24,6 +26,22 @@ def order(key: TensorKey) -> int:
     """Where a quantity stands in a step: forward, then backward from the loss, then the update."""
     names = (*FORWARD, *BACKWARD)
     return names.index(key.quantity) if key.quantity in names else len(names) + (key.quantity in ("param", "buffer"))
+
+
+@dataclass(frozen=True)
+class TrainingJudge(Judge):
+    """The judge of a training's elements, whose floors are of so many replicas."""
+
+    replicas: int = FREEDOM
+    elements: int = 1
+    """Of the whole check."""
+
+    @classmethod
+    def of_replicas(cls, elements: int, replicas: int, false_alarm: float) -> "TrainingJudge":
+        """The judge of so many elements, over all of which the false-alarm rate is shared out."""
+        freedom = max(replicas, FREEDOM)
+        most = limit(false_alarm, elements, freedom + 1)
+        return cls(FORMATS["float32"], most, false_alarm, replicas=replicas, elements=elements)
 
 
 @dataclass
@@ -68,15 +86,15 @@ class TrainingMode(ModeResult):
         actual: Observed,
         expected: Mapping[TensorKey, Tensor],
         floor: Mapping[TensorKey, Tensor],
-        judge: Judge,
+        judge: "TrainingJudge",
     ) -> None:
         """Take in a step: what it gave, what was expected, and the noise floor, of the tensors that both have."""
         keys = sorted((key for key in actual.tensors if key in expected), key=order)
         diverged_before = bool(self.wrong)
         for (quantity, form), group in groupby(keys, key=lambda key: (key.quantity, _form(actual.dtypes[key]))):
             for key in group:
-                pairs = _pairs(number, key, actual.tensors[key], expected[key], floor[key], form)
-                found = judge.measures(pairs)
+                pairs = _pairs(number, key, actual.tensors[key], expected[key], floor[key], form, judge)
+                found = replace(judge, form=form).measures(pairs)
                 row = self.quantities.setdefault(quantity, QuantityResult(quantity))
                 row.add(pairs, 0, found, form)
                 if not found.outside[0]:
@@ -92,13 +110,18 @@ class TrainingMode(ModeResult):
         self.steps += 1
 
 
-def _pairs(number: int, key: TensorKey, actual: Tensor, expected: Tensor, floor: Tensor, form: Format) -> Pairs:
+def _pairs(
+    number: int, key: TensorKey, actual: Tensor, expected: Tensor, floor: Tensor, form: Format, judge: TrainingJudge
+) -> Pairs:
+    given, entries = _flat(actual), [(key, tuple(actual.shape))]
     if actual.shape != expected.shape:
-        nothing = np.full(actual.shape, np.nan)
-        return Pairs.of(number, [(key, tuple(actual.shape))], [_flat(actual)], [nothing.ravel()], [nothing.ravel()])
+        nothing = np.full(given.shape, np.nan)
+        return Pairs.of(number, entries, [given], [nothing], [nothing])
+    right, sigma = _flat(expected), _flat(floor)
     # Where a format underflows, a result is off by half its smallest number, however often it was made of exact ones.
-    sigma = torch.where(floor > 0, torch.hypot(floor, torch.full_like(floor, form.tiny)), floor)
-    return Pairs.of(number, [(key, tuple(actual.shape))], *([_flat(side)] for side in (actual, expected, sigma)))
+    sigma = np.where(sigma > 0, np.hypot(sigma, form.tiny), sigma)
+    sigma = moderated(sigma, right, judge.replicas, judge.false_alarm, judge.elements)
+    return Pairs.of(number, entries, [given], [right], [sigma])
 
 
 def _flat(tensor: Tensor) -> Floats:

@@ -11,9 +11,8 @@ import torch
 from torch import Tensor
 
 from parity.errors import UsageError
-from parity.judging.judge import Judge
 from parity.quantities import TensorKey
-from parity.training.comparison import TrainingMode
+from parity.training.comparison import TrainingJudge, TrainingMode
 from parity.training.names import Names
 from parity.training.other import Other, digests, numbered, with_numbers
 from parity.training.running import Floor, Runs, Step
@@ -48,7 +47,7 @@ class Link:
         self.only_here: set[str] = set()
         self.only_there: set[str] = set()
 
-    def compare(self, found: TrainingMode, step: Step, judge: Judge) -> None:
+    def compare(self, found: TrainingMode, step: Step, judge: TrainingJudge) -> None:
         """Take the other training's exact step from where the subject's began, and compare it with the subject's."""
         gradients = {TensorKey("grad", name): x for name, x in step.actual.gradients().items()}
         given = {key.name: x for key, x in self.names.to_other(gradients).items()}

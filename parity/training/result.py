@@ -20,6 +20,10 @@ class TrainingResult:
     subject: str
     verdict: Verdict
     reason: str
+    model: str
+    """The kind of the model."""
+    optimizer: str
+    """The kind of the optimizer."""
     parameters: int
     formats: list[str]
     device: str
@@ -56,6 +60,8 @@ class TrainingResult:
             "against": self.against,
             "verdict": self.verdict.value,
             "reason": self.reason,
+            "model": self.model,
+            "optimizer": self.optimizer,
             "parameters": self.parameters,
             "formats": self.formats,
             "device": self.device,
@@ -76,6 +82,6 @@ def _mode(mode: TrainingMode) -> dict[str, Any]:
         "steps": mode.steps,
         "quantities": plain(list(mode.quantities.values())),
         "first_divergence": plain(mode.first_divergence),
-        "wrong": [{**plain(wrong), "tensor": wrong.key.described()} for wrong in mode.wrong],
+        "wrong": [{**plain(vars(wrong)), "tensor": wrong.key.described()} for wrong in mode.wrong],
         "right": mode.right,
     }

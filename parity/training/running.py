@@ -250,10 +250,21 @@ def _as_eager_code() -> Iterator[None]:
     before = torch.compiler.get_stance() if hasattr(torch.compiler, "get_stance") else "default"
     torch.compiler.set_stance("force_eager")
     try:
-        with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+        with torch.backends.cudnn.flags(enabled=False), _without_mkldnn():
             yield
     finally:
         torch.compiler.set_stance(before if isinstance(before, str) else "default")
+
+
+@contextmanager
+def _without_mkldnn() -> Iterator[None]:
+    # torch.backends.mkldnn.flags sets more than this, and warns of it where there is no such device.
+    before = torch._C._get_mkldnn_enabled()
+    torch._C._set_mkldnn_enabled(False)
+    try:
+        yield
+    finally:
+        torch._C._set_mkldnn_enabled(before)
 
 
 def seed_of(replica: int, number: int) -> int:

@@ -25,8 +25,8 @@ class Training:
     model's. loss: called with the model and a batch, within autocast if that is given. batches: a sequence, the same
     whenever the factory is called; a step takes one, or `accumulation` of them, whose losses it averages.
     clip_grad_norm: the largest norm of all gradients together. autocast: the format of `torch.autocast`.
-    grad_scaler, schedule: made with the optimizer; the schedule moves on after every step. step: all of a step, in place
-    of loss, autocast, accumulation, clip_grad_norm, grad_scaler and schedule.
+    grad_scaler, schedule: made with the optimizer; the schedule moves on after every step. step: all of a step, in
+    place of loss, autocast, accumulation, clip_grad_norm, grad_scaler and schedule.
 
     UsageError where these do not fit each other.
     """

@@ -1,0 +1,93 @@
+"""`parity check` of a training."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
+from pathlib import Path
+from typing import Any
+
+from parity.errors import UsageError
+from parity.files import write_whole
+from parity.options import options_of
+
+_OPTIONS = [
+    "subject",
+    "steps",
+    "mode",
+    "sites",
+    "dtype",
+    "device",
+    "false_alarm",
+    "time_limit",
+    "memory_limit",
+    "json",
+    "markdown",
+    "verbose",
+    "against",
+    "names_map",
+    "replicas",
+    "command",
+    "run",
+]
+"""What a training's check may be told; the rest is of microGPT's cases."""
+
+
+def training_check_command(arguments: argparse.Namespace, make: Callable[..., Any], report: Callable[..., None]) -> int:
+    """Check a training; report(data, renderable, JSON file) prints the result."""
+    from parity.cli.terminal import console
+    from parity.cli.training_tables import training_markdown, training_report
+    from parity.options import MODES
+    from parity.subjects.calls import time_limit
+    from parity.training.checking import TrainingOptions, check_training
+    from parity.training.running import Factory
+
+    refuse_others(arguments, "check")
+    factory = Factory(make, arguments.dtype, arguments.device)
+    modes = MODES if arguments.mode == "both" else (arguments.mode,)
+    options = TrainingOptions(
+        steps=arguments.steps, modes=modes, replicas=arguments.replicas, false_alarm=arguments.false_alarm
+    )
+    with (
+        console(stderr=True).status("the training as it is") as status,  # only a terminal shows it
+        redirect_stdout(sys.stderr if arguments.json == "-" else sys.stdout),
+        redirect_stderr(sys.stderr),
+        time_limit(arguments.time_limit),
+    ):
+        result = check_training(
+            arguments.subject, factory, options, against=_against(arguments, make), progress=status.update
+        )
+    report(result.to_dict(), training_report(result), arguments.json)
+    if arguments.markdown:
+        write_whole(Path(arguments.markdown), training_markdown(result))
+    return result.verdict.exit_status
+
+
+def _against(arguments: argparse.Namespace, make: Callable[..., Any]) -> Any:
+    from parity.training.checking import Against
+    from parity.training.factories import names_of, training_factory
+    from parity.training.names import read_names
+    from parity.training.other import OtherHere
+    from parity.training.running import Factory
+
+    if arguments.against is None:
+        if arguments.names_map is not None:
+            raise UsageError("--names-map is for --against, which names the other training.")
+        return None
+    other = training_factory(arguments.against)
+    if other is None:
+        raise UsageError(f"{arguments.against} makes no parity.training.Training, or does not exist.")
+    factory = Factory(other, device=arguments.device)
+    names = read_names(Path(arguments.names_map)) if arguments.names_map else names_of(make) or names_of(other)
+    return Against(arguments.against, lambda replicas, sites: OtherHere(factory, replicas=replicas, sites=sites), names)
+
+
+def refuse_others(arguments: argparse.Namespace, command: str) -> None:
+    """UsageError for an option that is given and is for microGPT's cases alone."""
+    for flag, details in options_of(command).items():
+        name = flag.removeprefix("--").replace("-", "_")
+        given = getattr(arguments, name, None)
+        if name not in _OPTIONS and given not in (None, details.get("default"), False):
+            raise UsageError(
+                f"{flag} is for a subject that is held to the reference; a training brings its own batches."
+            )

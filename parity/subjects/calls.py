@@ -18,6 +18,8 @@ _STANDARD_LIBRARY = Path(os.__file__).parent.name
 """The folder of Python's own modules, such as python3.12."""
 _HARNESS = tuple(Path(__file__).with_name(name) for name in ("calls.py", "imports.py", "subject.py"))
 """The files through which every call of a subject goes, and which are never the place where it failed."""
+_TRAINING = Path(__file__).parents[1] / "training"
+"""The folder through whose files every step of a training goes."""
 
 _seconds: ContextVar[float | None] = ContextVar("seconds", default=None)
 
@@ -182,7 +184,7 @@ def _place(error: BaseException) -> str:
     Of a library, if nothing else is on its way; empty where not even that is.
     """
     frames = [(Path(frame.filename), frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    frames = [(file, line) for file, line in frames if file not in _HARNESS]
+    frames = [(file, line) for file, line in frames if file not in _HARNESS and file.parent != _TRAINING]
     own = [
         (file, line) for file, line in frames if not {"site-packages", _STANDARD_LIBRARY} & set(file.parts)
     ] or frames

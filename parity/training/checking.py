@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from parity.errors import SubjectError, UsageError
+from parity.number_formats import FORMATS
 from parity.options import MODES
 from parity.training.comparison import TrainingJudge, TrainingMode
 from parity.training.link import Link
@@ -191,7 +192,10 @@ def _loses_precision(runs: Runs, z: float, most: float) -> bool:
         0, step.actual, step.expected.tensors, step.floor, TrainingJudge.of_replicas(_elements(step), 8, FALSE_ALARM)
     )
     largest = max((row.largest_z.z for row in found.quantities.values() if row.largest_z), default=0.0)
-    return largest <= max(most, z * 2.0**-10)
+    # Of a wrong function, z grows as the noise floor shrinks; of an unstable one, about the same digits are lost.
+    dtypes = [p.dtype for p in runs.native.model.parameters()] + [runs.native.autocast_dtype() or torch.float64]
+    digits = min(FORMATS[str(dtype).removeprefix("torch.")].digits for dtype in dtypes)
+    return bool(largest <= max(most, z * 2.0 ** ((FORMATS["float64"].digits - digits) / 2)))
 
 
 def _remark(result: TrainingResult, runs: Runs, other: Link | None, steps: int) -> None:

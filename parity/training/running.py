@@ -19,6 +19,9 @@ from parity.training.observation import Observed, Replacement, observed_step
 from parity.training.state import State, load_state, named_parameters, shadow, state_of
 from parity.training.training import Training
 
+_LARGE = 1_000_000
+"""Parameters of a model whose operations are worth several threads."""
+
 Floor = dict[TensorKey, Tensor]
 """The noise floor of each element, in float64: how far replicas lie from exact arithmetic, in the root mean square."""
 
@@ -84,6 +87,9 @@ class Runs:
         if named_parameters(self.native).keys() != named_parameters(self.on_shadows).keys():
             raise UsageError("The factory makes other parameters when it is called again.")
         self.start = state_of(self.native)
+        # Threads that wait for each other take longer than a small operation does, where something else is running.
+        small = sum(numbers.held.numel() for numbers in self.start.params.values()) < _LARGE
+        self._threads = 1 if small else torch.get_num_threads()
         self.gates = Gates()
         self.elementwise: set[str] = set()
         self.decomposed: set[str] = set()
@@ -107,7 +113,7 @@ class Runs:
         if forced:
             execution.gates = self.gates.replayed(noise)
         try:
-            with _step_seed(number), _as_eager_code(), execution:
+            with _step_seed(number), _as_eager_code(self._threads), execution:
                 seen = observed_step(self.on_shadows, number, sites=self.sites, gradients=gradients)
         except (UsageError, SubjectError, KeyboardInterrupt):
             raise
@@ -245,8 +251,10 @@ def _step_seed(number: int) -> Iterator[None]:
 
 
 @contextmanager
-def _as_eager_code() -> Iterator[None]:
+def _as_eager_code(threads: int) -> Iterator[None]:
     """Compiled code runs as it was written, and recurrent layers as operations that shadows know."""
+    own_threads = torch.get_num_threads()
+    torch.set_num_threads(threads)
     before = torch.compiler.get_stance() if hasattr(torch.compiler, "get_stance") else "default"
     torch.compiler.set_stance("force_eager")
     try:
@@ -254,6 +262,7 @@ def _as_eager_code() -> Iterator[None]:
             yield
     finally:
         torch.compiler.set_stance(before if isinstance(before, str) else "default")
+        torch.set_num_threads(own_threads)
 
 
 @contextmanager

@@ -1,0 +1,121 @@
+"""The check of trainings: what passes, what does not, and where it begins."""
+
+import json
+
+import pytest
+import torch
+
+from parity.training.checking import Against, TrainingOptions, check_training
+from parity.training.gates import Gates
+from parity.training.other import OtherHere
+from parity.training.running import Factory
+from parity.verdict import Verdict
+from tests.training import tiny
+
+
+def check(make, *, against=None, names=None, replicas=8, steps=1, modes=("lock-step",), **options):
+    other = None
+    if against is not None:
+        of = Factory(against)
+        other = Against("other", lambda n, sites: OtherHere(of, replicas=n, sites=sites), names or {})
+    told = TrainingOptions(steps=steps, modes=modes, replicas=replicas)
+    return check_training("subject", Factory(make, **options), told, against=other)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32", "bfloat16"])
+def test_training_is_what_its_operations_compute(dtype):
+    result = check(tiny.make, steps=2, modes=("lock-step", "free-running"), dtype=dtype)
+    assert result.verdict is Verdict.PARITY, result.reason
+    quantities = {quantity for mode in result.modes for quantity in mode.quantities}
+    assert quantities == {"site", "output", "loss", "site grad", "grad", "step", "exp_avg", "exp_avg_sq", "param"}
+    json.dumps(result.to_dict(), allow_nan=False)
+
+
+def test_eps_that_bfloat16_hides_shows_in_exact_arithmetic_and_is_placed():
+    result = check(tiny.other_eps, against=tiny.autocast)
+    assert result.verdict is Verdict.DIVERGED
+    assert str(result.deciding.begins).startswith("site norm (LayerNorm)")
+    assert result.modes[0].wrong == []  # its own run is what its operations compute
+    assert json.loads(json.dumps(result.to_dict()))["link"]["wrong"][0]["tensor"] == "site norm"
+
+
+def test_same_function_in_another_format_passes_but_for_the_precision_that_it_loses():
+    wider = check(tiny.make, against=tiny.autocast)
+    assert wider.verdict is Verdict.PARITY
+    narrower = check(tiny.autocast, against=tiny.make)
+    assert narrower.verdict is Verdict.PRECISION_LOSS
+    assert "times as wide" in narrower.reason
+
+
+def test_gradient_that_is_scaled_is_said_to_be():
+    result = check(tiny.steeper, against=tiny.make)
+    assert result.verdict is Verdict.DIVERGED
+    assert str(result.deciding.begins).startswith("grad last.weight: ")
+    assert result.deciding.begins.scale == pytest.approx(2)
+
+
+def test_other_names_and_a_transposed_matrix_are_mapped():
+    result = check(tiny.renamed, against=tiny.make, names=tiny.RENAMED, steps=2)
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert result.link.quantities["grad"].compared == 2 * check(tiny.make).modes[0].quantities["grad"].compared
+
+
+def test_relus_decided_by_rounding_are_taken_as_the_program_decided_them(monkeypatch):
+    result = check(tiny.relus)
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert result.gates_turned > 0
+    monkeypatch.setattr(Gates, "replayed", lambda self, noise: None)
+    assert check(tiny.relus).verdict is Verdict.DIVERGED
+
+
+def test_relu_that_rounding_does_not_explain_is_refused():
+    class Leaky(torch.nn.Module):
+        """Lets pass, where it runs by itself, what lies far below zero."""
+
+        def forward(self, x):
+            return torch.relu(x + (0.01 if type(x) is torch.Tensor else 0.0))
+
+    def make():
+        torch.manual_seed(3)
+        return tiny.training(tiny.MLP(width=64, activation=Leaky), of=lambda: tiny.batches(2, 100))
+
+    assert check(make).verdict is Verdict.DIVERGED
+
+
+def test_kernel_that_computes_something_else_than_its_operations_is_refused():
+    class Wrong(torch.nn.Module):
+        """What a broken kernel does: on numbers as they are, not on shadows."""
+
+        def forward(self, x):
+            return torch.tanh(x) * (1.001 if type(x) is torch.Tensor else 1.0)
+
+    def make(dtype="float32"):
+        torch.manual_seed(3)
+        form = getattr(torch, dtype)
+        return tiny.training(tiny.MLP(activation=Wrong).to(form), of=lambda: tiny.batches(dtype=form))
+
+    result = check(make)
+    assert result.verdict is Verdict.DIVERGED
+    assert str(result.deciding.begins).startswith("site activation (Wrong)")
+
+
+def test_unstable_kernel_loses_precision():
+    class Unstable(torch.nn.Module):
+        """Sums that cancel, in the format's own precision; on shadows as they ought to be."""
+
+        def forward(self, x):
+            return (x + 3000) - 3000 if type(x) is torch.Tensor else x * 1
+
+    def make(dtype="float32"):
+        torch.manual_seed(3)
+        form = getattr(torch, dtype)
+        return tiny.training(tiny.MLP(activation=Unstable).to(form), of=lambda: tiny.batches(dtype=form))
+
+    assert check(make).verdict is Verdict.PRECISION_LOSS
+
+
+def test_what_was_not_exercised_is_said():
+    result = check(tiny.make)
+    assert any("--steps" in phrase for phrase in result.not_exercised)
+    assert any("free-running" in phrase for phrase in result.not_exercised)
+    assert any("--against" in phrase for phrase in result.not_exercised)

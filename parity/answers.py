@@ -18,7 +18,7 @@ def together(values: Sequence[Any], shapes: Sequence[tuple[int, ...]]) -> Floats
     None where they are something else, which is to be read one by one.
     """
     torch = sys.modules.get("torch")
-    if torch is None or not all(type(value) in (torch.Tensor, torch.nn.Parameter) for value in values):
+    if torch is None or not values or not all(type(value) in (torch.Tensor, torch.nn.Parameter) for value in values):
         return None
     if [value.shape for value in values] != list(shapes) or any(value.is_complex() for value in values):
         return None

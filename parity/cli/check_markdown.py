@@ -3,7 +3,6 @@
 from parity.cli import check_tables
 from parity.cli.check_tables import Cells
 from parity.judging.result import Result
-from parity.judging.sentences import located
 
 
 def check_markdown(result: Result, source: str) -> str:
@@ -36,7 +35,7 @@ def _failure(result: Result) -> list[str]:
         lines += [*markdown_table(check_tables.failure(mode, result.deciding.judge.limit)), ""]
         if mode.location:
             lines += [check_tables.located_title(mode.location), ""]
-            lines += [*(f"- {what} {said}" for what, said in located(mode.location)), ""]
+            lines += [*(f"- {what} {said}" for what, said in mode.location_lines), ""]
         if mode.first_site:
             lines += [check_tables.first_site(mode.first_site, result.deciding.judge.limit), ""]
     return lines

@@ -6,7 +6,6 @@ from rich.text import Text
 from parity.cli import check_tables
 from parity.cli.terminal import FirstThatFits, filled, labelled, listed, verdict_line
 from parity.judging.result import ModeResult, Result
-from parity.judging.sentences import located
 from parity.verdict import Verdict
 
 _WORST_ELEMENT = (
@@ -56,7 +55,7 @@ def _failure(result: Result) -> list[RenderableType]:
         tables = (check_tables.failure(mode, deciding.judge.limit, narrow=narrow) for narrow in (False, True))
         parts.append(FirstThatFits(*(_table(table, title) for table in tables)))
         if mode.location:
-            parts += [Text(check_tables.located_title(mode.location)), labelled(located(mode.location)), ""]
+            parts += [Text(check_tables.located_title(mode.location)), labelled(mode.location_lines), ""]
         if mode.first_site:
             parts += [Text(check_tables.first_site(mode.first_site, deciding.judge.limit), style="red"), ""]
     return parts

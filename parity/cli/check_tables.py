@@ -170,7 +170,7 @@ def first_site(found: Difference, limit: float) -> str:
 
 def remarks(result: Result) -> list[str]:
     """What is to be known of a verdict besides its reason."""
-    said = []
+    said = [f"warning: {warning}" for warning in result.warnings]
     if result.unchecked and result.verdict is not Verdict.ERROR:
         said.append(f"not exposed by the subject, so not checked: {in_short(result.unchecked)}")
     if any(mode.repeatable is False for mode in result.modes):

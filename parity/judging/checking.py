@@ -16,7 +16,7 @@ from parity.judging.probing import Make, with_probes
 from parity.judging.result import ModeResult, Result
 from parity.judging.trial import Trial
 from parity.quantities import STATE
-from parity.subjects.attributes import left_out, single_steps, tied_head, without_update
+from parity.subjects.attributes import left_out, single_steps, tied_head, warnings, without_update
 from parity.subjects.calls import time_limit
 from parity.subjects.subject import (
     TWIN,
@@ -79,7 +79,7 @@ def check(
     require_that_it_fits(case, len(given.modes))
 
     def checked(make: Make, factory: Factory | None) -> Result:
-        one = partial(_checked_case, factory, subject_name(subject))
+        one = partial(_checked_case, factory, subject_name(subject), case)
         return with_probes(one, make, case, given, made=factory is None) if probed else one(make, case, given)
 
     if not isinstance(subject, (str, type, list, tuple)) and hasattr(subject, "train_step"):
@@ -116,8 +116,10 @@ def _raising(error: SubjectError, case: Case) -> Subject:
     raise error
 
 
-def _checked_case(factory: Factory | None, name: str, make: Make, case: Case, options: CheckOptions) -> Result:
-    """What becomes of one case, in every mode; a subject that fails ends it."""
+def _checked_case(
+    factory: Factory | None, name: str, main: Case, make: Make, case: Case, options: CheckOptions
+) -> Result:
+    """What becomes of one case, in every mode; a subject that fails ends it. main: the case that is no probe."""
     judge = Judge.of_elements(offered_elements(case, len(options.modes), options.sites), options.false_alarm)
     result = Result(case, name, judge, [], quantities_asked(options.sites))
     run: Run | None = None
@@ -131,8 +133,11 @@ def _checked_case(factory: Factory | None, name: str, make: Make, case: Case, op
             trial = Trial(run, mode)
             result.modes.append(trial.result)
             _go(trial, factory, options)
+            if mode == "lock-step" and case is main:
+                _look_at_sites(trial)
         said = [*([_TIED] if tied_head(subject) else []), *([_UPDATES] if without_update(subject) else [])]
         result.left_out = (*left_out(subject), *said)
+        result.said_by_subject = warnings(subject)
     except SubjectError as error:
         result.modes = result.modes or [ModeResult(options.modes[0])]
         result.modes[-1].decide(Verdict.ERROR, Failed.of(error))
@@ -177,6 +182,14 @@ def _go(trial: Trial, factory: Factory | None, options: CheckOptions) -> None:
         look_for_precision_loss(factory, trial, options.device)
     if result.verdict is Verdict.DIVERGED:
         look_for_a_cause(trial)
+
+
+def _look_at_sites(trial: Trial) -> None:
+    """Look at a right answer's sites, though nobody asked for them: it is by them that a failure would be placed."""
+    result, run = trial.result, trial.run
+    if result.verdict.passes and trial.first and not run.sites and run.truth is None:
+        sites = run.sites_outside(trial.first, passed=True)
+        result.suspected_sites, result.sites_failure = sites.suspected, sites.failure
 
 
 def _truth_judge(case: Case) -> "TruthJudge":

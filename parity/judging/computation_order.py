@@ -18,6 +18,42 @@ _FORWARD = (*SITES, "logits", "loss")
 
 
 @lru_cache(maxsize=16)
+def sites_after(n_layer: int) -> dict[str, frozenset[str]]:
+    """By name, in the order of computation, the sites that are next computed from a site.
+
+    Read off a run of the reference's forward pass on a model of one dimension; the loss of a position comes last.
+    """
+    config = Config(n_layer=n_layer, n_embd=1, n_head=1, block_size=2, vocab_size=2)
+    params = {name: elementwise(Value, matrix) for name, matrix in init_params(config, random.Random(0)).items()}
+    names: dict[int, str] = {}
+    after: dict[str, set[str]] = {}
+
+    def tap(site: str, value: Any) -> Any:
+        after.setdefault(site, set())
+        names.update((id(x), site) for x in _scalars(value))
+        return value
+
+    loss, _ = document_loss([1, 0, 1], params, config, tap)
+    latest: dict[int, frozenset[str]] = {}
+    for node in _inputs_first(loss):
+        before = frozenset[str]().union(*(latest[id(child)] for child in node.children))
+        site = names.get(id(node))
+        for earlier in before if site else ():
+            after[earlier].add(str(site))
+        latest[id(node)] = frozenset({site}) if site else before
+    return {site: frozenset(after[site] - {site}) for site in after}
+
+
+def _scalars(value: Any) -> Iterator[Any]:
+    """The numbers of a site."""
+    if isinstance(value, list):
+        for part in value:
+            yield from _scalars(part)
+    else:
+        yield value
+
+
+@lru_cache(maxsize=16)
 def gradients_before(n_layer: int) -> dict[str, frozenset[str]]:
     """By name, the tensors whose gradients a tensor's gradient is computed from, directly or not.
 

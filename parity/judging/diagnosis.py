@@ -8,6 +8,7 @@ import numpy as np
 from parity.errors import NoExpectation, SubjectError, UsageError
 from parity.judging.causes import AnswersChange, LosesPrecision, NarrowAnswers, NeverUpdated, NoAnswer
 from parity.judging.exchange import Exchange, Run
+from parity.judging.location import Place
 from parity.judging.pairs import Pairs, same_bits
 from parity.judging.trial import Trial
 from parity.number_formats import FORMATS, Format
@@ -68,6 +69,9 @@ def look_for_precision_loss(factory: Factory, trial: Trial, device: str | None) 
         again.go(steps=first.step - run.case.state.step + 1)
     except (SubjectError, NoExpectation):
         return
+    wider = again.result
+    if form.digits > here.digits and wider.location:
+        result.wider = Place(wider.location, wider.first_site)
     tensors = again.latest.pairs.by_key() if again.latest else {}
     z_here, z_there = result.first_z, tensors[first.key].largest_z if first.key in tensors else inf
     narrow, wide = (z_here, z_there) if form.digits > here.digits else (z_there, z_here)

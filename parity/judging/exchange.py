@@ -15,10 +15,11 @@ from parity.judging.own_updates import gone_on_from, with_own_updates
 from parity.judging.pairing import paired
 from parity.judging.pairs import Difference, Pairs
 from parity.judging.relu_gates import SHORT_DIGITS, expect_with_shown, observed_gates, shown_gates, with_own_gates
+from parity.judging.suspected_sites import SuspectedSite, suspected_sites, without
 from parity.number_formats import Floats
 from parity.oracle.oracle import Expectation, Oracle, Point
 from parity.quantities import FIELDS, MATRICES, SITES, STATE
-from parity.subjects.attributes import has_sites, show_sites, tied_head, without_update
+from parity.subjects.attributes import has_sites, show_sites, shown_by, tied_head, without_update
 from parity.subjects.calls import guarded
 from parity.subjects.command import CommandSubject
 from parity.subjects.subject import Subject, train_step
@@ -27,6 +28,17 @@ from reference.config import Config, State, Step
 
 if TYPE_CHECKING:
     from parity.judging.true_exchange import TruthJudge
+
+
+@dataclass(frozen=True)
+class SitesOutside:
+    """The sites of an answer that rounding does not explain."""
+
+    first: Difference | None = None
+    """The first element of the first one, those left out that are suspected to be shown under a wrong name."""
+    suspected: tuple[SuspectedSite, ...] = ()
+    failure: str = ""
+    """Why the sites of a right answer could not be compared."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -123,22 +135,28 @@ class Run:
         self.load(state)
         return self._put(before, exchange.batch, before.exact, explain, state)
 
-    def first_site_outside(self, exchange: Exchange) -> Difference | None:
-        """Of a question that was put with `ask`, put again with the sites: the first element of one that is outside.
+    def sites_outside(self, exchange: Exchange, *, passed: bool) -> SitesOutside:
+        """Of a question that was put with `ask`, put again with the sites: which of them are outside.
 
-        None where the subject has no sites to show, or none that can be compared, which is no news in a wrong answer.
+        passed: the answer is right but for its sites. Nothing where the subject has no sites to show. Where they cannot
+        be compared, that is no news in a wrong answer.
         """
         if not has_sites(self.subject):
-            return None
+            return SitesOutside()
         before = exchange.expectation.before
         show_sites(self.subject, True)
         try:
             self.load(before.state(self.case.config))
             expectation = self.oracle.expect(before, exchange.batch, sites=True)
             again = self.judged(expectation, self.answer(exchange.number, exchange.batch), before.exact)
-            return self.judge.first_outside(again.pairs.of_quantities(*SITES))
-        except (NoExpectation, SubjectError):
-            return None
+            pairs, of = again.pairs, (self.case.config, self.judge, again.expectation)
+            suspected = suspected_sites(*of, pairs, shown_by(self.subject), passed)
+            first = self.judge.first_outside(without(pairs, [site.name for site in suspected]))
+            return SitesOutside(first, tuple(suspected))
+        except NoExpectation:
+            return SitesOutside()
+        except SubjectError as error:
+            return SitesOutside(failure=str(error) if passed else "")
         finally:
             show_sites(self.subject, self.sites or self._asks_for_gates)
 

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from parity.judging.computation_order import computed_from, in_order_of_computation, knows_what_comes_before
 from parity.judging.element_errors import z_values
 from parity.judging.own_updates import own_update
-from parity.judging.pairs import Pairs
-from parity.quantities import SITES, STATE, TensorKey
+from parity.judging.pairs import Difference, Pairs
+from parity.quantities import FIELDS, SITES, STATE, TensorKey
 from parity.tensors import elements_of
 
 if TYPE_CHECKING:
@@ -45,6 +45,8 @@ class Location:
     step: int
     tensors: tuple[LocatedTensor, ...]
     n_layer: int
+    form: str = "float64"
+    """The number format in which the subject was asked."""
 
     @cached_property
     def origins(self) -> list[LocatedTensor]:
@@ -88,6 +90,36 @@ class Location:
         }
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where a step goes wrong in another format: tensor by tensor, and at the first site outside, if it has sites."""
+
+    location: Location
+    first_site: Difference | None
+
+    @property
+    def begins_at(self) -> list[TensorKey]:
+        """The first site that is outside, where it comes before the tensors that the wrong begins at; else these."""
+        return begins_at(self.location, self.first_site)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON, but for NaN and infinities, and for the difference."""
+        return {
+            "dtype": self.location.form,
+            "location": self.location.to_dict(),
+            "first_site": self.first_site,
+        }
+
+
+def begins_at(location: Location, first_site: Difference | None) -> list[TensorKey]:
+    """The first site that is outside, where it comes before the tensors that the wrong begins at; else these."""
+    origins = [tensor.key for tensor in location.origins]
+    order = list(FIELDS.values())
+    if first_site and all(order.index(first_site.quantity) < order.index(key.quantity) for key in origins):
+        return [first_site.key]
+    return origins
+
+
 def locate(run: "Run", exchange: "Exchange") -> Location:
     """Where an answer that is outside goes wrong."""
     pairs = exchange.pairs
@@ -102,7 +134,7 @@ def locate(run: "Run", exchange: "Exchange") -> Location:
         follows = bool(count and own is not None and own[place][outside[place]].all())
         error = _relative_error(pairs, place)
         found.append(LocatedTensor(keys[number], place.stop - place.start, count, error, follows))
-    return Location(exchange.number, tuple(found), run.case.config.n_layer)
+    return Location(exchange.number, tuple(found), run.case.config.n_layer, run.judge.form.name)
 
 
 def _explained_by_own_gradient(run: "Run", exchange: "Exchange") -> NDArray[np.bool_] | None:

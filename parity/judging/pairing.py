@@ -28,6 +28,8 @@ def paired(number: int, actual: Step, expected: Step, sigma: Step, lengths: Sequ
     for field, quantity in FIELDS.items():
         if getattr(actual, field, None) is None or getattr(expected, field) is None:
             continue
+        if quantity in SITES:
+            _require_known(field, getattr(actual, field), getattr(expected, field))
         expected_tensors = tensors_of(field, getattr(expected, field), lengths)
         sigmas = tensors_of(field, getattr(sigma, field), lengths)
         actual_tensors = tensors_of(field, getattr(actual, field), lengths)
@@ -45,6 +47,13 @@ def paired(number: int, actual: Step, expected: Step, sigma: Step, lengths: Sequ
         sides[0].extend(_answered(actual_tensors, field, list(expected_tensors), new))
         entries.extend(new)
     return Pairs.of(number, entries, *sides)
+
+
+def _require_known(field: str, actual: Any, expected: Any) -> None:
+    """SubjectError for sites that the reference has not, before anybody counts what they hold."""
+    unknown = unknown_names(actual, expected) if isinstance(actual, dict) else []
+    if unknown:
+        raise SubjectError(f"The subject's {field} {unknown[0]}. help(parity.Step) lists them.")
 
 
 def _exposed(field: str, actual: Mapping[Any, Any], expected: Mapping[Any, Any]) -> dict[Any, Any]:

@@ -21,13 +21,17 @@ from parity.judging.causes import (
     SameBits,
 )
 from parity.judging.judge import Judge
-from parity.judging.location import Location
+from parity.judging.location import Location, Place
 from parity.judging.pairs import Difference, Pairs
 from parity.judging.probes import Probe, out_of_reach
 from parity.judging.quantity_result import QuantityResult, TensorPower, magnitude
-from parity.judging.sentences import in_probe, said
+from parity.judging.sentences import in_probe, located, said, suspicion
+from parity.judging.suspected_sites import SuspectedSite
 from parity.quantities import in_short
 from parity.verdict import Verdict, worst
+
+_MOST_SUSPECTED = 3
+"""Entries of a map of sites that are named one by one."""
 
 
 @dataclass
@@ -79,8 +83,14 @@ class ModeResult:
     location: Location | None = None
     """Tensor by tensor, what is right and what is wrong in the step that diverged first."""
     first_site: Difference | None = None
+    suspected_sites: tuple[SuspectedSite, ...] = ()
+    """Sites that are suspected to be shown under a wrong name."""
+    sites_failure: str = ""
+    """Why the sites of a right answer could not be compared, where nobody asked for them."""
     first_z: float = 0.0
     """The largest z of the tensor that diverged first."""
+    wider: Place | None = None
+    """Where the subject goes wrong in a wider format, if it was asked in one, which sees what rounding hides here."""
     near_gates: int = 0
     """ReLUs whose input lay within the noise floor of zero."""
     turned_gates: int = 0
@@ -103,6 +113,11 @@ class ModeResult:
     def reason(self) -> str:
         """Why, in sentences."""
         return said(self.causes)
+
+    @property
+    def location_lines(self) -> list[tuple[str, str]]:
+        """Tensor by tensor what is right and what is wrong, and where that begins, in words; empty where nothing is."""
+        return located(self.location, self.first_site, self.wider) if self.location else []
 
     def add(self, pairs: Pairs, judge: Judge) -> None:
         """Take in the tensors of one step, in the order in which it computes them."""
@@ -147,6 +162,7 @@ class ModeResult:
             "location": self.location and plain(self.location.to_dict()),
             "first_site": plain(self.first_site),
             "first_z": plain(self.first_z),
+            "wider": self.wider and plain(self.wider.to_dict()),
             "kinks": self.near_gates,
             "kinks_turned": self.turned_gates,
             "steep": self.own_updates,
@@ -209,6 +225,8 @@ class Result:
     probes: list[ProbeResult] = field(default_factory=list)
     left_out: tuple[str, ...] = ()
     """What the subject itself says that it does not exercise, in the words of `parity.case`."""
+    said_by_subject: tuple[str, ...] = ()
+    """What it warns of."""
 
     def __repr__(self) -> str:
         # Without the thousands of floats of its case, which drown the message of an assertion.
@@ -321,6 +339,19 @@ class Result:
         return [f"{what} (which the subject does not expose in the probe {', '.join(names)})" for what, names in parts]
 
     @property
+    def warnings(self) -> list[str]:
+        """What is to be known whatever the verdict is, in sentences."""
+        modes = [mode for mode in (*self.modes, *self.deciding.modes) if mode.suspected_sites or mode.sites_failure]
+        found = [*self.said_by_subject, *self.deciding.said_by_subject]
+        told = (suspicion(site, self.deciding.judge) for mode in modes for site in mode.suspected_sites)
+        suspected = list(dict.fromkeys(told))
+        found += suspected[:_MOST_SUSPECTED]
+        more = len(suspected) - _MOST_SUSPECTED
+        found += [f"Suspected as well: {more} more of its entries."] if more > 0 else []
+        found += [f"Its sites were not compared: {mode.sites_failure}" for mode in modes if mode.sites_failure]
+        return list(dict.fromkeys(found))
+
+    @property
     def largest_z(self) -> float | None:
         """Over all quantities and modes; None where nothing was compared, NaN where of nothing it is known."""
         return _largest(mode.largest_z for mode in self.modes)
@@ -342,6 +373,7 @@ class Result:
                 "hyper": vars(self.case.hyper),
                 "run": run,
                 "failure": self.failure and _failure(self.failure),
+                "warnings": self.warnings,
                 "unchecked": self.unchecked,
                 "not_exercised": self.not_exercised,
                 "probes": [found.to_dict() for found in self.probes],

@@ -26,13 +26,19 @@ from parity.judging.causes import (
     SameBits,
     StateNotCarried,
 )
-from parity.judging.location import LocatedTensor, Location
+from parity.judging.judge import Judge
+from parity.judging.location import LocatedTensor, Location, Place, begins_at
+from parity.judging.pairs import Difference
 from parity.judging.probes import Probe
+from parity.judging.relu_gates import SHORT_DIGITS
+from parity.judging.suspected_sites import SuspectedSite
+from parity.number_formats import FORMATS
 from parity.words import beside_limit
 
 _KIND = {"logits": "document"}
 _MOST_TENSORS = 12
 """Tensors of a quantity that are named one by one."""
+_SEE_MORE = "a wider format shows more of it (--dtype float64, where the factory takes dtype), and so do more sites"
 _MOST_LISTED = 8
 """Documents that a sentence names."""
 
@@ -111,8 +117,28 @@ def in_probe(probe: Probe) -> str:
     )
 
 
-def located(location: Location) -> list[tuple[str, str]]:
-    """What is right and what is wrong, in the order of computation: quantities, and what is to be said of them."""
+def suspicion(site: SuspectedSite, judge: Judge) -> str:
+    """A site that is suspected to be shown under a wrong name."""
+    beside = f"({site.first.beside(judge.limit)})"
+    if site.shows:
+        found = f"has the values of the reference's {site.shows} {beside}"
+    else:
+        of = "" if site.first.quantity == "site" else "in its gradient "
+        found = f"is {of}outside, and what is computed from it is not {beside}"
+        if judge.form.digits <= SHORT_DIGITS:
+            found += f"; or rounding in {judge.form.name} hides what follows from it, which --dtype float64 would show"
+    shown = f"what {site.shown_by} shows" if site.shown_by else "what is shown"
+    return f"Suspected wrong entry in the map of sites: {shown} as {site.name} {found}."
+
+
+def located(
+    location: Location, first_site: Difference | None = None, wider: Place | None = None
+) -> list[tuple[str, str]]:
+    """What is right and what is wrong, in the order of computation: quantities, and what is to be said of them.
+
+    first_site: the first element of one that is outside, which is nearer to the mistake than any tensor. wider: where
+    the same begins in a format that sees more.
+    """
     lines: list[tuple[list[str], list[str]]] = []
     for quantity in dict.fromkeys(tensor.key.quantity for tensor in location.tensors):
         parts = _said_of(location.of_quantity(quantity))
@@ -121,13 +147,29 @@ def located(location: Location) -> list[tuple[str, str]]:
         else:
             lines.append(([quantity], parts))
     told = [(", ".join(quantities), part) for quantities, parts in lines for part in parts]
+    begins = _begins(location, first_site)
+    told += [("begins at", begins)] if begins else []
+    if wider and wider.begins_at != begins_at(location, first_site):
+        dtype = wider.location.form
+        there = _begins(wider.location, wider.first_site)
+        return [*told, (f"in {dtype}", f"begins at {there} (--dtype {dtype} shows all of it)")]
+    if begins and not wider and FORMATS[location.form].digits <= SHORT_DIGITS:
+        told.append(("", f"what is below the noise floor of {location.form} is not seen: {_SEE_MORE}"))
+    return told
+
+
+def _begins(location: Location, first_site: Difference | None) -> str:
+    """Where the wrong begins, as far as it is seen; empty where that is not known."""
+    if first_site and begins_at(location, first_site) == [first_site.key]:
+        where = first_site.key.described()
+        return f"{where}: of the sites that are shown, none before it is seen to be wrong"
     begins = _beginning(location)
     if not begins:
-        return told
+        return ""
     if location.origins[0].key.quantity in ("logits", "loss"):  # of which nothing nearer is known but by sites
-        return [*told, ("begins at", f"{begins}, so somewhere in the forward pass: a subject's sites tell where")]
+        return f"{begins}, so somewhere in the forward pass: a subject's sites tell where"
     compared = "what" if location.all_before_is_right else "as far as it was compared, what"
-    return [*told, ("begins at", f"{begins}: {compared} it is computed from is right")]
+    return f"{begins}: {compared} it is computed from is not seen to be wrong"
 
 
 def _beginning(location: Location) -> str:

@@ -34,7 +34,8 @@ class Trial:
                 result.first_z = exchange.pairs.by_key()[result.first_divergence.key].largest_z
                 result.location = locate(run, exchange)
                 if result.mode == "lock-step":
-                    result.first_site = run.first_site_outside(exchange)
+                    sites = run.sites_outside(exchange, passed=False)
+                    result.first_site, result.suspected_sites = sites.first, sites.suspected
             progress(result.mode, result.steps)
         result.conclude(run.judge)
 

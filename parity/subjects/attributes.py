@@ -25,13 +25,28 @@ def show_sites(subject: Any, shown: bool) -> None:
         guarded("setting its expose_sites", setattr, subject, "expose_sites", shown)
 
 
+def shown_by(subject: Any) -> dict[str, str]:
+    """What a subject says shows each of its sites, such as the names of modules; nothing where it does not say."""
+    said = attribute(subject, "shown_by", {})
+    return {str(site): str(name) for site, name in said.items()} if isinstance(said, dict) else {}
+
+
+def warnings(subject: Any) -> tuple[str, ...]:
+    """Sentences of a subject about itself that a result repeats; SubjectError where they are no list of texts."""
+    return _texts(subject, "warnings")
+
+
 def left_out(subject: Any) -> tuple[str, ...]:
     """What a subject says that it does not exercise; SubjectError where that is no text or list of texts."""
-    said = attribute(subject, "not_exercised", ())
+    return _texts(subject, "not_exercised")
+
+
+def _texts(subject: Any, name: str) -> tuple[str, ...]:
+    said = attribute(subject, name, ())
     if isinstance(said, str):
         return (said,)
     if not isinstance(said, (list, tuple)) or not all(isinstance(phrase, str) for phrase in said):
-        raise SubjectError(f"The subject's not_exercised is {said!r}, and is to be a list of strings.")
+        raise SubjectError(f"The subject's {name} is {said!r}, and is to be a list of strings.")
     return tuple(said)
 
 

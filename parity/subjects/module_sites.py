@@ -31,8 +31,13 @@ class ModuleSites:
     def __init__(self, module: nn.Module, config: Config, sites: Mapping[str, str | Arranged]) -> None:
         self.widths = site_widths(config)
         self.entries = dict(expanded(sites, config.n_layer))
+        self.patterns = {
+            name: pattern for pattern, entry in sites.items() for name, _ in expanded({pattern: entry}, config.n_layer)
+        }
+        """By the name of an entry that of the one in the map, which may stand for every layer."""
         self.recording = False
         self.seen: dict[str, list[_Seen]] = {}
+        self.called: set[str] = set()
         named = module.named_modules(remove_duplicate=False)
         modules = {name.replace("_orig_mod.", ""): part for name, part in named}  # torch.compile's
         problems = list(_problems(self.entries, modules, self.widths))
@@ -49,7 +54,7 @@ class ModuleSites:
 
     def forget(self) -> None:
         """Begin anew with what is seen."""
-        self.seen = {}
+        self.seen, self.called = {}, set()
 
     def stop(self) -> None:
         """Keep no more; gradients of what was seen still come in."""
@@ -58,17 +63,34 @@ class ModuleSites:
     def shown(self, lengths: Sequence[int]) -> tuple[Sites, Sites]:
         """The sites, and the gradients of those that gradients can flow to, of documents with so many positions.
 
-        SubjectError where what was seen is not a row (positions, width) for each document, padded after its end.
+        Those of modules that were not called are left out. SubjectError where what was seen is not a row (positions,
+        width) for each document, padded after its end.
         """
         sites: Sites = {}
         grads: Sites = {}
         for name, entry in self.entries.items():
+            if name not in self.called:
+                continue
             seen = self.seen.get(name, [])
             values = self._of_positions(name, [part.value for part in seen], lengths)
             self._take_apart(sites, name, entry, values)
             if all(part.differentiable for part in seen):  # not those of which nothing is known, as in a recomputation
                 self._take_apart(grads, name, entry, self._of_positions(name, [part.grad for part in seen], lengths))
         return sites, grads
+
+    def not_called(self) -> tuple[str, ...]:
+        """The entries of the map whose modules were not called in forward, as phrases of what is not exercised."""
+        left = [name for name in self.entries if name not in self.called]
+        kept = {self.patterns[name] for name in self.called}
+        named = dict.fromkeys(name if self.patterns[name] in kept else self.patterns[name] for name in left)
+        return tuple(
+            f"the site at {name!r} in the map of sites, a module that was never called in forward" for name in named
+        )
+
+    @property
+    def shown_by(self) -> dict[str, str]:
+        """By site the entry of the map that shows it."""
+        return {site: repr(name) for name, entry in self.entries.items() for site in entry.names}
 
     def _hook(self, name: str, modules: Mapping[str, nn.Module]) -> None:
         def take(tensors: Any) -> None:
@@ -81,6 +103,7 @@ class ModuleSites:
 
         def keep(tensors: Any) -> None:
             if self.recording:
+                self.called.add(name)
                 take(tensors)
 
         module = modules[_module_name(name, modules)]

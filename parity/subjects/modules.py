@@ -86,6 +86,7 @@ class ModuleSubject(Subject):
         if sites:
             self.expose_sites = False
         self.steps = 0
+        self.shown_by = self.sites.shown_by
         self.not_exercised: tuple[str, ...] = ()
         self._takes_batches: bool | None = None
         self._takes_mask = _takes_mask(self.module)
@@ -123,7 +124,9 @@ class ModuleSubject(Subject):
         loss.backward()
         lengths = [min(self.config.block_size, len(document) - 1) for document in batch]
         shown = self.sites.shown(lengths) if exposing or not self.steps else None
-        sites, site_grads = shown if exposing and shown else (None, None)
+        if not self.steps:
+            self.not_exercised += self.sites.not_called()
+        sites, site_grads = shown if exposing and shown and shown[0] else (None, None)
         # Copied before the update, which may change gradients in place.
         grads = self.layout.read({name: gradient(parameter) for name, parameter in self.parameters.items()})
         self.number, self.steps = self.number + 1, self.steps + 1
@@ -165,7 +168,8 @@ class ModuleSubject(Subject):
         except Exception:
             if self._takes_batches:
                 raise
-            self._takes_batches, self.not_exercised = False, ("batches of several documents",)
+            self._takes_batches = False
+            self.not_exercised = ("batches of several documents", *self.not_exercised)
             self.sites.forget()
             return None
         self._takes_batches = True

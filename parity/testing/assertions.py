@@ -18,7 +18,7 @@ from parity.judging.causes import Failed
 from parity.judging.check_options import CheckKeywords, CheckOptions
 from parity.judging.checking import check
 from parity.judging.result import Result
-from parity.judging.sentences import located, sentence
+from parity.judging.sentences import sentence
 from parity.subjects.subject import TWIN, Named, Subject
 from parity.testing.tally import tally
 from parity.words import counted
@@ -128,7 +128,7 @@ def parity_error(result: Result, kind: tuple[str, ...], store: Path, options: di
         f"{result.verdict.value}: {' '.join(result.reason.split())}",
         *(f"  {line}" for line in result.last_words),
         *([f"  outside in {counted(mode.steps, 'step')}: {', '.join(outside)}"] if outside else []),
-        *(f"  {what} {said}" for what, said in (located(mode.location) if mode.location else ())),
+        *(f"  {what} {said}" for what, said in mode.location_lines),
         _repetition(result, kind, store, options),
     ]
     error = error_class(kind)("\n".join(lines))

@@ -92,7 +92,7 @@ def test_failure_says_how_much_is_outside_and_what_is_right(width):
     assert "right: lm_head, layer0.mlp_fc2, layer0.mlp_fc1, layer0.attn_wo, layer0.attn_wv" in text
     assert "wrong: layer0.attn_wk (" in text
     assert "m, v, param as Adam makes them of these gradients" in text
-    assert "begins at grad layer0.attn_wk, layer0.attn_wq: what it is computed from is right" in text
+    assert "begins at grad layer0.attn_wk, layer0.attn_wq: what it is computed from is not seen to be wrong" in text
     assert "free-running, 1 step: DIVERGED, from the same element on" in text
 
 
@@ -158,7 +158,9 @@ def test_last_lines_of_a_dead_process_are_shown(tmp_path):
 def test_markdown_says_the_same_as_the_terminal(tmp_path, capsys):
     markdown = check_markdown(failing(), SOURCE)
     assert markdown.startswith("### DIVERGED\n\nstep 0: grad layer0.attn_wk[0,0]: ")
-    assert "- begins at grad layer0.attn_wk, layer0.attn_wq: what it is computed from is right" in markdown
+    assert (
+        "- begins at grad layer0.attn_wk, layer0.attn_wq: what it is computed from is not seen to be wrong" in markdown
+    )
     assert "| grad | " in markdown
     file = tmp_path / "check.md"
     small = ["--steps", "1", "--n-embd", "4", "--n-head", "2", "--only-case", "--mode", "lock-step"]
@@ -186,7 +188,7 @@ def test_assertion_tells_tensor_by_tensor(tmp_path):
     first, counts, *located, last = str(caught.value).splitlines()
     assert first.startswith("DIVERGED: step 0: grad layer0.attn_wk[0,")
     assert re.match(r"  outside in 1 step: \d+ of [\d,]+ grad, ", counts)
-    assert located[-1] == "  begins at grad layer0.attn_wk: what it is computed from is right"
+    assert located[-1] == "  begins at grad layer0.attn_wk: what it is computed from is not seen to be wrong"
     assert last.startswith("Repeat with: parity replay ")
 
 

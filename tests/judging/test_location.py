@@ -11,6 +11,8 @@ from parity.judging.computation_order import computed_from, gradients_before, in
 from parity.judging.sentences import located
 from parity.quantities import TensorKey
 from reference.microgpt import init_params, init_state
+from tests.faults import planted
+from tests.implementations import Vectorised
 from torch_twin.microgpt import Twin
 
 LAYER = ("mlp_fc2", "mlp_fc1", "attn_wo", "attn_wv", "attn_wk", "attn_wq")
@@ -182,7 +184,10 @@ def test_two_mistakes_are_both_told():
     grad = [said for what, said in lines if what == "grad"]
     assert grad[0].startswith("right: lm_head to layer1.mlp_fc1") or "lm_head" in grad[0]
     assert grad[1] == "wrong: layer1.attn_wo (1), layer0.attn_wk (1)"
-    assert lines[-1] == ("begins at", "grad layer1.attn_wo, layer0.attn_wk: what it is computed from is right")
+    assert lines[-1] == (
+        "begins at",
+        "grad layer1.attn_wo, layer0.attn_wk: what it is computed from is not seen to be wrong",
+    )
 
 
 @pytest.mark.parametrize(
@@ -190,9 +195,9 @@ def test_two_mistakes_are_both_told():
     [
         (
             ["lm_head", "layer0.attn_wk", "layer0.attn_wq"],
-            "as far as it was compared, what it is computed from is right",
+            "as far as it was compared, what it is computed from is not seen to be wrong",
         ),
-        (["layer0.attn_wo", "layer0.attn_wk"], "what it is computed from is right"),
+        (["layer0.attn_wo", "layer0.attn_wk"], "what it is computed from is not seen to be wrong"),
     ],
     ids=["something between is not shown", "what is next to it is shown"],
 )
@@ -259,3 +264,58 @@ def test_location_is_in_the_json_with_the_names_that_were_there():
     assert grad["first_outside"]["tensor"] == "layer1.attn_wk"
     assert grad["first_outside"]["relative_error"] == 1.0
     assert grad["outside"] > 0
+
+
+class OutputsScaled(Vectorised):
+    """One whose attention gives a quarter more, which shows in no logit in bfloat16; it has no sites."""
+
+    def load(self, state) -> None:
+        """Take a state."""
+        super().load(state)
+        self.params["layer0.attn_wo"] *= 1.25
+
+
+def outputs_scaled(config, hyper, dtype="bfloat16"):
+    return OutputsScaled(config, hyper, dtype)
+
+
+def outputs_scaled_in_bfloat16(config, hyper):
+    return outputs_scaled(config, hyper)
+
+
+def below_the_floor(make):
+    return located_by(make, Case.from_names(steps=2))
+
+
+def test_what_rounding_hides_is_looked_for_in_a_wider_format():
+    mode = below_the_floor(outputs_scaled)
+    lines = dict(mode.location_lines)
+    assert not mode.location.of_quantity("logits")[0].outside
+    assert lines["begins at"].startswith("grad ")
+    assert lines["begins at"].endswith(": what it is computed from is not seen to be wrong")
+    assert lines["in float64"].startswith("begins at logits, so somewhere in the forward pass")
+    assert lines["in float64"].endswith("(--dtype float64 shows all of it)")
+    assert mode.to_dict()["wider"]["dtype"] == "float64"
+    assert mode.to_dict()["wider"]["location"]["tensors"][0]["origin"]
+
+
+def test_what_rounding_hides_is_said_where_there_is_no_wider_format():
+    *_, (label, hint) = below_the_floor(outputs_scaled_in_bfloat16).location_lines
+    assert label == ""
+    assert hint.startswith("what is below the noise floor of bfloat16 is not seen: a wider format shows more of it ")
+
+
+def test_site_that_is_outside_is_where_it_begins():
+    mode = located_by(MUTANTS["gelu"].make, case())
+    assert dict(mode.location_lines)["begins at"].startswith("logits")
+    with planted(("x = x.relu()", "x = torch.nn.functional.gelu(x)")) as make:
+        mode = located_by(make, case())
+    begins = dict(mode.location_lines)["begins at"]
+    assert begins.startswith("site layer0.mlp.post at document 0, position 0: of the sites that are shown, none ")
+
+
+def test_site_that_comes_later_does_not_take_the_place_of_the_tensors():
+    with planted(("(1 / n) * sum(losses)", "sum(losses)")) as make:
+        mode = located_by(make, case())
+    assert mode.first_site.quantity == "site grad"
+    assert dict(mode.location_lines)["begins at"].startswith("loss, so somewhere in the forward pass")

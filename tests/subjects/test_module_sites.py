@@ -1,14 +1,18 @@
 """Modules within a module show the reference's sites, and a mistake in one of them is placed there."""
 
+import io
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F  # noqa: N812
+from rich.console import Console
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from parity import Verdict, check
+from parity.cli.check_markdown import check_markdown
+from parity.cli.check_report import check_report
 from parity.errors import UsageError
 from parity.modules import Arranged, ModuleSubject, stacked
 from parity.subjects.module_sites import site_widths
@@ -212,7 +216,6 @@ def test_loss_of_the_user_may_show_sites_document_by_document():
             "The map of sites does not fit: the module h.0.c_fc gives (3, 4, 32), and norm would be (3, 4, 8) here "
             "(documents, positions, width). Correct the entry 'h.0.c_fc' of sites, or take it out.",
         ),
-        ({"h": "norm"}, "the module h gives nothing that is seen, and norm would be (3, 4, 8) here"),
         ({"h.0.act.input": "norm"}, "the module h.0.act is given (3, 4, 32), and norm would be (3, 4, 8) here"),
     ],
 )
@@ -222,6 +225,134 @@ def test_module_that_does_not_fit_its_site_is_named(sites, said, asked):
     assert result.verdict is Verdict.ERROR
     assert said in result.reason
     assert "module_sites.py" not in result.reason
+
+
+def never_called(sites, change=lambda module: None):
+    """A module with parts that forward passes by."""
+
+    def with_spare_parts(module):
+        change(module)
+        module.spare = nn.Identity()
+        for block in module.h:
+            block.spare = nn.Identity()
+
+    return gpt2(with_spare_parts, sites=sites)
+
+
+@pytest.mark.parametrize("asked", [True, False])
+def test_module_that_is_never_called_is_left_unexercised_and_the_rest_is_checked(asked):
+    sites = {"spare": "norm", "h.{i}.spare": "layer{i}.attn.norm", "h": "embedding", "h.{i}.act": "layer{i}.mlp.post"}
+    result = check(never_called(sites), unlike_documents(), sites=asked)
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert ("site" in result.modes[0].quantities) is asked
+    for entry in ("spare", "h.{i}.spare", "h"):
+        assert f"the site at {entry!r} in the map of sites, a module that was never called in forward" in (
+            result.not_exercised
+        )
+    assert not any("'h.{i}.act'" in phrase for phrase in result.not_exercised)
+    assert result.warnings == []
+
+
+def test_module_that_is_called_in_one_layer_alone_is_named_in_the_other():
+    subject = never_called({"h.{i}.spare": "layer{i}.mlp.post"})(unlike_documents().config, unlike_documents().hyper)
+    act, spare = subject.module.h[0].act, subject.module.h[0].spare
+    subject.module.h[0].act = nn.Sequential(act, spare)
+    subject.load(unlike_documents().state)
+    subject.train_step(unlike_documents().documents)
+    (phrase,) = subject.not_exercised
+    assert phrase.startswith("the site at 'h.1.spare'")
+
+
+def test_map_of_which_no_module_is_called_shows_nothing_and_places_nothing():
+    sites = {"spare": "norm", "h.{i}.spare": "layer{i}.attn.norm"}
+    result = check(never_called(sites), unlike_documents(), sites=True)
+    assert (result.verdict, result.unchecked) == (Verdict.PARITY, ["site", "site grad"])
+    result = check(never_called(sites, with_gelu), unlike_documents(), modes="lock-step")
+    assert (result.verdict, result.modes[0].first_site) == (Verdict.DIVERGED, None)
+
+
+WRONG_ENTRIES = {
+    "h.{i}.ln_2": "layer{i}.attn.norm",
+    "h.{i}.c_attn": stacked("layer{i}.attn.q", "layer{i}.attn.v", "layer{i}.attn.k"),
+    "h.{i}.act": "layer{i}.mlp.post",
+    "h.{i}.c_fc": "layer{i}.mlp.pre",
+    "head": "logits",
+}
+"""Norms that are taken for each other, and keys for values."""
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_wrong_entry_of_the_map_is_told_where_all_else_is_right(dtype):
+    result = check(gpt2(sites=WRONG_ENTRIES), unlike_documents(), dtype=dtype)
+    assert result.verdict is Verdict.PARITY
+    assert {(site.name, site.shows) for site in result.modes[0].suspected_sites} == {
+        (f"layer{i}.{name}", f"layer{i}.{shows}")
+        for i in range(2)
+        for name, shows in (("attn.norm", "mlp.norm"), ("attn.k", "attn.v"), ("attn.v", "attn.k"))
+    }
+    first, *_, last = result.warnings
+    assert first.startswith(
+        "Suspected wrong entry in the map of sites: what 'h.0.ln_2' shows as layer0.attn.norm has the values of the "
+        "reference's layer0.mlp.norm (step 0: site layer0.attn.norm[0] at document 0, position 0: "
+    )
+    assert last == "Suspected as well: 3 more of its entries."
+    assert result.to_dict()["warnings"] == result.warnings
+    for text in (check_markdown(result, ""), printed(result)):
+        assert f"warning: {first}" in text
+
+
+def printed(result) -> str:
+    terminal = Console(file=io.StringIO(), width=1000)
+    terminal.print(check_report(result, ""))
+    return terminal.file.getvalue()
+
+
+def test_wrong_entry_of_the_map_does_not_take_the_place_of_the_mistake():
+    result = check(gpt2(with_gelu, sites=WRONG_ENTRIES), unlike_documents(), modes="lock-step")
+    (mode,) = result.modes
+    assert mode.first_site.key.name == "layer1.mlp.post"
+    assert {site.name for site in mode.suspected_sites} >= {"layer0.attn.norm", "layer0.attn.k", "layer0.attn.v"}
+    assert dict(mode.location_lines)["begins at"].startswith("site layer1.mlp.post at document 0, position 0: ")
+    assert len(result.warnings) == 4
+
+
+def test_values_of_no_other_site_are_suspected_too():
+    def doubled(module):
+        module.seen = nn.Identity()
+        forward = module.ln.forward
+        module.ln.forward = lambda x: forward(module.seen(x * 2) / 2)
+
+    result = check(gpt2(doubled, sites={"seen": "embedding", "ln": "norm"}), unlike_documents())
+    assert result.verdict is Verdict.PARITY
+    (warning,) = result.warnings
+    assert "what 'seen' shows as embedding is outside, and what is computed from it is not" in warning
+
+
+@pytest.mark.parametrize(("mistake", "quantity", "site"), PLACES)
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_mistake_in_a_module_is_no_wrong_entry(mistake, quantity, site, dtype):
+    result = check(gpt2(mistake), unlike_documents(), modes="lock-step", dtype=dtype)
+    assert not result.modes[0].suspected_sites or result.verdict is Verdict.PARITY
+
+
+def test_sites_asked_for_count_though_a_wrong_entry_is_suspected():
+    result = check(gpt2(sites=WRONG_ENTRIES), unlike_documents(), modes="lock-step", sites=True)
+    assert result.verdict is Verdict.DIVERGED
+    assert len(result.modes[0].suspected_sites) == 6
+    assert result.modes[0].first_site is None
+
+
+def test_sites_that_cannot_be_compared_are_told_though_nobody_asked_for_them():
+    class Unreadable(Twin):
+        def train_step(self, batch):
+            step = super().train_step(batch)
+            step.sites = {"norms": [[0.0]]} if self.expose_sites else None
+            return step
+
+    result = check(Unreadable, unlike_documents())
+    assert result.verdict is Verdict.PARITY
+    (warning,) = result.warnings
+    assert warning.startswith("Its sites were not compared: The subject's sites have the unknown norms (is it norm?)")
 
 
 def test_loss_that_calls_the_module_too_often_cannot_show_sites():

@@ -44,13 +44,17 @@ def tensors_of(field: str, value: Any, lengths: Sequence[int]) -> Mapping[Any, A
     quantity = FIELDS[field]
     if field == "loss":
         return {TensorKey(quantity, "loss"): value}
+    if isinstance(value, dict):
+        _require_lists(value, f"The subject's {field}")
     if field == "logits":
+        _require_matrices(value, len(lengths))
         return {TensorKey(quantity, "logits", number): matrix for number, matrix in enumerate(value)}
     if not isinstance(value, dict):
         raise SubjectError(f"The subject's {field} must be a dict from name to values, not {type(value).__name__}.")
     if quantity not in SITES:
         return value
     for site, entries in value.items():
+        _require_lists(entries, f"The subject's {field}, {site},")
         if len(entries) != sum(lengths):
             raise SubjectError(
                 f"The subject's {field}, {site}, have {len(entries)} entries, expected one for each of the "
@@ -72,8 +76,34 @@ def as_array(value: Any, what: str) -> Floats:
     except Exception as error:  # tensors of other libraries raise what they like
         raise SubjectError(f"{what} cannot be read as numbers: {' '.join(str(error).split())}.") from None
     if array.dtype.kind not in "fiu":
+        _require_lists(value, what)
         raise SubjectError(f"{what} are not numbers but {array.dtype}.")
     return array.astype(np.float64)
+
+
+def _require_lists(tree: Any, what: str) -> None:
+    """SubjectError where there are objects in place of lists, however deep they lie."""
+    while isinstance(tree, (list, tuple)) and tree:
+        tree = tree[0]
+    if isinstance(tree, Mapping) and tree and all(str(name).isdecimal() for name in tree):
+        raise SubjectError(
+            f'{what} are objects with the names "0", "1" and so on in place of lists, as JavaScript\'s JSON.stringify '
+            "makes them of typed arrays: Array.from(...) turns a typed array into a list."
+        )
+
+
+def _require_matrices(logits: Any, documents: int) -> None:
+    """SubjectError where there is no matrix for each document, but rows or numbers."""
+    dimensions = getattr(logits, "ndim", None)
+    if dimensions is None and isinstance(logits, (list, tuple)) and logits:
+        first = logits[0]
+        flat = (begins_with_a_number(first) and len(first) > 0) or isinstance(first, (int, float))
+        dimensions = 2 if flat or (getattr(first, "ndim", 2) == 1 and hasattr(first, "ndim")) else None
+    if dimensions is not None and dimensions < 3:
+        raise SubjectError(
+            f"The subject's logits are rows, and are to be a list with a matrix (n, vocab_size) for each document, of "
+            f"which there {'is' if documents == 1 else 'are'} {documents} here: a level of brackets is missing."
+        )
 
 
 def begins_with_a_number(tree: Any) -> bool:

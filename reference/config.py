@@ -110,10 +110,20 @@ class Step:
     """What one training step yields. A field left at None, or a matrix left out of one, is not exposed and not checked.
 
     loss: float. logits: one (n, vocab_size) matrix per document. grads, params, m, v: dicts as in `State`,
-    the last three after the update. sites and site_grads: a dict from site to a list with one entry per
-    position, the documents of the batch one after another; an entry has the site's shape: (n_embd,) mostly,
-    (n_head, positions so far) for attention scores and weights, (vocab_size,) for logits and probs, () for
-    loss. Values are nested lists, NumPy arrays or torch tensors.
+    the last three after the update. Values are nested lists, NumPy arrays or torch tensors.
+
+    sites and site_grads: what a forward pass computes on the way, by the names of the tap calls in
+    reference/microgpt.py, and the loss's gradients by that. A dict from site to a list with one entry for each
+    position, the documents of the batch one after another; any of these, and the shapes of an entry:
+
+        embedding, norm                     (n_embd,)
+        layer0.attn.norm, .q, .k, .v        (n_embd,), the heads one after another; so for layer1, ...
+        layer0.attn.scores, .weights        (n_head, positions so far)
+        layer0.attn.heads, .residual        (n_embd,)
+        layer0.mlp.norm, .residual          (n_embd,)
+        layer0.mlp.pre, .post               (4 * n_embd,), before and after the activation
+        logits, probs                       (vocab_size,)
+        loss                                (), of one position
     """
 
     loss: Any = None

@@ -8,6 +8,7 @@ from parity.judging.result import Result
 def check_markdown(result: Result, source: str) -> str:
     """The whole result as a section; source says where the documents came from."""
     lines = [f"### {result.verdict}", "", result.reason, ""]
+    lines += [result.named, ""] if result.named else []
     if result.last_words:
         lines += ["```", *result.last_words, "```", ""]
     lines += [*(f"- {label}: {text}" for label, text in check_tables.heading(result, source)), ""]

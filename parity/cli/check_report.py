@@ -21,6 +21,7 @@ def check_report(result: Result, source: str, verbose: bool = False) -> Group:
     """
     parts: list[RenderableType] = [verdict_line(result.verdict, result.reason)]
     parts += [Text(f"  {line}") for line in result.last_words]
+    parts += [Text(result.named, style="bold")] if result.named else []
     parts += ["", labelled(check_tables.heading(result, source))]
     parts += _failure(result) if result.located else _overview(result)
     for phrase in check_tables.remarks(result):

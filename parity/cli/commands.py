@@ -23,11 +23,13 @@ if TYPE_CHECKING:
 
 def check_command(arguments: argparse.Namespace) -> int:
     """`parity check` and `parity replay`."""
+    from parity.catalogue.naming import name_mistakes
     from parity.cli.check_markdown import check_markdown
     from parity.cli.check_report import check_report
     from parity.judging.check_options import check_keywords
     from parity.judging.checking import check
     from parity.machine_code import compile_timer
+    from parity.verdict import Verdict
 
     if arguments.command == "check" and isinstance(arguments.subject, str) and not arguments.isolate:
         from parity.cli.training_check import training_check_command
@@ -47,6 +49,7 @@ def check_command(arguments: argparse.Namespace) -> int:
         case, source = _case(arguments), arguments.names or "embedded names"
     compiled: list[float] = []
     keywords = check_keywords(vars(arguments))
+    asked_again = {"modes": "lock-step", "probes": False, "sites": False, "truth": False}
     with (
         _progress(keywords["modes"], case.steps) as progress,
         compile_timer(compiled),
@@ -54,6 +57,8 @@ def check_command(arguments: argparse.Namespace) -> int:
         redirect_stderr(sys.stderr),  # and do something to either
     ):
         result = check(arguments.subject, case, **keywords, progress=progress)
+        if result.verdict is Verdict.DIVERGED:
+            name_mistakes(result, lambda case: check(arguments.subject, case, **{**keywords, **asked_again}))
     if compiled:
         complain(f"The oracle was compiled in {sum(compiled):.1f} s; the next run finds it on disk.")
     _report(result.to_dict(), check_report(result, source, arguments.verbose), arguments.json)

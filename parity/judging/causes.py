@@ -73,6 +73,14 @@ class NarrowAnswers:
 
 
 @dataclass(frozen=True)
+class NarrowRounding:
+    """Rounding in a narrower format would explain the answer."""
+
+    form: str
+    largest_z: float
+
+
+@dataclass(frozen=True)
 class NeverUpdated:
     """The answers are those of the weights that were loaded, at every step."""
 
@@ -93,14 +101,22 @@ class OtherRevision:
 
     activation: str | None
     lr_schedule: str | None
+    command: bool = False
+    """Whether the subject speaks the protocol."""
+
+    @property
+    def what(self) -> str:
+        """In words."""
+        asked = [f"the activation {self.activation}"] if self.activation else []
+        return " and ".join([*asked, *([f"the schedule {self.lr_schedule}"] if self.lr_schedule else [])])
 
     @classmethod
-    def of(cls, config: Config, hyper: Hyper) -> Self | None:
+    def of(cls, config: Config, hyper: Hyper, command: bool = False) -> Self | None:
         """What differs; None where nothing does."""
         usual, usual_hyper = PRESETS["microgpt_200"]
         activation = config.activation if config.activation != usual.activation else None
         lr_schedule = hyper.lr_schedule if hyper.lr_schedule != usual_hyper.lr_schedule else None
-        return cls(activation, lr_schedule) if activation or lr_schedule else None
+        return cls(activation, lr_schedule, command) if activation or lr_schedule else None
 
 
 @dataclass(frozen=True)
@@ -169,6 +185,7 @@ Cause = (
     | LosesPrecision
     | AnswersChange
     | NarrowAnswers
+    | NarrowRounding
     | NeverUpdated
     | StateNotCarried
     | OtherOptimizer

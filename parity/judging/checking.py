@@ -147,7 +147,7 @@ def _checked_case(
     if first.mode == "lock-step" and first.verdict.passes and last.verdict is Verdict.DIVERGED:
         shown = any(quantity in last.quantities for quantity in STATE)
         last.causes += [] if NeverUpdated() in last.causes else [StateNotCarried() if shown else OtherOptimizer()]
-    other = OtherRevision.of(case.config, case.hyper)
+    other = OtherRevision.of(case.config, case.hyper, command=name.startswith("-- "))
     for found in result.modes:
         if other and found.verdict is Verdict.DIVERGED:
             found.causes.append(other)

@@ -6,7 +6,7 @@ from math import inf, isfinite, sqrt
 import numpy as np
 
 from parity.errors import NoExpectation, SubjectError, UsageError
-from parity.judging.causes import AnswersChange, LosesPrecision, NarrowAnswers, NeverUpdated, NoAnswer
+from parity.judging.causes import AnswersChange, LosesPrecision, NarrowAnswers, NarrowRounding, NeverUpdated, NoAnswer
 from parity.judging.exchange import Exchange, Run
 from parity.judging.location import Place
 from parity.judging.pairs import Pairs, same_bits
@@ -15,6 +15,9 @@ from parity.number_formats import FORMATS, Format
 from parity.quantities import STATE
 from parity.subjects.subject import Factory, Subject, make_subject, takes_keyword
 from parity.verdict import Verdict
+
+_LEAST_Z = 0.05
+"""That an answer has in the format in which it was computed; a smaller error is another one's."""
 
 
 def ask_again(trial: Trial) -> bool:
@@ -104,15 +107,30 @@ def look_for_a_cause(trial: Trial) -> None:
     trial.result.causes += [cause] if cause else []
 
 
-def _narrow_answers(trial: Trial) -> NarrowAnswers | None:
-    """Whether the answers are numbers of a narrower format, every one of them."""
+def _narrow_answers(trial: Trial) -> NarrowAnswers | NarrowRounding | None:
+    """Whether the answers are numbers of a narrower format, every one of them, or rounding in one explains them."""
     assert trial.diverged is not None
     answers = trial.diverged.pairs.of_quantities("logits", "grad").actual
     here = trial.run.judge.form
     for form in sorted(FORMATS.values(), key=lambda form: form.digits):
         if form.digits < here.digits and answers.size and np.array_equal(form.rounded(answers), answers):
             return NarrowAnswers(form.name)
-    return None
+    return _narrow_rounding(trial)
+
+
+def _narrow_rounding(trial: Trial) -> NarrowRounding | None:
+    """Whether what differs in float64 is about what rounding in float32 makes of it."""
+    run, diverged, form = trial.run, trial.diverged, FORMATS["float32"]
+    if diverged is None or run.judge.form.name != "float64" or run.truth is not None:
+        return None
+    narrow = Run(run.case, run.subject, replace(run.judge, form=form, storage=None), sites=run.sites)
+    pairs = narrow.ask(diverged.expectation.before.state(run.case.config), diverged.batch).pairs
+    if pairs.keys != diverged.pairs.keys or not narrow.judge.accepts(pairs):
+        return None
+    # Its errors as they are: those of answers that were rounded to float32 are at least about as large as its rounding.
+    with np.errstate(all="ignore"):
+        largest_z = float(np.max((diverged.pairs.error / pairs.sigma)[pairs.sigma > 0], initial=0.0))
+    return NarrowRounding(form.name, largest_z) if largest_z >= _LEAST_Z else None
 
 
 def _never_updated(trial: Trial) -> NeverUpdated | None:

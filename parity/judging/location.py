@@ -11,7 +11,7 @@ from parity.judging.computation_order import computed_from, in_order_of_computat
 from parity.judging.element_errors import z_values
 from parity.judging.own_updates import own_update
 from parity.judging.pairs import Difference, Pairs
-from parity.quantities import FIELDS, SITES, STATE, TensorKey
+from parity.quantities import SITES, STATE, TensorKey
 from parity.tensors import elements_of
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ class Place:
 
     @property
     def begins_at(self) -> list[TensorKey]:
-        """The first site that is outside, where it comes before the tensors that the wrong begins at; else these."""
+        """As the function of this name."""
         return begins_at(self.location, self.first_site)
 
     def to_dict(self) -> dict[str, Any]:
@@ -112,12 +112,13 @@ class Place:
 
 
 def begins_at(location: Location, first_site: Difference | None) -> list[TensorKey]:
-    """The first site that is outside, where it comes before the tensors that the wrong begins at; else these."""
-    origins = [tensor.key for tensor in location.origins]
-    order = list(FIELDS.values())
-    if first_site and all(order.index(first_site.quantity) < order.index(key.quantity) for key in origins):
+    """The first site that is outside, where a step computes it before all tensors; else those that the wrong begins at.
+
+    The gradient of a site comes after the loss, and where it is wrong some gradient of a tensor beside it is.
+    """
+    if first_site and first_site.quantity == "site":
         return [first_site.key]
-    return origins
+    return [tensor.key for tensor in location.origins]
 
 
 def locate(run: "Run", exchange: "Exchange") -> Location:

@@ -79,8 +79,23 @@ def _answered(tensors: Mapping[Any, Any], field: str, names: Sequence[Any], entr
         arrays.append(numbers(tensors[name], "subject", field, str(name)))
         if arrays[-1].shape != shape:
             actual = arrays[-1].shape
-            raise SubjectError(f"The subject's {field}, {name}, have the shape {actual}, expected {shape}.")
+            hint = _likely_cause(field, actual, shape)
+            raise SubjectError(f"The subject's {field}, {name}, have the shape {actual}, expected {shape}.{hint}")
     return arrays
+
+
+def _likely_cause(field: str, actual: tuple[int, ...], expected: tuple[int, ...]) -> str:
+    """Why a tensor may have another shape, as a sentence to go on with; empty where nothing is likely."""
+    if len(actual) != 2 or len(expected) != 2:
+        return ""
+    if field != "logits" and actual == expected[::-1]:
+        return " It is transposed: a matrix w is applied to a vector x as w·x."
+    if field == "logits" and actual[1] == expected[1]:
+        return " A document has n = min(block_size, len(tokens) - 1) positions."
+    return (
+        " Does the subject take its sizes from the config that it is made with (a command, from every greeting)? One "
+        'that has but one size says so with sizes = "given".'
+    )
 
 
 def _key(quantity: str, name: Any) -> TensorKey:

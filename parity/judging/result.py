@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parity import __version__
 from parity.case import Case, how_to_exercise
@@ -25,10 +25,13 @@ from parity.judging.location import Location, Place
 from parity.judging.pairs import Difference, Pairs
 from parity.judging.probes import Probe, out_of_reach
 from parity.judging.quantity_result import QuantityResult, TensorPower, magnitude
-from parity.judging.sentences import in_probe, located, said, suspicion
+from parity.judging.sentences import behaves_like, in_probe, located, said, suspicion
 from parity.judging.suspected_sites import SuspectedSite
 from parity.quantities import in_short
 from parity.verdict import Verdict, worst
+
+if TYPE_CHECKING:
+    from parity.judging.exchange import Exchange
 
 _MOST_SUSPECTED = 3
 """Entries of a map of sites that are named one by one."""
@@ -83,6 +86,8 @@ class ModeResult:
     location: Location | None = None
     """Tensor by tensor, what is right and what is wrong in the step that diverged first."""
     first_site: Difference | None = None
+    diverged: "Exchange | None" = field(default=None, compare=False, repr=False)
+    """The question at which it did so first, and its answer."""
     suspected_sites: tuple[SuspectedSite, ...] = ()
     """Sites that are suspected to be shown under a wrong name."""
     sites_failure: str = ""
@@ -225,6 +230,10 @@ class Result:
     probes: list[ProbeResult] = field(default_factory=list)
     left_out: tuple[str, ...] = ()
     """What the subject itself says that it does not exercise, in the words of `parity.case`."""
+    mistakes: dict[str, str] = field(default_factory=dict)
+    """By name, the known mistakes that the answer fits, in sentences; `parity.catalogue.naming` looks for them."""
+    naming_hint: str = ""
+    """How to learn them, where looking for them would have taken too long."""
     said_by_subject: tuple[str, ...] = ()
     """What it warns of."""
 
@@ -276,6 +285,11 @@ class Result:
         """How the subject failed, if it did."""
         causes = [cause for mode in self.deciding.modes for cause in mode.causes]
         return next((cause for cause in causes if isinstance(cause, Failed)), None)
+
+    @property
+    def named(self) -> str:
+        """The known mistakes that it looks like, in a sentence, or how to learn them; empty where there are none."""
+        return behaves_like(list(self.mistakes.values())) or self.naming_hint
 
     @property
     def last_words(self) -> tuple[str, ...]:
@@ -373,6 +387,7 @@ class Result:
                 "hyper": vars(self.case.hyper),
                 "run": run,
                 "failure": self.failure and _failure(self.failure),
+                "mistakes": list(self.mistakes),
                 "warnings": self.warnings,
                 "unchecked": self.unchecked,
                 "not_exercised": self.not_exercised,

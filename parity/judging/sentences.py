@@ -15,6 +15,7 @@ from parity.judging.causes import (
     LawBroken,
     LosesPrecision,
     NarrowAnswers,
+    NarrowRounding,
     NeverUpdated,
     NoAnswer,
     NoFloor,
@@ -75,6 +76,11 @@ def sentence(cause: Cause) -> str:
                 f"Its answers are all numbers of {form}: a subject that computes in {form} says so with an attribute "
                 f'dtype = "{form}".'
             )
+        case NarrowRounding(form, largest_z):
+            return (
+                f"Rounding in {form} would explain it (largest z {largest_z:.2g}): what is computed in {form}, if only "
+                f"in part, is checked with --dtype {form}, or by a subject that says so with an attribute dtype."
+            )
         case NeverUpdated():
             return (
                 "That is the answer of the weights that were loaded, never updated: a subject whose train_step only "
@@ -91,12 +97,12 @@ def sentence(cause: Cause) -> str:
                 "That is in free-running; lock-step agrees, and the update is not exposed: is it the reference's Adam? "
                 "A subject with another optimizer says so with an attribute without_update = True."
             )
-        case OtherRevision(activation, lr_schedule):
-            asked = [f"the activation {activation}"] if activation else []
-            asked += [f"the schedule {lr_schedule}"] if lr_schedule else []
+        case OtherRevision(_, _, command):
+            refusal = 'answers the greeting with an error that has "unsupported": true'
+            does = refusal if command else "raises NotImplementedError when it is made"
             return (
-                f"This case has {' and '.join(asked)}, which the preset microgpt_200 has not; a subject that does not "
-                "have that raises NotImplementedError when it is made."
+                f"This case has {cause.what}, which the preset microgpt_200 has not; a subject that does not have that "
+                f"{does}."
             )
         case EarlierOutside(first):
             return f"Earlier: {first}."
@@ -105,6 +111,14 @@ def sentence(cause: Cause) -> str:
         case NoAnswer(message, _) | LawBroken(message):
             return message
     assert_never(cause)
+
+
+def behaves_like(mistakes: Sequence[str]) -> str:
+    """A sentence that names known mistakes, each a sentence; empty where there are none."""
+    if not mistakes:
+        return ""
+    which = "this mistake" if len(mistakes) == 1 else "one of these mistakes"
+    return f"It behaves like the reference with {which}: {' Or: '.join(mistakes)}"
 
 
 def in_probe(probe: Probe) -> str:

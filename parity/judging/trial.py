@@ -30,7 +30,7 @@ class Trial:
             self.first, self.latest = self.first or exchange, exchange
             self._add(exchange)
             if result.first_divergence and not outside:
-                self.diverged = exchange
+                self.diverged = result.diverged = exchange
                 result.first_z = exchange.pairs.by_key()[result.first_divergence.key].largest_z
                 result.location = locate(run, exchange)
                 if result.mode == "lock-step":

@@ -52,7 +52,7 @@ shown where the subject fails. Both sides flush after every line. When standard 
       "params": {...}, "m": {...}, "v": {...}}
    logits: one matrix of n = min(block_size, len(tokens) - 1) rows for each document. params, m and v as they are
    after the update. "seconds" may say how long the step took, which `parity gate` compares; "not_exercised" takes the
-   place of the greeting's. "sites" and "site_grads" are asked for with "sites": true; see help(parity.Step).
+   place of the greeting's. "sites" and "site_grads" are asked for with "sites": true: below.
 
 4. Asked only of a subject whose greeting lists the method:
      {"type": "decode", "tokens": [26, 4, 12]}          logits computed one token at a time with a key/value cache
@@ -69,6 +69,15 @@ Tensors, as lists of rows; a matrix w is applied to a vector x as w·x:
    n_embd); layer0.mlp_fc1: (4 n_embd, n_embd); layer0.mlp_fc2: (n_embd, 4 n_embd); then layer1 and so on. What is
    computed with them is defined by reference/microgpt.py, 200 lines of Python, and told in formulas by `parity help
    model`.
+
+Sites, what a forward pass computes on the way, and in "site_grads" the loss's gradients by that: an object from site
+to a list with one entry for each position, the documents of the batch one after another. Any of these, in which an
+entry has the shape:
+   embedding, norm: (n_embd,); layer0.attn.norm, layer0.attn.q, layer0.attn.k, layer0.attn.v: (n_embd,), the heads one
+   after another; layer0.attn.scores, layer0.attn.weights: (n_head, positions so far); layer0.attn.heads,
+   layer0.attn.residual: (n_embd,); layer0.mlp.norm: (n_embd,); layer0.mlp.pre, layer0.mlp.post, before and after the
+   activation: (4 n_embd,); layer0.mlp.residual: (n_embd,); then layer1 and so on; logits, probs: (vocab_size,); loss of
+   one position: a number.
 
 Numbers are JSON numbers with enough digits to read back as the same bits (17 significant ones for float64, 9 for
 float32). JSON has no NaN and no infinities: write null for NaN, "Infinity" and "-Infinity" for those. A whole field

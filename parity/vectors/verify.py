@@ -9,8 +9,10 @@ from typing_extensions import override
 
 from parity import __version__
 from parity.errors import SubjectError, UsageError
+from parity.judging.causes import OtherRevision
 from parity.judging.checking import check
 from parity.judging.result import Result
+from parity.judging.sentences import behaves_like
 from parity.number_formats import FORMATS
 from parity.quantities import FIELDS, in_short
 from parity.subjects.messages import decoded, step_of
@@ -86,10 +88,7 @@ class Judged:
 
 def named(mistakes: Sequence[Mistake]) -> str:
     """A sentence that names the mistakes, if there are any."""
-    if not mistakes:
-        return ""
-    which = "this mistake" if len(mistakes) == 1 else "one of these mistakes"
-    return f"It behaves like the reference with {which}: {' Or: '.join(mistake.mistake for mistake in mistakes)}"
+    return behaves_like([mistake.mistake for mistake in mistakes])
 
 
 @dataclass
@@ -140,8 +139,21 @@ class Verification:
         unchecked += dict.fromkeys(what for result in compared for what in result.unchecked if what not in order)
         if unchecked:
             reason += f" Not in all answers, so not checked throughout: {in_short(unchecked)}."
+        reason += self._unsupported()
         left = [f"{case.vector.name} ({case.vector.exercises})" for case in self.cases if case.unsupported]
         return reason + (f" Not exercised, for the port has no such models: {'; '.join(left)}." if left else "")
+
+    def _unsupported(self) -> str:
+        """How a port says that it has not what a case has, where that case alone has it and all others pass."""
+        failing = [case for case in self.supported if not case.verdict.passes]
+        others = [OtherRevision.of(case.vector.case.config, case.vector.case.hyper) for case in failing]
+        if self.verdict is not Verdict.DIVERGED or not all(others) or len(failing) == len(self.supported):
+            return ""
+        asked = " and ".join(dict.fromkeys(other.what for other in others if other))
+        return (
+            f" There the model has {asked}, and all other cases pass: a port that does not have that answers "
+            '"unsupported" in place of the list of steps.'
+        )
 
     def _cause(self, alike: Sequence[Judged]) -> str:
         """What the cases that did not pass have in common."""
@@ -215,6 +227,8 @@ def _judged(vector: Vector, answers: dict[str, Any]) -> Judged:
         return check(subject, vector.case, modes=("free-running",), false_alarm=vector.false_alarm)
 
     judged = Judged(vector, judge(vector.dtype))
+    for mode in judged.result.modes if judged.result else ():
+        mode.causes = [cause for cause in mode.causes if not isinstance(cause, OtherRevision)]
     if judged.verdict is Verdict.DIVERGED:
         judged.mistakes = vector.fitting([answer(step) for step in answers[vector.name]])
         narrower = [dtype for dtype in DTYPES if FORMATS[dtype].digits < FORMATS[vector.dtype].digits]

@@ -1,0 +1,83 @@
+"""A failing check names the known mistake that the answer fits."""
+
+import pytest
+
+from parity import Case, Verdict, check
+from parity.catalogue.mutants import MUTANTS
+from parity.catalogue.naming import name_mistakes
+from parity.cli import main
+from parity.cli.check_markdown import check_markdown
+from tests.faults import planted
+
+TINY = Case.from_names(steps=2, config={"n_embd": 4, "n_head": 2, "block_size": 3})
+NAMED = ["gelu", "scores_not_scaled", "loss_in_bits", "keys_detached", "betas_of_pytorch", "gradients_overwritten"]
+
+
+def checked(make, case=TINY):
+    return check(make, case, modes="lock-step", probes=False)
+
+
+def named(make, case=TINY, **options):
+    result = checked(make, case)
+    assert result.verdict is Verdict.DIVERGED
+    name_mistakes(result, **options)
+    return result
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_mistake_is_named_by_the_question_at_which_it_shows(name):
+    result = named(MUTANTS[name].make)
+    assert name in result.mistakes
+    assert result.to_dict()["mistakes"] == list(result.mistakes)
+
+
+def test_mistake_of_other_code_is_named():
+    with planted((" / config.head_dim**0.5", "")) as make:
+        assert "scores_not_scaled" in named(make).mistakes
+
+
+def test_mistake_that_nobody_knows_has_no_name():
+    with planted(("x = x.relu()", "x = x.relu() * 1.001")) as make:
+        result = named(make)
+    assert (result.mistakes, result.naming_hint, result.named) == ({}, "", "")
+
+
+def test_large_question_is_replaced_by_a_small_one():
+    case = Case.from_names(steps=1)
+    asked = []
+
+    def again(small):
+        asked.append(small)
+        return checked(MUTANTS["gelu"].make, small)
+
+    result = named(MUTANTS["gelu"].make, case, again=again)
+    assert list(result.mistakes) == ["gelu"]
+    assert len(asked) == 1
+    assert asked[0].config.num_params() < 1000
+
+
+def test_what_takes_too_long_says_what_else_names_it():
+    result = named(MUTANTS["gelu"].make, seconds=0)
+    assert result.mistakes == {}
+    assert "parity verify" in result.named
+
+
+def test_what_passes_has_no_mistake():
+    result = checked("torch_twin.microgpt:make")
+    name_mistakes(result)
+    assert result.named == ""
+
+
+def test_command_names_the_mistake_in_terminal_and_markdown(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    source = "from parity.catalogue.mutants import MUTANTS\nmake = MUTANTS['gelu'].make\n"
+    (tmp_path / "port.py").write_text(source, encoding="utf-8")
+    small = ["--n-embd", "4", "--n-head", "2", "--block-size", "3", "--steps", "1", "--mode", "lock-step"]
+    assert main(["check", "port.py:make", *small, "--only-case", "--markdown", "out.md"]) == 1
+    said = f"It behaves like the reference with this mistake: {MUTANTS['gelu'].mistake}"
+    assert said in " ".join(capsys.readouterr().out.split())
+    assert said in (tmp_path / "out.md").read_text(encoding="utf-8")
+
+
+def test_markdown_says_nothing_where_nothing_is_named():
+    assert "behaves like" not in check_markdown(checked(MUTANTS["gelu"].make), "")

@@ -1,6 +1,6 @@
 """Numbers and names in sentences."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from math import isfinite
 
@@ -8,6 +8,12 @@ from math import isfinite
 def counted(number: int, what: str) -> str:
     """A number of things, in words: `1 step`, `1,000 steps`."""
     return f"{number:,} {what}" + ("" if number == 1 else "s")
+
+
+def in_few(names: Sequence[str], most: int = 3) -> str:
+    """The first few of some names, and how many there are besides."""
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "")
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:

@@ -79,7 +79,7 @@ USAGE = (
     bad("replay", "CASE.json"),
     bad("verify folder", "RESULTS.json"),
     bad("new-subject", "FILE"),
-    bad("new-subject new.py --example rust", "there are numpy, c"),
+    bad("new-subject new.py --example rust", "there are numpy, module, c"),
 )
 """What the parser refuses: it points to the help of the command, and leaves as one does."""
 

@@ -127,8 +127,8 @@ _COMMANDS = (
             "file": {"metavar": "FILE", "type": Path, "help": "the new file, ending in .py, or .c for that example"},
             "--example": {
                 "choices": list(EXAMPLES),
-                "help": "write this example instead: NumPy with gradients derived by hand, or C that speaks the "
-                "protocol",
+                "help": "write this example instead: NumPy with gradients derived by hand, a torch.nn.Module with maps "
+                "of its parameters and sites, or C that speaks the protocol",
             },
         },
     ),

@@ -235,7 +235,7 @@ class Result:
     naming_hint: str = ""
     """How to learn them, where looking for them would have taken too long."""
     said_by_subject: tuple[str, ...] = ()
-    """What it warns of."""
+    """What it says may explain a failure."""
 
     def __repr__(self) -> str:
         # Without the thousands of floats of its case, which drown the message of an assertion.
@@ -356,7 +356,7 @@ class Result:
     def warnings(self) -> list[str]:
         """What is to be known whatever the verdict is, in sentences."""
         modes = [mode for mode in (*self.modes, *self.deciding.modes) if mode.suspected_sites or mode.sites_failure]
-        found = [*self.said_by_subject, *self.deciding.said_by_subject]
+        found = [] if self.verdict.passes else [*self.said_by_subject, *self.deciding.said_by_subject]
         told = (suspicion(site, self.deciding.judge) for mode in modes for site in mode.suspected_sites)
         suspected = list(dict.fromkeys(told))
         found += suspected[:_MOST_SUSPECTED]

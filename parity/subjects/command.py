@@ -107,6 +107,7 @@ class CommandSubject(Subject):
         self.dtype = str(ready.get("dtype", "float64"))
         self.sizes = ready.get("sizes")
         self.not_exercised: Any = ready.get("not_exercised") or ()
+        self.warnings: Any = ready.get("warnings") or ()
         self.storage = str(ready.get("storage", self.dtype))
         self.forward_only = ready.get("forward_only") is True
         self.without_update = ready.get("without_update") is True

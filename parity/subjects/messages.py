@@ -36,7 +36,8 @@ shown where the subject fails. Both sides flush after every line. When standard 
    gradients, and another optimizer or none): then it is loaded before every step, and params, m and v are not
    answered; "tied_head": true (its lm_head is its wte: it is loaded before every step with both alike, and answers with
    neither in grads, params, m and v); "methods": ["decode", "sample"] (it understands those, too); "not_exercised": a
-   list of phrases, which the result repeats, of what a check of it cannot exercise ("batches of several documents").
+   list of phrases, which the result repeats, of what a check of it cannot exercise ("batches of several documents");
+   "warnings": a list of sentences that it repeats where the check fails, of what may explain that.
    The greeting may come again: what follows is about another model, and nothing of the former one counts.
 
 2. Weights. step counts the updates done so far; params, m and v hold every tensor as a list of rows:

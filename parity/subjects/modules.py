@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from fnmatch import fnmatchcase
 from typing import Any
 
 import torch
@@ -13,6 +12,7 @@ from typing_extensions import override
 
 from parity.errors import UsageError
 from parity.number_formats import FORMATS
+from parity.subjects.frozen import odd_constants, trained
 from parity.subjects.module_sites import ModuleSites
 from parity.subjects.name_map import Arranged as Arranged
 from parity.subjects.name_map import NameMap, tied_head
@@ -50,6 +50,8 @@ class ModuleSubject(Subject):
     dtype: a name of `parity.number_formats.FORMATS`; device: as torch names it. The module is moved to both and set to
     training, so dropout must be 0.
 
+    warnings: what explains a failure of it: frozen gains other than 1, and biases other than 0, as they were given.
+
     not_exercised: what a check of this subject left out, in the words of `Case.not_exercised`; known after a step.
 
     tied_head: whether the module's lm_head is its wte, one parameter that the map names twice; see `Subject`.
@@ -79,7 +81,7 @@ class ModuleSubject(Subject):
         self.config, self.hyper, self.dtype, self.device = config, hyper, dtype, device
         self.module = module.to(device, getattr(torch, dtype)).train()
         self.loss = loss or self._next_token_loss
-        self.parameters = _trained(self.module, (frozen,) if isinstance(frozen, str) else tuple(frozen))
+        self.parameters = trained(self.module, (frozen,) if isinstance(frozen, str) else tuple(frozen))
         self.layout = NameMap(config, self.parameters, names)
         self.tied_head = tied_head(config, self.parameters, self.layout)
         self.sites = ModuleSites(self.module, config, sites or {})
@@ -87,6 +89,7 @@ class ModuleSubject(Subject):
             self.expose_sites = False
         self.steps = 0
         self.shown_by = self.sites.shown_by
+        self.warnings = tuple(odd_constants(self.module))
         self.not_exercised: tuple[str, ...] = ()
         self._takes_batches: bool | None = None
         self._takes_mask = _takes_mask(self.module)
@@ -195,19 +198,6 @@ class ModuleSubject(Subject):
 def _takes_mask(module: nn.Module) -> bool:
     """Whether the module asks which tokens are padding, as those of transformers do."""
     return "attention_mask" in inspect.signature(getattr(module, "_orig_mod", module).forward).parameters
-
-
-def _trained(module: nn.Module, frozen: tuple[str, ...]) -> dict[str, nn.Parameter]:
-    """The parameters that are trained, by name, once those that a pattern of frozen fits are not."""
-    named = module.named_parameters(remove_duplicate=False)
-    parameters = {name.replace("_orig_mod.", ""): parameter for name, parameter in named}  # torch.compile's
-    for pattern in frozen:
-        fitting = [name for name in parameters if fnmatchcase(name, pattern)]
-        if not fitting:
-            raise UsageError(f"No parameter of the module fits {pattern!r}, which is to be frozen.")
-        for name in fitting:
-            parameters[name].requires_grad_(False)
-    return {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
 
 
 def _optimizer(

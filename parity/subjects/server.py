@@ -8,7 +8,7 @@ from typing import IO, Any
 
 from parity.answers import as_array
 from parity.errors import SubjectError, UnsupportedModel, UsageError
-from parity.subjects.attributes import attribute, has_sites, left_out, show_sites, tied_head, without_update
+from parity.subjects.attributes import attribute, has_sites, left_out, show_sites, tied_head, warnings, without_update
 from parity.subjects.calls import guarded, wait
 from parity.subjects.messages import PROTOCOL, decoded, encoded, step_message
 from parity.subjects.subject import make_subject, subject_dtype, subject_format, subject_storage, train_step
@@ -55,6 +55,7 @@ class Server:
             "without_update": bool(without_update(self.subject)),
             "tied_head": tied_head(self.subject),
             "not_exercised": left_out(self.subject),
+            "warnings": warnings(self.subject),
             "methods": [name for name in _METHODS if callable(attribute(self.subject, name))],
         }
 

@@ -36,7 +36,8 @@ class Subject(Protocol):
       (lock-step), and leaves params, m and v out of its Step.
     - tied_head = True: its lm_head is its wte. It is asked for single steps from states in which the two are equal, and
       leaves both out of grads, params, m and v, since what they share is neither's.
-    - not_exercised: a list of phrases, which the result repeats, of what a check of it cannot exercise.
+    - not_exercised: a list of phrases, which the result repeats, of what a check of it cannot exercise. warnings: a
+      list of sentences that it repeats where the check fails, of what may explain that.
 
     `parity.suite` also tests decode(tokens), the (n, vocab_size) logits of tokens taken one at a time with a key/value
     cache, and sample(temperature, count, seed), documents without BOS, where a subject has them.

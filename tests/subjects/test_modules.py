@@ -455,3 +455,53 @@ def test_unknown_number_format_is_refused():
 def test_refusal_ends_a_check_with_its_sentence():
     with pytest.raises(UsageError, match="The name map does not fit"):
         check(nano(without(NANO, "wte.weight")), case())
+
+
+def with_gain(module, value=1.5):
+    for block in module.h:
+        nn.init.constant_(block.ln_1.weight, value)
+    return module
+
+
+def with_bias(module):
+    nn.init.constant_(module.h[0].c_fc.bias, 0.1)
+    return module
+
+
+ODD = {
+    "Frozen, h.0.ln_1.weight is a gain other than 1, which the reference does not have: ": with_gain,
+    "Frozen, h.0.c_fc.bias is a bias other than 0, which the reference does not have: ": with_bias,
+    "Frozen, h.0.ln_1.weight is a gain other than 1, and h.0.c_fc.bias is a bias other than 0, which the ": (
+        lambda module: with_bias(with_gain(module))
+    ),
+}
+
+
+@pytest.mark.parametrize(("said", "change"), ODD.items(), ids=["gain", "bias", "both"])
+def test_frozen_gains_and_biases_that_explain_a_failure_are_told(said, change):
+    result = check(gpt2(change=change), case(), modes="lock-step")
+    assert result.verdict is Verdict.DIVERGED
+    (warning,) = result.warnings
+    assert warning.startswith(said)
+    assert warning.endswith("the module computes another function for that alone.")
+
+
+def test_several_are_counted():
+    subject = gpt2(change=with_gain)(case(n_layer=5).config, case().hyper)
+    (warning,) = subject.warnings
+    assert "h.0.ln_1.weight, h.1.ln_1.weight, h.2.ln_1.weight and 2 more are gains other than 1" in warning
+
+
+def test_gain_that_is_added_to_one_is_nothing_to_warn_of():
+    """As some norms keep it, of which a pass says that all is well."""
+
+    def change(module):
+        for norm in (module.ln, *(ln for block in module.h for ln in (block.ln_1, block.ln_2))):
+            nn.init.zeros_(norm.weight)
+            norm.forward = lambda x, norm=norm: F.rms_norm(x, x.shape[-1:], 1 + norm.weight, eps=norm.eps)
+        return module
+
+    assert gpt2(change=change)(case().config, case().hyper).warnings
+    result = check(gpt2(change=change), case(), modes="lock-step", probes=False)
+    assert (result.verdict, result.warnings) == (Verdict.PARITY, [])
+    assert gpt2()(case().config, case().hyper).warnings == ()

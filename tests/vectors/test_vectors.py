@@ -192,6 +192,41 @@ def test_unknown_mistake_is_refused_without_a_name(float64, results):
     assert [case.verdict for case in found.cases] == [Verdict.PARITY] * 5 + [Verdict.DIVERGED, Verdict.PARITY]
 
 
+def test_first_failure_is_told_tensor_by_tensor(float64, vectors, results):
+    answers = {name: steps_of(TWIN, vectors[name]) for name in ("small", "batch")}
+    answers["batch"] = steps_of(MUTANTS["keys_detached"].make, vectors["batch"])
+    text = printed(verify(float64, results(answers)))
+    assert (
+        "case batch, step 0, in the order of computation (relative errors in parentheses): logits, loss right" in text
+    )
+    assert text.endswith("begins at grad layer0.attn_wk: what it is computed from is not seen to be wrong")
+
+
+def without_the_square(config, hyper):
+    """A port that has ReLU and the linear schedule, whatever it is asked for."""
+    return TWIN(replace(config, activation="relu"), replace(hyper, lr_schedule="linear"))
+
+
+def test_port_without_an_activation_is_told_how_to_say_so(float64, results):
+    answers = answers_of(TWIN, float64)
+    answers["squared"] = answers_of(without_the_square, float64, "squared")["squared"]
+    found = verify(float64, results(answers))
+    assert found.verdict is Verdict.DIVERGED
+    assert found.reason.endswith(
+        " There the model has the activation relu2 and the schedule cosine, and all other cases pass: a port that does "
+        'not have that answers "unsupported" in place of the list of steps.'
+    )
+    assert "NotImplementedError" not in json.dumps(found.to_dict())
+
+
+def test_port_that_fails_in_other_cases_too_is_told_nothing_of_its_activation(float64, results):
+    answers = answers_of(MUTANTS["scores_not_scaled"].make, float64)
+    found = verify(float64, results(answers))
+    assert found.verdict is Verdict.DIVERGED
+    assert "unsupported" not in found.reason
+    assert "NotImplementedError" not in json.dumps(found.to_dict())
+
+
 def test_losses_alone_are_judged_and_the_rest_is_listed(folder, results):
     found = verify(folder, results(answers_of(TWIN, folder, fields=["loss"], dtype=folder.name)))
     assert found.verdict is Verdict.PARITY

@@ -27,6 +27,8 @@ SECONDS = 10.0
 """That naming a mistake may take."""
 _FEW_PRODUCTS = 5_000
 """Weights times positions of a question that is small enough to be put to every mutant."""
+_MANY_PRODUCTS = 100_000
+"""Those of one that is too large to be put to any: beyond a document of default size, or some."""
 
 _NOT_IN = {
     "logits": ("loss", "backward", "Adam", "schedule"),
@@ -34,7 +36,7 @@ _NOT_IN = {
     "grad": ("Adam", "schedule"),
     **dict.fromkeys(STATE, tuple(stage for stage in STAGES if stage not in ("Adam", "schedule", "loop"))),
 }
-"""By the first quantity that is wrong, the stages in which a mistake does not begin with it."""
+"""By the first quantity that is wrong, those before it being right, the stages that a mistake is not in."""
 
 _NEAR = 100
 """A first look, at the reference's noise floor, is content with so many times the limit: a mutant has its own."""
@@ -52,16 +54,17 @@ def name_mistakes(result: Result, again: Again | None = None, seconds: float = S
     """Note in a result that diverged the known mistakes that it fits, or that looking for them takes too long.
 
     again: to ask the subject in small models, where it takes them, which is sooner than to put a large question to
-    every mutant; what fits there must fit the question at which it diverged, too.
+    every mutant; what fits there must fit the question at which it diverged, too, unless that is very large.
     """
     asked = _question(result) if result.verdict is Verdict.DIVERGED else None
     if asked is None:
         return
     deciding, end = result.deciding, time.perf_counter() + seconds
-    mutants: Sequence[Mutant] | None = ALL
-    if again and _products(deciding, asked) > _FEW_PRODUCTS:
-        mutants = _fitting_in_a_small_model(deciding, again, end)
-    fitting = _fitting(deciding, asked, ALL if mutants is None else mutants, end)
+    products, fitting = _products(deciding, asked), None
+    if again and products > _FEW_PRODUCTS:
+        fitting = _fitting_in_a_small_model(deciding, again, end)
+    if products <= _MANY_PRODUCTS:
+        fitting = _fitting(deciding, asked, ALL if fitting is None else fitting, end)
     if fitting is None:
         result.naming_hint = (
             f"Looking for a known mistake was given up after {seconds:.0f} s; the small cases that `parity vectors "
@@ -108,9 +111,12 @@ def _fitting(result: Result, asked: Exchange, mutants: Sequence[Mutant], end: fl
         return []
     early = [quantity for quantity in answered if quantity in ("logits", "loss", "grad")]
     pairs = pairs.of_quantities(*(early if first.quantity in early else answered))
+    before = early[: early.index(first.quantity)] if first.quantity in early else early
+    shown = {key.quantity for key in pairs.keys}.issuperset(before)
+    not_in = _NOT_IN.get(first.quantity, ()) if shown else ()
     found = []
     for mutant in mutants:
-        if mutant.stage in _NOT_IN.get(first.quantity, ()):
+        if mutant.stage in not_in:
             continue
         if time.perf_counter() > end:
             return None

@@ -2,7 +2,8 @@
 
 import pytest
 
-from parity import Case, Verdict, check
+from parity import Case, Step, Verdict, check
+from parity.catalogue import naming
 from parity.catalogue.mutants import MUTANTS
 from parity.catalogue.naming import name_mistakes
 from parity.cli import main
@@ -10,7 +11,7 @@ from parity.cli.check_markdown import check_markdown
 from tests.faults import planted
 
 TINY = Case.from_names(steps=2, config={"n_embd": 4, "n_head": 2, "block_size": 3})
-NAMED = ["gelu", "scores_not_scaled", "loss_in_bits", "keys_detached", "betas_of_pytorch", "gradients_overwritten"]
+NAMED = ["scores_not_scaled", "loss_in_bits", "keys_detached", "betas_of_pytorch"]
 
 
 def checked(make, case=TINY):
@@ -54,6 +55,25 @@ def test_large_question_is_replaced_by_a_small_one():
     assert list(result.mistakes) == ["gelu"]
     assert len(asked) == 1
     assert asked[0].config.num_params() < 1000
+
+
+@pytest.mark.parametrize(("name", "fields"), [("gelu", ["params"]), ("betas_of_pytorch", ["m"]), ("gelu", ["loss"])])
+def test_mistake_is_named_by_what_is_exposed(name, fields):
+    def make(config, hyper):
+        subject = MUTANTS[name].make(config, hyper)
+        train_step = subject.train_step
+        subject.train_step = lambda batch: Step(**{field: getattr(train_step(batch), field) for field in fields})
+        return subject
+
+    assert name in named(make).mistakes
+
+
+def test_very_large_question_is_put_to_no_mutant(monkeypatch):
+    monkeypatch.setattr(naming, "_FEW_PRODUCTS", 0)
+    monkeypatch.setattr(naming, "_MANY_PRODUCTS", 0)
+    assert "parity verify" in named(MUTANTS["gelu"].make).named
+    result = named(MUTANTS["gelu"].make, again=lambda small: checked(MUTANTS["gelu"].make, small))
+    assert list(result.mistakes) == ["gelu"]
 
 
 def test_what_takes_too_long_says_what_else_names_it():

@@ -82,9 +82,11 @@ When it diverged
 ----------------
 The verdict's line names the first element outside. Below it stands, tensor by tensor in the order of
 computation (forward, then backward from the loss), what is right and what is wrong. `begins at` names
-what is wrong though all that it is computed from is right: look there. More is placed where the subject
-shows intermediates: Step.sites, or for a torch.nn.Module sites= (`parity help module`). --truth encloses
-the exact result in certified bounds, and says which side is wrong.
+what is wrong though nothing that it is computed from is seen to be: look there. More is placed where the
+subject shows intermediates: Step.sites, or for a torch.nn.Module sites= (`parity help module`); one that
+is outside while what is computed from it is not is suspected to be called by a wrong name. Known mistakes
+that the answer fits are named. --truth encloses the exact result in certified bounds, and says which side
+is wrong.
 
 In bfloat16 and float16
 -----------------------

@@ -126,7 +126,7 @@ def parity_error(result: Result, kind: tuple[str, ...], store: Path, options: di
     outside = [f"{row.outside:,} of {row.compared:,} {row.quantity}" for row in mode.quantities.values() if row.outside]
     lines = [
         f"{result.verdict.value}: {' '.join(result.reason.split())}",
-        *(f"  {line}" for line in result.last_words),
+        *(f"  {line}" for line in (*result.last_words, *result.warnings)),
         *([f"  outside in {counted(mode.steps, 'step')}: {', '.join(outside)}"] if outside else []),
         *(f"  {what} {said}" for what, said in mode.location_lines),
         _repetition(result, kind, store, options),

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from parity.judging.true_exchange import TruthJudge
 
 
+_FEW_DOCUMENTS = 2
+"""Of a right answer's batch, of which the sites are looked at though nobody asked for them."""
+
+
 @dataclass(frozen=True)
 class SitesOutside:
     """The sites of an answer that rounding does not explain."""
@@ -143,12 +147,18 @@ class Run:
         """
         if not has_sites(self.subject):
             return SitesOutside()
-        before = exchange.expectation.before
+        before, batch = exchange.expectation.before, exchange.batch[: _FEW_DOCUMENTS if passed else None]
+        state = before.state(self.case.config)
         show_sites(self.subject, True)
         try:
-            self.load(before.state(self.case.config))
-            expectation = self.oracle.expect(before, exchange.batch, sites=True)
-            again = self.judged(expectation, self.answer(exchange.number, exchange.batch), before.exact)
+            self.load(state)
+            if self._asks_for_gates:
+                answer = self._answer_and_gates(exchange.number, batch, state)
+                expectation = self._expected(before, batch, answer, sites=True)
+            else:
+                answer = self.answer(exchange.number, batch)
+                expectation = self.oracle.expect(before, batch, sites=True)
+            again = self.judged(expectation, answer, before.exact)
             pairs, of = again.pairs, (self.case.config, self.judge, again.expectation)
             suspected = suspected_sites(*of, pairs, shown_by(self.subject), passed)
             first = self.judge.first_outside(without(pairs, [site.name for site in suspected]))
@@ -226,14 +236,14 @@ class Run:
         self.load(state)
         return self.answer(number, batch)
 
-    def _expected(self, point: Point, batch: list[list[int]], answer: Step) -> Expectation:
+    def _expected(self, point: Point, batch: list[list[int]], answer: Step, sites: bool) -> Expectation:
         """What is expected of a subject that answered so: with its own gates, where it shows them or was observed."""
         shown = shown_gates(self.oracle, batch, getattr(answer, "sites", None))
         self._shows_gates = shown is not None
         if shown is None and self._relu_inputs is not None:
             shown = observed_gates(self.oracle, point, batch, self._relu_inputs)
-        own = expect_with_shown(self.oracle, self.judge, point, batch, shown, self.sites) if shown else None
-        expectation = own or self.oracle.expect(point, batch, sites=self.sites)
+        own = expect_with_shown(self.oracle, self.judge, point, batch, shown, sites) if shown else None
+        expectation = own or self.oracle.expect(point, batch, sites=sites)
         self._knows_gates = self._shows_gates and shown is not None and shown.keys() >= expectation.near.keys()
         return expectation
 
@@ -287,7 +297,7 @@ class Run:
             # In a wider format few gates are near to their kink, and it is simpler to expect before one asks.
             if explain and self._asks_for_gates:
                 answer = self._answer_and_gates(point.number, batch, state)
-                expectation = self._expected(point, batch, answer)
+                expectation = self._expected(point, batch, answer, self.sites)
             else:
                 self._knows_gates = False
                 expectation = self.oracle.expect(point, batch, sites=self.sites)

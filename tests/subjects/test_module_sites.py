@@ -316,6 +316,24 @@ def test_wrong_entry_of_the_map_does_not_take_the_place_of_the_mistake():
     assert len(result.warnings) == 4
 
 
+@pytest.mark.parametrize("make", [gpt2(), nano()], ids=["with gates", "without gates"])
+@pytest.mark.parametrize("dtype", ["float64", "bfloat16"])
+def test_right_map_is_not_suspected(make, dtype):
+    result = check(make, unlike_documents(), dtype=dtype, modes="lock-step", probes=False)
+    assert (result.verdict, result.warnings) == (Verdict.PARITY, [])
+
+
+def test_mistake_that_rounding_hides_from_all_but_a_site_may_be_one():
+    def shifted(module):
+        module.h[0].c_fc.register_forward_hook(lambda layer, given, out: out.where(out > -0.05, out - 1000))
+
+    result = check(gpt2(shifted), unlike_documents(), dtype="bfloat16", modes="lock-step", probes=False)
+    (warning,) = result.warnings
+    assert result.verdict is Verdict.PARITY
+    assert "what 'h.0.c_fc' shows as layer0.mlp.pre is outside, and what is computed from it is not" in warning
+    assert warning.endswith("; or rounding in bfloat16 hides what follows from it, which --dtype float64 would show.")
+
+
 def test_values_of_no_other_site_are_suspected_too():
     def doubled(module):
         module.seen = nn.Identity()

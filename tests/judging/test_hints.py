@@ -7,9 +7,11 @@ import numpy as np
 import pytest
 
 from parity import Case, Step, Verdict, check
-from parity.judging.causes import NarrowRounding
+from parity.judging.causes import NarrowRounding, OtherRevision
 from parity.judging.computation_order import sites_after
+from parity.judging.sentences import sentence
 from parity.subjects.messages import HELP
+from reference.config import PRESETS
 from tests.implementations import Vectorised
 from torch_twin.microgpt import Twin
 
@@ -156,3 +158,11 @@ def test_every_site_is_listed(page):
 def test_hints_are_in_the_json():
     result = check(HiddenFloat32, CASE, modes="lock-step", probes=False)
     assert "--dtype float32" in json.dumps(result.to_dict())
+
+
+@pytest.mark.parametrize(("command", "said"), [(True, '"unsupported": true'), (False, "raises NotImplementedError")])
+def test_subject_without_an_activation_is_told_how_to_say_so_in_its_own_words(command, said):
+    config, hyper = PRESETS["microgpt_early"]
+    cause = OtherRevision.of(config, hyper, command)
+    assert said in sentence(cause)
+    assert sentence(cause).startswith("This case has the activation relu2 and the schedule cosine, which")

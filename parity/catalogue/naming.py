@@ -24,7 +24,7 @@ from parity.verdict import Verdict
 from reference.config import State, Step
 
 SECONDS = 10.0
-"""That naming a mistake may take."""
+"""Of this thread, whatever else the machine does, that naming a mistake may take."""
 _FEW_PRODUCTS = 5_000
 """Weights times positions of a question that is small enough to be put to every mutant."""
 _MANY_PRODUCTS = 100_000
@@ -59,7 +59,7 @@ def name_mistakes(result: Result, again: Again | None = None, seconds: float = S
     asked = _question(result) if result.verdict is Verdict.DIVERGED else None
     if asked is None:
         return
-    deciding, end = result.deciding, time.perf_counter() + seconds
+    deciding, end = result.deciding, time.thread_time() + seconds
     products, fitting = _products(deciding, asked), None
     if again and products > _FEW_PRODUCTS:
         fitting = _fitting_in_a_small_model(deciding, again, end)
@@ -95,7 +95,7 @@ def _fitting_in_a_small_model(result: Result, again: Again, end: float) -> list[
         except UsageError:  # as where a name map fits one size alone
             return None
         asked = _question(found) if found.verdict is Verdict.DIVERGED else None
-        if found.verdict is Verdict.ERROR or time.perf_counter() > end:
+        if found.verdict is Verdict.ERROR or time.thread_time() > end:
             return None
         if asked is not None:
             return _fitting(found, asked, ALL, end)
@@ -118,7 +118,7 @@ def _fitting(result: Result, asked: Exchange, mutants: Sequence[Mutant], end: fl
     for mutant in mutants:
         if mutant.stage in not_in:
             continue
-        if time.perf_counter() > end:
+        if time.thread_time() > end:
             return None
         found += [mutant] if _is_near(result, asked, pairs, mutant) and _fits(result, asked, pairs, mutant) else []
     return found

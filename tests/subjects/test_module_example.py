@@ -22,13 +22,13 @@ def one_thread():
 def written(tmp_path, monkeypatch) -> Path:
     """The example, as `parity new-subject` writes it."""
     monkeypatch.chdir(tmp_path)
-    assert main(["new-subject", "my_gpt.py", "--example", "module"]) == 0
-    return tmp_path / "my_gpt.py"
+    assert main(["new-subject", "module_port_copy.py", "--example", "module"]) == 0
+    return tmp_path / "module_port_copy.py"
 
 
 def checked(capsys, *options: str) -> dict:
     capsys.readouterr()
-    status = main(["check", "my_gpt.py:make", *TINY, *options, "--json", "-"])
+    status = main(["check", "module_port_copy.py:make", *TINY, *options, "--json", "-"])
     result = json.loads(capsys.readouterr().out)
     assert (status == 0) is (result["verdict"] in ("IDENTICAL", "PARITY"))
     return result

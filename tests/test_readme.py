@@ -154,3 +154,23 @@ def test_gate_prints_what_the_readme_shows(tmp_path, monkeypatch, capsys):
     printed = words(capsys.readouterr().out)
     for part in block_that_starts_with("DIVERGED: the function changed.").split("…"):
         assert words(part) in printed
+
+
+def test_training_that_changed_prints_what_the_readme_shows(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert main(["new-subject", "training.py", "--example", "training"]) == 0
+    text = Path("training.py").read_text()
+    Path("changed.py").write_text(text.replace("eps: float = 1e-5", "eps: float = 1.1e-5"))
+    capsys.readouterr()
+    few = ["--steps", "1", "--mode", "lock-step"]
+    assert main(["check", "changed.py:make", "--against", "training.py:make", *few]) == 1
+    printed = shape(capsys.readouterr().out)
+    for part in block_that_starts_with("DIVERGED: In exact arithmetic").split("…"):
+        assert shape(part) in printed
+
+
+def test_training_of_the_readme_is_the_example():
+    example = (ROOT / "tests" / "examples" / "training.py").read_text(encoding="utf-8")
+    shown = block_that_starts_with("from parity.training import Training")
+    for line in shown.splitlines():
+        assert "return" in line or line in example

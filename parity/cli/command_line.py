@@ -128,7 +128,7 @@ _COMMANDS = (
             "--example": {
                 "choices": list(EXAMPLES),
                 "help": "write this example instead: NumPy with gradients derived by hand, a torch.nn.Module with maps "
-                "of its parameters and sites, or C that speaks the protocol",
+                "of its parameters and sites, any PyTorch training step, or C that speaks the protocol",
             },
         },
     ),

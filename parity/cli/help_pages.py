@@ -131,6 +131,70 @@ A subject that base does not have cannot be compared with it: --allow-new holds 
 """
 
 
+_TRAINING = """\
+Any PyTorch training step
+=========================
+A factory make(dtype="float32", device="cpu"), all of whose parameters have defaults, gives a
+parity.training.Training; `parity new-subject training.py --example training` writes one that works.
+Whatever it draws is to be drawn from seeds, so that it makes the same each time.
+
+  model, optimizer   a torch.nn.Module and a torch.optim of its parameters: for-loop, foreach or fused
+  loss               loss(model, batch) -> a scalar tensor
+  batches            a list; a step takes one, or `accumulation` of them, whose losses it averages
+  clip_grad_norm     as torch.nn.utils.clip_grad_norm_ takes it
+  autocast           "bfloat16" or "float16"
+  grad_scaler        torch.amp.GradScaler; gradients are unscaled, clipped, then read by the optimizer
+  schedule           a torch.optim.lr_scheduler
+  step               step(model, optimizer, batch) -> loss: all of it, in place of the above
+
+What is compared with what
+--------------------------
+The step is run as it is, and on shadows: tensors that say they have the program's formats and hold float64,
+so that autocast, casts and fused kernels are what they are, but nothing is rounded. Replicas in which every
+operation's result is moved at random by what its own format rounds give the noise floor. There is nothing to
+declare. Compiled code runs as it is, and on shadows as it was written.
+
+  parity check training.py:make                        its own run beside its own exact arithmetic: do kernels,
+                                                       compiler and fused operations compute what is written?
+  parity check training.py:make --against other.py:make  and its exact arithmetic beside another training's,
+                                                       from the same weights, between which there is only the
+                                                       rounding of float64: what bfloat16 hides shows here
+  parity gate training.py:make --base origin/main      the same beside itself at another revision, and speed
+
+The optimizer reads the run's own gradients on shadows too: near a gradient of zero an update of Adam's is
+little but a sign. So a wrong gradient is outside in `grad`, and a wrong optimizer in its state and `param`.
+Free-running, all steps follow each other, and gradients are the run's own where rounding decides them. A
+ReLU lets pass on shadows what it let pass in the run; a gate that differs must lie near zero.
+
+Where the other training has other names, NAMES in the factory's module or --names-map FILE (JSON) map them:
+
+  {"h.{i}.attn.weight": ["layers.{i}.q.weight", "layers.{i}.k.weight"],   stacked
+   "head.weight": "out.weight.T", "up.weight": "mlp.weight[0:64]"}        transposed, some of the rows
+
+Parameters and what the optimizer keeps of them are mapped; of modules those are compared that bear the same
+name on both sides. The training starts from the other one's weights, rounded to its own formats.
+
+Reading it
+----------
+  site, site grad  what each named module gives, and the gradient of that; modules of PyTorch by hooks
+  output, loss     of the model itself
+  grad             as the optimizer reads it: accumulated, unscaled, clipped
+  exp_avg, ...     whatever the optimizer keeps, by its own names; param and buffer: after the step
+  z exact          against another training, both in exact arithmetic
+  would catch      the smallest relative error that this check would have caught, in the median element:
+                   with --against in the function, `of its run` in the run itself
+  begins at        the first tensor outside, in the order of computation; modules before what contains them
+
+PRECISION LOSS: the same function, but its run loses more than its formats must, or its formats round more
+than the other's: a noise floor four times as wide.
+
+Random layers draw the same on both sides as long as the order of draws is the same; dropout within fused
+attention is refused. An operation without a model of its own is taken as what it decomposes to, or as
+elementwise, and named. A floor is known from 16 replicas, and moderated by that of like elements; --replicas
+64 sees somewhat more and takes four times as long.
+"""
+
+
 class Topic(NamedTuple):
     """A page, made only where it is asked for."""
 
@@ -180,6 +244,7 @@ TOPICS = {
     "model": Topic("what the reference computes, in ten lines, in formulas", _model),
     "subject": Topic("what a subject in Python has, gives and may leave out", _subject),
     "module": Topic("a torch.nn.Module: name map, sites, loss=, autocast", _module),
+    "training": Topic("any PyTorch training step: held to itself, to another one", lambda: _TRAINING),
     "protocol": Topic("a subject in any other language: its messages", _protocol),
     "verdict": Topic("what a check prints: z, would catch, at worst, a failure", lambda: _VERDICT),
     "accept": Topic("an intended change in a gate: accept, merge, delete", lambda: _ACCEPT),

@@ -8,6 +8,7 @@ from parity.errors import UsageError
 EXAMPLES = {
     "numpy": ("numpy_port.py", "Run: parity check {file}:make"),
     "module": ("module_port.py", "Run: parity check {file}:make"),
+    "training": ("training.py", "Run: parity check {file}:make"),
     "c": ("port.c", "Run: cc -O2 -o port {file} -lm && parity check -- ./port"),
 }
 """Worked examples of subjects: the file of each, and what to do with a copy."""

@@ -29,7 +29,7 @@ _EXIT_STATUS = """exit status:
   2  bad usage or bad input
   3  INCONCLUSIVE
 
-More than options: parity help {model, subject, module, protocol, verdict, accept}"""
+More than options: parity help {model, subject, module, training, protocol, verdict, accept}"""
 
 
 _SUBJECT: dict[str, Details] = {

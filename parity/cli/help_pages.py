@@ -242,10 +242,10 @@ def _protocol() -> str:
 
 TOPICS = {
     "model": Topic("what the reference computes, in words and formulas", _model),
-    "subject": Topic("what a subject in Python has, gives and may leave out", _subject),
+    "subject": Topic("what a subject in Python has, gives, may leave out", _subject),
     "module": Topic("a torch.nn.Module: names, sites, loss=, autocast", _module),
-    "training": Topic("any PyTorch training step: held to itself, to another one", lambda: _TRAINING),
+    "training": Topic("any PyTorch training step, held to another one", lambda: _TRAINING),
     "protocol": Topic("a subject in any other language: its messages", _protocol),
     "verdict": Topic("what a check prints: z, would catch, a failure", lambda: _VERDICT),
-    "accept": Topic("an intended change in a gate: accept, merge, delete", lambda: _ACCEPT),
+    "accept": Topic("an intended change in a gate, from accepting to merging", lambda: _ACCEPT),
 }

@@ -55,8 +55,8 @@ def test_help_of_a_command_is_its_own(capsys):
 def test_topic_that_is_none_is_refused_with_what_was_meant(capsys):
     assert main(["help", "verdicts"]) == 2
     assert capsys.readouterr().err == (
-        "There is no topic 'verdicts' (did you mean 'verdict'?); there are model, subject, module, protocol, verdict, "
-        "accept, and every command.\n"
+        "There is no topic 'verdicts' (did you mean 'verdict'?); there are model, subject, module, training, protocol, "
+        "verdict, accept, and every command.\n"
     )
     assert not TOPICS.keys() & {command.name for command in _COMMANDS}
 

@@ -60,7 +60,18 @@ MAY_BE_HEAVY = {
         (
             f"parity/training/{name}.py"
             for name in (
-                *("checking", "comparison", "gates", "link", "names", "observation", "other", "running", "state"),
+                *(
+                    "checking",
+                    "comparison",
+                    "gates",
+                    "link",
+                    "names",
+                    "observation",
+                    "other",
+                    "running",
+                    "spread",
+                    "state",
+                ),
                 "training",
             )
         ),

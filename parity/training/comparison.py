@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from parity.judging.judge import Judge
-from parity.judging.pairs import Difference, Pairs
+from parity.judging.pairs import Difference, Pairs, layout
 from parity.judging.quantity_result import QuantityResult
 from parity.judging.result import ModeResult
 from parity.number_formats import FORMATS, Floats, Format
@@ -113,15 +113,16 @@ class TrainingMode(ModeResult):
 def _pairs(
     number: int, key: TensorKey, actual: Tensor, expected: Tensor, floor: Tensor, form: Format, judge: TrainingJudge
 ) -> Pairs:
-    given, entries = _flat(actual), [(key, tuple(actual.shape))]
+    given = _flat(actual)
+    place = layout.__wrapped__(((key, tuple(actual.shape)),))  # too large to be kept for the next step
     if actual.shape != expected.shape:
         nothing = np.full(given.shape, np.nan)
-        return Pairs.of(number, entries, [given], [nothing], [nothing])
+        return Pairs(number, place, given, nothing, nothing, nothing)
     right, sigma = _flat(expected), _flat(floor)
     # Where a format underflows, a result is off by half its smallest number, however often it was made of exact ones.
     sigma = np.where(sigma > 0, np.hypot(sigma, form.tiny), sigma)
     sigma = moderated(sigma, right, judge.replicas, judge.false_alarm, judge.elements)
-    return Pairs.of(number, entries, [given], [right], [sigma])
+    return Pairs(number, place, given, right, sigma, sigma)
 
 
 def _flat(tensor: Tensor) -> Floats:

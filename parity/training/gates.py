@@ -92,6 +92,11 @@ class Gates:
         """The gates of a step, for a run on shadows."""
         return Replay(self, self._steps[self._now], noise)
 
+    @property
+    def turned_now(self) -> bool:
+        """Whether some of the step at hand were decided the other way."""
+        return bool(self._steps[self._now].turned)
+
     def settle(self) -> None:
         """Sum up what became of the gates so far."""
         for of_step in self._steps:

@@ -15,7 +15,8 @@ from parity.quantities import TensorKey
 from parity.training.comparison import TrainingJudge, TrainingMode
 from parity.training.names import Names
 from parity.training.other import Other, digests, numbered, with_numbers
-from parity.training.running import Floor, Runs, Step
+from parity.training.running import Runs, Step
+from parity.training.spread import Floor
 from parity.training.state import State
 
 MUCH_WIDER = 4.0
@@ -54,6 +55,7 @@ class Link:
         answer = self.other.step(step.number, self.names.to_other(numbered(step.start)), given)
         expected = self.names.to_own(answer.expected.tensors)
         there, own_there = self.names.to_own(answer.wide_floor), self.names.to_own(answer.floor)
+        step.plain.dtypes, step.plain.modules = step.actual.dtypes, step.actual.modules
         floor = {key: _hypot(wide, there.get(key)) for key, wide in step.wide_floor.items()}
         shared = {
             key: x
@@ -70,7 +72,7 @@ class Link:
             there = other.get(key)
             if there is None or there.shape != floor.shape:
                 continue
-            here, base = (float(x.square().mean().sqrt()) if x.numel() else 0.0 for x in (floor, there))
+            here, base = (float(x.double().square().mean().sqrt()) if x.numel() else 0.0 for x in (floor, there))
             if here > 0 and base > 0:
                 self.wider.setdefault(key.quantity, []).append(here / base)
 
@@ -81,4 +83,8 @@ class Link:
 
 
 def _hypot(own: Tensor, other: Tensor | None) -> Tensor:
-    return own if other is None or other.shape != own.shape else torch.hypot(own, other.to(own.device))
+    return (
+        own
+        if other is None or other.shape != own.shape
+        else torch.hypot(own.double(), other.to(own.device, torch.float64))
+    )

@@ -18,12 +18,15 @@ from parity.training.state import named_parameters
 from parity.training.training import Training
 
 Gradients = Mapping[str, Tensor]
-"""By the name of a parameter, in float64."""
+"""By the name of a parameter, in whatever format."""
 
 
 @dataclass
 class Observed:
-    """The tensors of a step in the order of its computation, in float64, and the formats that they lay in."""
+    """The tensors of a step in the order of its computation, and the formats that they lay in.
+
+    tensors: numbers of a format in that format, those of shadows in float64.
+    """
 
     tensors: dict[TensorKey, Tensor] = field(default_factory=dict)
     dtypes: dict[TensorKey, torch.dtype] = field(default_factory=dict)
@@ -33,25 +36,36 @@ class Observed:
     """How often the optimizer was called."""
 
     def add(self, quantity: str, name: str, tensor: Tensor) -> None:
-        """Take in a copy of a tensor of floats; others are passed over."""
+        """Take in a tensor of floats; others are passed over."""
         if tensor.dtype not in WIDE:
             return
-        with _disable_current_modes():
-            held = inner_of(tensor)
-            if held.is_complex():
-                held = torch.view_as_real(held)
-            key = TensorKey(quantity, name)
-            self.tensors[key] = held.clone()
-            self.dtypes[key] = tensor.dtype
+        with _disable_current_modes(), torch.no_grad():
+            held = tensor.held if isinstance(tensor, Shadow) else tensor.detach()
+            self.take(TensorKey(quantity, name), torch.view_as_real(held) if held.is_complex() else held, tensor.dtype)
+
+    def take(self, key: TensorKey, tensor: Tensor, dtype: torch.dtype) -> None:
+        """Keep a copy of a tensor's numbers, which lay in a format."""
+        self.tensors[key] = tensor.clone()
+        self.dtypes[key] = dtype
 
     def gradients(self) -> dict[str, Tensor]:
         """Those that the optimizer read."""
         return {key.name: tensor for key, tensor in self.tensors.items() if key.quantity == "grad"}
 
 
-def observed_step(training: Training, number: int, *, sites: bool, gradients: "Replacement | None" = None) -> Observed:
-    """Take a step and note what it shows. gradients: what the optimizer is to read in place of the training's own."""
-    seen = Observed()
+def observed_step(
+    training: Training,
+    number: int,
+    *,
+    sites: bool,
+    gradients: "Replacement | None" = None,
+    seen: Observed | None = None,
+) -> Observed:
+    """Take a step and note what it shows. gradients: what the optimizer is to read in place of the training's own.
+
+    seen: what takes the tensors in, as they come.
+    """
+    seen = Observed() if seen is None else seen
     with _module_hooks(training.model, seen, sites), _optimizer_hook(training, seen, gradients):
         loss = training.take_step(number)
     if loss is not None:
@@ -87,7 +101,8 @@ class Replacement:
         """Write them into a gradient."""
         if name not in self.given:
             return
-        held, given = inner_of(gradient), self.given[name].to(gradient.device)
+        held = inner_of(gradient)
+        given = self.given[name].to(held)
         if not self.everywhere:
             given = torch.where((given - held).abs() > held.abs() / 16, given, held)
         held.copy_(given)

@@ -12,7 +12,8 @@ from torch.utils._pytree import tree_flatten
 from parity.oracle.shadows.noise import Noise
 from parity.quantities import TensorKey
 from parity.training.observation import Observed, Replacement
-from parity.training.running import Factory, Floor, Runs, Spread, seed_of
+from parity.training.running import Factory, Runs, seed_of
+from parity.training.spread import Floor, Spread
 from parity.training.state import Numbers, State, load_state, state_of
 from parity.training.training import Training
 
@@ -66,28 +67,30 @@ class OtherHere:
         state = with_numbers(self.state, start)
         given = Replacement(gradients, everywhere=True)
 
-        def taken(noise: Noise | None) -> Observed:
+        def taken(noise: Noise | None, seen: Observed | None = None) -> Observed:
             load_state(self.runs.on_shadows, state)
-            return self.runs.on(noise, number, given, forced=False)
+            return self.runs.on(noise, number, given, forced=False, seen=seen)
 
         expected = taken(None)
         self.state = state_of(self.runs.on_shadows)
         floors = []
         for wide in (True, False):
-            spread = Spread(expected)
+            spread = Spread(expected, wide=wide)
             for replica in range(self.runs.replicas if wide else min(8, self.runs.replicas)):
-                spread.add(taken(Noise(seed_of(replica + 1000, number), wide=wide)))
-            floors.append(spread.floor())
+                with spread.replica() as seen:
+                    taken(Noise(seed_of(replica + 1000, number), wide=wide), seen)
+            floors.append(spread.floor)
         return Answer(expected, *floors)
 
 
 def numbered(state: State) -> Numbered:
     """The numbers of a state."""
     found = {TensorKey("param", name): numbers.held for name, numbers in state.params.items()}
+    found |= {TensorKey("grad", name): numbers.held for name, numbers in state.grads.items()}
     found |= {TensorKey("buffer", name): x.held for name, x in state.buffers.items() if isinstance(x, Numbers)}
     for name, kept in state.optimizer.items():
         found |= {TensorKey(k, name): x.held for k, x in kept.items() if isinstance(x, Numbers)}
-    return found
+    return {key: x.double() for key, x in found.items() if not x.is_complex()}
 
 
 def with_numbers(state: State, numbers: Numbered) -> State:
@@ -108,7 +111,12 @@ def with_numbers(state: State, numbers: Numbered) -> State:
         for k, x in kept.items():
             kept[k] = given(k, name, x)
     buffers = {name: given("buffer", name, x) for name, x in state.buffers.items()}
-    return State(params, buffers, optimizer, state.groups, state.others)
+    grads = {
+        name: Numbers(numbers[TensorKey("grad", name)].to(x.held.device), x.dtype)
+        for name, x in params.items()
+        if TensorKey("grad", name) in numbers
+    }
+    return State(params, buffers, optimizer, grads, state.groups, state.others)
 
 
 def digests(training: Training, steps: int) -> list[str]:

@@ -4,26 +4,23 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from parity.errors import SubjectError, UsageError
 from parity.oracle.shadows.execution import Execution
 from parity.oracle.shadows.noise import Noise
-from parity.quantities import TensorKey
 from parity.subjects.calls import guarded
 from parity.training.gates import Gates
 from parity.training.observation import Observed, Replacement, observed_step
+from parity.training.spread import Again, Floor, Nothing, Spread
 from parity.training.state import State, load_state, named_parameters, shadow, state_of
 from parity.training.training import Training
 
-_LARGE = 1_000_000
+_LARGE = 30_000_000
 """Parameters of a model whose operations are worth several threads."""
-
-Floor = dict[TensorKey, Tensor]
-"""The noise floor of each element, in float64: how far replicas lie from exact arithmetic, in the root mean square."""
 
 
 @dataclass
@@ -107,14 +104,25 @@ class Runs:
             raise UsageError(f"Step {number} never calls the optimizer's step().")
         return seen
 
-    def on(self, noise: Noise | None, number: int, gradients: Replacement | None, *, forced: bool = True) -> Observed:
-        """The step on shadows, from where these stand. forced: with the ReLUs that the step itself let pass."""
+    def on(
+        self,
+        noise: Noise | None,
+        number: int,
+        gradients: Replacement | None,
+        *,
+        forced: bool = True,
+        seen: Observed | None = None,
+    ) -> Observed:
+        """The step on shadows, from where these stand. forced: with the ReLUs that the step itself let pass.
+
+        seen: what takes its tensors in, as they come.
+        """
         execution = Execution(noise)
         if forced:
             execution.gates = self.gates.replayed(noise)
         try:
             with _step_seed(number), _as_eager_code(self._threads), execution:
-                seen = observed_step(self.on_shadows, number, sites=self.sites, gradients=gradients)
+                seen = observed_step(self.on_shadows, number, sites=self.sites, gradients=gradients, seen=seen)
         except (UsageError, SubjectError, KeyboardInterrupt):
             raise
         except Exception as error:
@@ -133,72 +141,74 @@ class Runs:
 
         wide: also the floor of exact arithmetic.
         """
-        if mode == "lock-step":
-            for k in range(number):
-                step, after = self._step(k, start, wide=wide, progress=progress)
-                yield step
-                start = after.rounded()
+        if mode == "free-running":
+            yield from self._running_freely(number, start, progress)
             return
-        yield from self._running_freely(number, start, progress)
+        for k in range(number):
+            step = self._step(k, start, wide=wide, progress=progress)
+            yield step
+            if k < number - 1:
+                load_state(self.on_shadows, start)
+                self.on(None, k, Replacement(step.actual.gradients(), everywhere=True), seen=Nothing())
+                start = state_of(self.on_shadows).rounded()
 
-    def _step(self, number: int, start: State, *, wide: bool, progress: Callable[[], None]) -> tuple[Step, State]:
-        """A step from a state, and where exact arithmetic stands after it."""
+    def _step(self, number: int, start: State, *, wide: bool, progress: Callable[[], None]) -> Step:
         load_state(self.native, start)
         actual = self.natively(number)
         gradients = Replacement(actual.gradients(), everywhere=True)
 
-        def on_shadows(noise: Noise | None, *, forced: bool = True) -> Observed:
+        def on_shadows(noise: Noise | None, *, forced: bool = True, seen: Observed | None = None) -> Observed:
             load_state(self.on_shadows, start)
-            return self.on(noise, number, gradients, forced=forced)
+            return self.on(noise, number, gradients, forced=forced, seen=seen)
 
         expected = on_shadows(None)
-        after = state_of(self.on_shadows)
-        self._require_same(expected, on_shadows(None), number)
+        on_shadows(None, seen=Again(expected, number))
         step = Step(number, start, actual, expected, {})
         step.floor = self._floor(expected, number, on_shadows, progress)
         if wide:
-            step.plain = on_shadows(None, forced=False)
-            step.plain.dtypes, step.plain.modules = actual.dtypes, actual.modules
-            step.wide_floor = self._floor(
-                step.plain, number, lambda noise: on_shadows(noise, forced=False), progress, wide=True
-            )
-        return step, after
+            unforced = partial(on_shadows, forced=False)
+            step.plain = unforced(None) if self.gates.turned_now else expected
+            step.wide_floor = self._floor(step.plain, number, unforced, progress, wide=True)
+        return step
 
     def _floor(
         self,
         expected: Observed,
         number: int,
-        run: Callable[[Noise], Observed],
+        run: Callable[..., Observed],
         progress: Callable[[], None],
         *,
         wide: bool = False,
     ) -> Floor:
-        spread = Spread(expected)
+        spread = Spread(expected, wide=wide)
         for replica in range(self.replicas):
-            spread.add(run(Noise(seed_of(replica, number), wide=wide)))
+            with spread.replica() as seen:
+                run(Noise(seed_of(replica, number), wide=wide), seen=seen)
             progress()
-        return spread.floor()
+        return spread.floor
 
     def _running_freely(self, number: int, start: State, progress: Callable[[], None]) -> Iterator[Step]:
         load_state(self.native, start)
         self.gates.begin_anew(number)
-        actual = [self._free(k, lambda k: self.natively(k), number) for k in range(number)]
+        actual = [self._free(k, self.natively, number) for k in range(number)]
         gradients = [Replacement(seen.gradients(), everywhere=False) for seen in actual]
 
-        def on_shadows(noise: Noise | None) -> Iterator[Observed]:
-            load_state(self.on_shadows, start)
-            for k in range(number):
-                self.gates.at(k)
-                yield self._free(k, lambda k: self.on(noise, k, gradients[k]), number)
+        def on_shadows(noise: Noise | None, k: int, seen: Observed | None = None) -> Observed:
+            if k == 0:
+                load_state(self.on_shadows, start)
+            self.gates.at(k)
+            return self.on(noise, k, gradients[k], seen=seen)
 
-        expected = list(on_shadows(None))
+        expected = [self._free(k, partial(on_shadows, None), number) for k in range(number)]
         spreads = [Spread(seen) for seen in expected]
         for replica in range(self.replicas):
-            for spread, seen in zip(spreads, on_shadows(Noise(seed_of(replica, -1)))):
-                spread.add(seen)
+            noise = Noise(seed_of(replica, -1))
+            for k, spread in enumerate(spreads):
+                with spread.replica() as seen:
+                    on_shadows(noise, k, seen)
             progress()
         for k in range(number):
-            yield Step(k, start, actual[k], expected[k], spreads[k].floor())
+            yield Step(k, start, actual[k], expected[k], spreads[k].floor)
 
     @staticmethod
     def _free(k: int, run: Callable[[int], Observed], number: int) -> Observed:
@@ -207,39 +217,8 @@ class Runs:
         if k < number - 1:
             kept = {key: x for key, x in seen.tensors.items() if key.quantity in ("loss", "output", "grad")}
             seen.tensors = kept
+            seen.dtypes = {key: seen.dtypes[key] for key in kept}
         return seen
-
-    def _require_same(self, once: Observed, again: Observed, number: int) -> None:
-        for key, tensor in once.tensors.items():
-            if key not in again.tensors or not torch.equal(tensor.nan_to_num(), again.tensors[key].nan_to_num()):
-                raise SubjectError(
-                    f"Asked again from the same state, step {number} gives another {key.described()}: it depends on "
-                    "something that is no parameter, no buffer and no state of the optimizer."
-                )
-
-
-class Spread:
-    """How far replicas lie from exact arithmetic, summed up, so that no replica is kept."""
-
-    def __init__(self, expected: Observed) -> None:
-        self.expected = expected
-        self.squares = {key: torch.zeros_like(tensor) for key, tensor in expected.tensors.items()}
-        self.number = 0
-
-    def add(self, seen: Observed) -> None:
-        """Take in a replica."""
-        self.number += 1
-        for key, squares in self.squares.items():
-            if key not in seen.tensors or seen.tensors[key].shape != squares.shape:
-                squares.fill_(torch.inf)  # it exists or not as rounding will have it
-                continue
-            away = (seen.tensors[key] - self.expected.tensors[key]).nan_to_num_(nan=torch.inf)
-            same = seen.tensors[key] == self.expected.tensors[key]  # infinities as well
-            squares.addcmul_(*(2 * (away.masked_fill_(same, 0.0),)))
-
-    def floor(self) -> Floor:
-        """The root mean square of their distances; what was summed up is used for it."""
-        return {key: squares.div_(max(1, self.number)).sqrt_() for key, squares in self.squares.items()}
 
 
 @contextmanager

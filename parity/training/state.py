@@ -8,32 +8,33 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from parity.oracle.shadows.shadow import WIDE, Shadow, in_shadow, inner_of
+from parity.oracle.shadows.shadow import WIDE, Shadow, in_shadow
 from parity.training.training import Training
 
 
 class Numbers(NamedTuple):
-    """Numbers in float64, and the format that they lie in."""
+    """Numbers, in float64 or in the format that they lie in, and that format."""
 
     held: Tensor
     dtype: torch.dtype
 
     def rounded(self) -> "Numbers":
         """The same, rounded to their format."""
-        return Numbers(self.held.to(self.dtype).to(self.held.dtype), self.dtype)
+        return Numbers(self.held.to(self.dtype), self.dtype)
 
 
 @dataclass
 class State:
     """A training's parameters, buffers and optimizer's state, and what schedule and scaler count.
 
-    params, buffers: by name. optimizer: by the name of a parameter, what the optimizer keeps of it by its own names:
+    params, buffers: by name. grads: those that a step leaves behind, which the next one is to zero. optimizer: by the name of a parameter, what the optimizer keeps of it by its own names:
     Numbers, or whatever else it keeps.
     """
 
     params: dict[str, Numbers]
     buffers: dict[str, Any]
     optimizer: dict[str, dict[str, Any]]
+    grads: dict[str, Numbers] = field(default_factory=dict)
     groups: list[dict[str, Any]] = field(default_factory=list)
     others: dict[str, Any] = field(default_factory=dict)
 
@@ -43,6 +44,7 @@ class State:
             {name: numbers.rounded() for name, numbers in self.params.items()},
             {name: _rounded(value) for name, value in self.buffers.items()},
             {name: {k: _rounded(x) for k, x in kept.items()} for name, kept in self.optimizer.items()},
+            {name: numbers.rounded() for name, numbers in self.grads.items()},
             self.groups,
             self.others,
         )
@@ -62,6 +64,7 @@ def state_of(training: Training) -> State:
             {name: _numbers(param) for name, param in params.items()},
             {name: _copied(buffer) for name, buffer in training.model.named_buffers()},
             {name: {k: _copied(x) for k, x in kept[p].items()} for name, p in params.items() if p in kept},
+            {name: _numbers(p.grad) for name, p in params.items() if p.grad is not None},
             [{k: _copied(x) for k, x in group.items() if k != "params"} for group in training.optimizer.param_groups],
             {
                 name: copy.deepcopy(part.state_dict())
@@ -72,12 +75,14 @@ def state_of(training: Training) -> State:
 
 
 def load_state(training: Training, state: State) -> None:
-    """Set a training, on shadows or not, to a state; its gradients are gone afterwards."""
+    """Set a training, on shadows or not, to a state."""
     with _disable_current_modes(), torch.no_grad():
         params = named_parameters(training)
         for name, param in params.items():
             _write(param, state.params[name].held)
             param.grad = None
+            if name in state.grads:
+                param.grad = _made(state.grads[name], isinstance(param, Shadow))
         for name, buffer in training.model.named_buffers():
             if name in state.buffers:
                 value = state.buffers[name]
@@ -105,7 +110,8 @@ def shadow(training: Training) -> None:
 
 
 def _numbers(tensor: Tensor) -> Numbers:
-    return Numbers(inner_of(tensor).clone(), tensor.dtype)
+    held = tensor.held if isinstance(tensor, Shadow) else tensor.detach()
+    return Numbers(held.clone(), tensor.dtype)
 
 
 def _copied(x: Any) -> Any:
@@ -120,7 +126,7 @@ def _rounded(x: Any) -> Any:
 
 def _made(x: Any, shadows: bool) -> Any:
     if isinstance(x, Numbers):
-        return Shadow(x.held.clone(), x.dtype) if shadows else x.held.to(x.dtype, copy=True)
+        return Shadow(x.held.to(WIDE[x.dtype], copy=True), x.dtype) if shadows else x.held.to(x.dtype, copy=True)
     return x.clone() if isinstance(x, Tensor) else copy.deepcopy(x)
 
 

@@ -119,3 +119,22 @@ def test_what_was_not_exercised_is_said():
     assert any("--steps" in phrase for phrase in result.not_exercised)
     assert any("free-running" in phrase for phrase in result.not_exercised)
     assert any("--against" in phrase for phrase in result.not_exercised)
+
+
+def test_gradients_that_are_never_zeroed_show_in_the_second_step():
+    def make():
+        made = tiny.make()
+
+        def step(model, optimizer, batch):
+            found = tiny.loss(model, batch)
+            found.backward()
+            optimizer.step()
+            return found
+
+        made.loss, made.step = None, step
+        return made
+
+    result = check(make, against=tiny.make, steps=2)
+    assert result.verdict is Verdict.DIVERGED
+    assert result.link.first_divergence.step == 1
+    assert str(result.deciding.begins).startswith("grad ")

@@ -147,6 +147,13 @@ def _decide(result: TrainingResult, runs: Runs, other: Link | None) -> None:
     if outside is not None:
         loses = _loses_precision(runs, outside.z, result.limit)
         result.verdict = Verdict.PRECISION_LOSS if loses else Verdict.DIVERGED
+        if runs.gates.near and not runs.observable:
+            result.verdict = Verdict.INCONCLUSIVE
+            result.reason = (
+                f"Outside is {outside.beside(result.limit)}; but ReLU inputs lie within the noise floor of zero, and "
+                "compiled code does not show how it decided them."
+            )
+            return
         said = "it loses more than its formats must" if loses else "it is not what its own operations compute"
         result.reason = f"Beside its own exact arithmetic {said}: {outside.beside(result.limit)}."
     elif runs.gates.largest_z > result.limit:
@@ -210,6 +217,10 @@ def _remark(result: TrainingResult, runs: Runs, other: Link | None, steps: int) 
         names = ", ".join(sorted(runs.random))
         result.remarks.append(
             f"draws random numbers ({names}): the same on both sides only while the order of draws is"
+        )
+    if not runs.observable:
+        result.not_exercised.append(
+            "what modules give: with hooks the run has other bits (compiled code, or kernels that vary)"
         )
     if runs.native.steps > steps:
         result.not_exercised.append(f"steps beyond {counted(steps, 'step')} of {runs.native.steps} (--steps)")

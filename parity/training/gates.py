@@ -36,6 +36,8 @@ class _OfStep:
     decisions: list[Tensor] = field(default_factory=list)
     """In the order of computation, of a ReLU whether each input passes; of a maximum the place that it was at."""
     turned: dict[int, _Turned] = field(default_factory=dict)
+    exact: dict[int, Tensor] = field(default_factory=dict)
+    """Where the program did not show its own, those of exact arithmetic."""
 
 
 class _Recorder(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -64,6 +66,8 @@ class Gates:
         """How many were decided the other way, over all steps."""
         self.largest_z = 0.0
         """Of an input that was decided the other way: its distance from zero over its noise floor."""
+        self.near = 0
+        """How many replicas decided otherwise than exact arithmetic, where the program did not show its own."""
         self.mismatched = False
         """Whether the run on shadows asks for other gates than the program had; then it decides all by itself."""
 
@@ -119,6 +123,10 @@ class Replay:
         """Which inputs pass, in float64 (…); None where that is not known."""
         number, decision = self._decision(x.shape)
         if decision is None:
+            if self._noise is None:
+                self._of_step.exact[number] = x > 0
+            elif number in self._of_step.exact and self._of_step.exact[number].shape == x.shape:
+                self._gates.near += int(((x > 0) != self._of_step.exact[number]).sum())
             return None
         known = self._of_step.turned
         if self._noise is None:

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -34,6 +34,8 @@ class Observed:
     """By the name of a site, the kind of module that it belongs to."""
     updates: int = 0
     """How often the optimizer was called."""
+    modules_are_seen: bool = True
+    """Whether hooks on modules tell what they give."""
 
     def add(self, quantity: str, name: str, tensor: Tensor) -> None:
         """Take in a tensor of floats; others are passed over."""
@@ -66,7 +68,8 @@ def observed_step(
     seen: what takes the tensors in, as they come.
     """
     seen = Observed() if seen is None else seen
-    with _module_hooks(training.model, seen, sites), _optimizer_hook(training, seen, gradients):
+    hooks = _module_hooks(training.model, seen, sites) if seen.modules_are_seen else nullcontext()
+    with hooks, _optimizer_hook(training, seen, gradients):
         loss = training.take_step(number)
     if loss is not None:
         if not isinstance(loss, Tensor) or loss.numel() != 1:
@@ -84,6 +87,15 @@ def observed_step(
     for name, buffer in training.model.named_buffers():
         seen.add("buffer", name, buffer)
     return seen
+
+
+def same_bits(seen: Observed, other: Observed) -> bool:
+    """Whether all tensors that both show are the same, NaN for NaN."""
+    return all(
+        torch.equal(tensor.nan_to_num(), other.tensors[key].nan_to_num())
+        for key, tensor in seen.tensors.items()
+        if key in other.tensors
+    )
 
 
 class Replacement:

@@ -14,7 +14,7 @@ from parity.oracle.shadows.execution import Execution
 from parity.oracle.shadows.noise import Noise
 from parity.subjects.calls import guarded
 from parity.training.gates import Gates
-from parity.training.observation import Observed, Replacement, observed_step
+from parity.training.observation import Observed, Replacement, observed_step, same_bits
 from parity.training.spread import Again, Floor, Nothing, Spread
 from parity.training.state import State, load_state, named_parameters, shadow, state_of
 from parity.training.training import Training
@@ -88,6 +88,8 @@ class Runs:
         small = sum(numbers.held.numel() for numbers in self.start.params.values()) < _LARGE
         self._threads = 1 if small else torch.get_num_threads()
         self.gates = Gates()
+        self.observable = True
+        """Whether the training's run is the same with hooks and a mode of dispatch as without."""
         self.elementwise: set[str] = set()
         self.decomposed: set[str] = set()
         self.random: set[str] = set()
@@ -96,10 +98,27 @@ class Runs:
         except RuntimeError as error:
             raise UsageError(f"The training's tensors cannot be replaced by shadows: {_line(error)}.") from None
 
-    def natively(self, number: int) -> Observed:
-        """The step as it is, from where the training stands."""
-        with _step_seed(number), self.gates.recorded():
-            seen: Observed = guarded(f"step {number}", observed_step, self.native, number, sites=self.sites)
+    def natively(self, number: int, start: State) -> Observed:
+        """The step as it is, from a state: with what its modules give and how its ReLUs decided, if that may be seen.
+
+        Whoever looks on may change what runs: hooks cut compiled code in two, a mode of dispatch has it run eagerly.
+        So the step is taken once without, and what is seen of it counts only where every bit is the same.
+        """
+        load_state(self.native, start)
+        unseen = self._natively(number, seen=Observed(modules_are_seen=False))
+        if self.observable:
+            load_state(self.native, start)
+            with self.gates.recorded():
+                seen = self._natively(number, seen=Observed())
+            self.observable = same_bits(unseen, seen)
+        if self.observable:
+            return seen
+        self.gates.begin_anew(1)
+        return unseen
+
+    def _natively(self, number: int, seen: Observed) -> Observed:
+        with _step_seed(number):
+            guarded(f"step {number}", observed_step, self.native, number, sites=self.sites, seen=seen)
         if not seen.updates:
             raise UsageError(f"Step {number} never calls the optimizer's step().")
         return seen
@@ -153,8 +172,7 @@ class Runs:
                 start = state_of(self.on_shadows).rounded()
 
     def _step(self, number: int, start: State, *, wide: bool, progress: Callable[[], None]) -> Step:
-        load_state(self.native, start)
-        actual = self.natively(number)
+        actual = self.natively(number, start)
         gradients = Replacement(actual.gradients(), everywhere=True)
 
         def on_shadows(noise: Noise | None, *, forced: bool = True, seen: Observed | None = None) -> Observed:
@@ -188,9 +206,10 @@ class Runs:
         return spread.floor
 
     def _running_freely(self, number: int, start: State, progress: Callable[[], None]) -> Iterator[Step]:
+        self.natively(0, start)  # to know whether it can be looked on
         load_state(self.native, start)
         self.gates.begin_anew(number)
-        actual = [self._free(k, self.natively, number) for k in range(number)]
+        actual = [self._free(k, self._freely, number) for k in range(number)]
         gradients = [Replacement(seen.gradients(), everywhere=False) for seen in actual]
 
         def on_shadows(noise: Noise | None, k: int, seen: Observed | None = None) -> Observed:
@@ -209,6 +228,13 @@ class Runs:
             progress()
         for k in range(number):
             yield Step(k, start, actual[k], expected[k], spreads[k].floor)
+
+    def _freely(self, number: int) -> Observed:
+        """The step as it is, from where the training stands."""
+        if not self.observable:
+            return self._natively(number, seen=Observed(modules_are_seen=False))
+        with self.gates.recorded():
+            return self._natively(number, seen=Observed())
 
     @staticmethod
     def _free(k: int, run: Callable[[int], Observed], number: int) -> Observed:

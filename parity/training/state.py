@@ -27,8 +27,8 @@ class Numbers(NamedTuple):
 class State:
     """A training's parameters, buffers and optimizer's state, and what schedule and scaler count.
 
-    params, buffers: by name. grads: those that a step leaves behind, which the next one is to zero. optimizer: by the name of a parameter, what the optimizer keeps of it by its own names:
-    Numbers, or whatever else it keeps.
+    params, buffers: by name. grads: those that a step leaves behind, which the next one is to zero. optimizer: by the
+    name of a parameter, what the optimizer keeps of it by its own names: Numbers, or whatever else it keeps.
     """
 
     params: dict[str, Numbers]

@@ -138,3 +138,33 @@ def test_gradients_that_are_never_zeroed_show_in_the_second_step():
     assert result.verdict is Verdict.DIVERGED
     assert result.link.first_divergence.step == 1
     assert str(result.deciding.begins).startswith("grad ")
+
+
+def compiled(model, backend, dtype="float32"):
+    form = getattr(torch, dtype)
+    return tiny.training(torch.compile(model.to(form), backend=backend), of=lambda: tiny.batches(dtype=form))
+
+
+def test_compiled_code_is_what_is_tested():
+    def wrong(graph, inputs):
+        return lambda *arguments: [x * 1.01 for x in graph(*arguments)]
+
+    def right(graph, inputs):
+        return lambda *arguments: [x * 1.0 for x in graph(*arguments)]
+
+    def make(backend):
+        torch.compiler.reset()
+        torch.manual_seed(3)
+        return compiled(tiny.MLP(activation=torch.nn.GELU), backend)
+
+    assert check(lambda: make(wrong)).verdict is Verdict.DIVERGED
+    assert check(lambda: make(right)).verdict is Verdict.PARITY
+
+
+def test_relus_of_compiled_code_that_shows_none_are_undecided(monkeypatch):
+    monkeypatch.setattr("parity.training.running.same_bits", lambda *seen: False)
+    monkeypatch.setattr("parity.training.comparison.limit", lambda *given: 1.0)  # so that something is outside
+    result = check(tiny.relus)
+    assert result.verdict is Verdict.INCONCLUSIVE, result.reason
+    assert "does not show how it decided" in result.reason
+    assert any(phrase.startswith("what modules give") for phrase in result.not_exercised)

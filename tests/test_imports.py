@@ -49,13 +49,13 @@ HEAVY = {"torch", "torch_twin", "numba", "flint", "matplotlib"}
 MAY_BE_HEAVY = {
     "parity/machine_code.py": {"numba"},
     "parity/oracle/truth.py": {"flint"},
-    **dict.fromkeys(
-        (
-            f"parity/oracle/shadows/{name}.py"
-            for name in ("attention", "execution", "gated", "models", "noise", "optimizers", "randomness", "shadow")
-        ),
-        {"torch"},
-    ),
+    **{
+        f"parity/oracle/shadows/{name}.py": {"torch"}
+        for name in (
+            *("activations", "attention", "casts", "execution", "gated", "losses", "noise", "norms", "optimizers"),
+            *("randomness", "shadow", "sums"),
+        )
+    },
     **dict.fromkeys(
         (
             f"parity/training/{name}.py"
@@ -77,7 +77,6 @@ MAY_BE_HEAVY = {
         ),
         {"torch"},
     ),
-    "parity/subjects/frozen.py": {"torch"},
     "parity/subjects/module_sites.py": {"torch"},
     "parity/subjects/modules.py": {"torch"},
     "parity/subjects/observed_relus.py": {"torch"},

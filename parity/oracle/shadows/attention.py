@@ -97,7 +97,7 @@ def _flash_cpu(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any
 
 
 def _flash_cpu_backward(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
-    grad, q, k, v, out, logsumexp, dropout, causal = args[:8]
+    grad, q, k, v, out, logsumexp, _, causal = args[:8]
     saved = (q, k, v, out, logsumexp)
     return backward(execution, grad, saved, causal, kwargs.get("attn_mask"), kwargs.get("scale"))[:3]
 

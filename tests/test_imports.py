@@ -77,6 +77,7 @@ MAY_BE_HEAVY = {
         ),
         {"torch"},
     ),
+    "parity/subjects/frozen.py": {"torch"},
     "parity/subjects/module_sites.py": {"torch"},
     "parity/subjects/modules.py": {"torch"},
     "parity/subjects/observed_relus.py": {"torch"},

@@ -1,24 +1,37 @@
-"""Softmaxes, activations and losses: exponentials of differences that were rounded, and terms that cancel."""
+"""Softmaxes and activations: exponentials of differences that were rounded, and terms that cancel."""
 
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from parity.oracle.shadows.noise import Arithmetic
 
 
 def _softmax(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
-    out = torch.softmax(args[0], args[1])
-    # The distance to the largest is rounded, and so multiplied into the exponential.
-    return a.moved_by(out, out * (3 - out.clamp_min(1e-300).log()) * a.u) if a.noise else out
+    x, dim = args[:2]
+    if a.noise is None or not x.dim():
+        return torch.softmax(x, dim)
+    weights = exponential(a, x - x.amax(dim, keepdim=True))
+    return a.moved(weights / a.sum(weights, [dim], True)).nan_to_num(
+        0.0 if "safe" in func.overloadpacket.__name__ else torch.nan
+    )
+
+
+def exponential(a: Arithmetic, x: Tensor) -> Tensor:
+    """exp of differences that were rounded: off by as much as they."""
+    out = x.exp()
+    return a.moved_by(out, out * (1 + x.abs().clamp_max(1e3)) * a.u) if a.noise else out
 
 
 def _log_softmax(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
     x, dim = args[:2]
-    out = torch.log_softmax(x, dim)
-    if a.noise is None:
-        return out
-    return a.moved(out, 2) + a.moved_by(torch.zeros_like(shared := out.amax(dim, keepdim=True)), (1 - shared) * a.u)
+    if a.noise is None or not x.dim():
+        return torch.log_softmax(x, dim)
+    below = a.moved(x - x.amax(dim, keepdim=True))
+    b = a.short if x.device.type == "cpu" else a  # where the kernel keeps the sum and its logarithm in the format
+    total = b.moved(a.sum(exponential(a, below), [dim], True))
+    return below - b.moved(a.moved(total.log()))
 
 
 def _softmax_backward(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
@@ -29,9 +42,7 @@ def _softmax_backward(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
 
 def _log_softmax_backward(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
     grad, out, dim = args[:3]
-    exponential = out.exp()
-    exponential = a.moved_by(exponential, exponential * (2 - out) * a.u) if a.noise else exponential
-    return grad - a.moved(exponential * a.sum(grad, [dim], True))
+    return grad - a.moved(exponential(a, out) * a.sum(grad, [dim], True))
 
 
 def _gelu(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
@@ -39,21 +50,20 @@ def _gelu(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
     return a.moved_by(out, args[0].abs() * (2 * a.u)) if a.noise else out  # 1 + tanh cancels
 
 
+def _glu_backward(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
+    """Where the gate saturates, 1 - sigmoid cancels; on CPUs the sigmoid is kept in the format."""
+    grad, x, dim = args
+    value, gate = x.chunk(2, dim)
+    b = a.short if x.device.type == "cpu" else a
+    open_ = b.moved(a.moved(gate.sigmoid()))
+    of_gate = a.moved(a.moved(1 - open_) * open_ * value * grad, 2)
+    return torch.cat([a.moved(grad * open_), of_gate], dim)
+
+
 def _activation_backward(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
-    """Of GELU, SiLU and tanh: terms that cancel, each of the gradient's size."""
+    """Of GELU, SiLU, hardswish and tanh: terms that cancel, each of the gradient's size."""
     out = func(*args, **kwargs)
     return a.moved_by(out, args[0].abs() * (2 * a.u)) if a.noise else out
-
-
-def _nll_loss(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
-    x, target, weight, reduction, ignored = args
-    out, total = func(*args)
-    if a.noise is None or reduction == 0:
-        return out, total
-    picked, _ = func(x * x, target, weight, 2, ignored)
-    number = max(1, int((target != ignored).sum()))
-    scale = 1 if reduction == 2 else number
-    return a.summed(out, picked.abs() / scale**2, number), total
 
 
 MODELS = {
@@ -66,6 +76,7 @@ MODELS = {
     "gelu_backward": _activation_backward,
     "silu_backward": _activation_backward,
     "tanh_backward": _activation_backward,
-    "nll_loss_forward": _nll_loss,
-    "nll_loss2d_forward": _nll_loss,
+    "hardswish": _gelu,
+    "hardswish_backward": _activation_backward,
+    "glu_backward": _glu_backward,
 }

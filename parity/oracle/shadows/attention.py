@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from parity.oracle.shadows.activations import exponential
 from parity.oracle.shadows.noise import Arithmetic
 from parity.oracle.shadows.shadow import Shadow, inner_of
 
@@ -37,12 +38,6 @@ def _together(a: Arithmetic, x: Tensor, heads: int) -> Tensor:
     return x if x.shape[-3] == heads else a.sum(x.reshape(*x.shape[:-3], heads, -1, *x.shape[-2:]), [x.dim() - 2])
 
 
-def _exponential(a: Arithmetic, x: Tensor) -> Tensor:
-    """exp of differences that were rounded: off by as much as they."""
-    out = x.exp()
-    return a.moved_by(out, out * (2 + x.clamp_min(-1e3).abs()) * a.u) if a.noise else out
-
-
 def forward(
     execution: "Execution", q: Tensor, k: Tensor, v: Tensor, causal: bool, bias: Tensor | None, scale: float | None
 ) -> tuple[Tensor, Tensor]:
@@ -51,10 +46,10 @@ def forward(
     inner = [_shared(inner_of(x), q.shape[-3]) for x in (q, k, v)]
     scores = _scores(a, inner[0], inner[1], causal, None if bias is None else inner_of(bias), scale)
     largest = scores.amax(-1, keepdim=True)
-    weights = _exponential(a, scores - largest.clamp_min(-1e300))
+    weights = exponential(a, scores - largest.clamp_min(-1e300))
     total = a.sum(weights, [-1], True)
-    short = weights if b.u == a.u else b.moved(weights)
-    out = b.moved(a.moved(a.matmul(short, inner[2]) / total))
+    short = weights if b.u == a.u else b.rounded(weights)
+    out = b.rounded(a.moved(a.matmul(short, inner[2]) / total))
     logsumexp = a.moved(largest + a.moved(total.log()))
     return Shadow(out, q.dtype), Shadow(logsumexp.squeeze(-1), torch.promote_types(q.dtype, torch.float32))
 
@@ -75,17 +70,17 @@ def backward(
     k, v = _shared(k, q.shape[-3]), _shared(v, q.shape[-3])
     scale = q.shape[-1] ** -0.5 if scale is None else scale
     scores = _scores(a, q, k, causal, None if bias is None else inner_of(bias), scale)
-    weights = _exponential(a, scores - logsumexp.unsqueeze(-1))
-    short = weights if b.u == a.u else b.moved(weights)
+    weights = exponential(a, scores - logsumexp.unsqueeze(-1))
+    short = weights if b.u == a.u else b.rounded(weights)
     of_v = a.matmul(short.transpose(-1, -2), of_out)
     of_weights = a.matmul(of_out, v.transpose(-1, -2))
     along = a.sum(a.moved(of_out * out), [-1], True)
     of_scores = a.moved(weights * a.moved(of_weights - along))
-    short = of_scores if b.u == a.u else b.moved(of_scores)
+    short = of_scores if b.u == a.u else b.rounded(of_scores)
     of_q = a.moved(a.matmul(short, k) * scale)
     of_k = a.moved(a.matmul(short.transpose(-1, -2), q) * scale)
     q_grad, k_grad, v_grad = (
-        Shadow(b.moved(x), dtype) for x in (of_q, _together(a, of_k, heads), _together(a, of_v, heads))
+        Shadow(b.rounded(x), dtype) for x in (of_q, _together(a, of_k, heads), _together(a, of_v, heads))
     )
     return q_grad, k_grad, v_grad, Shadow(of_scores, dtype)
 

@@ -22,16 +22,19 @@ def _to_copy(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
     out = func(inner_of(x), **{**kwargs, "dtype": WIDE[dtype]})
     if out.data_ptr() == inner_of(x).data_ptr():
         out = out.clone()
-    if execution.noise and not execution.noise.wide and _rounds(x, dtype):
-        out = execution.rounding(dtype).moved(out)
-    return Shadow(out, dtype)
+    return Shadow(_cast(execution, out, x, dtype), dtype)
 
 
-def _rounds(x: Tensor, dtype: torch.dtype) -> bool:
-    """Whether a cast may round: to a shorter format, or integers that it has no numbers for."""
-    if x.dtype in WIDE:
-        return UNIT[dtype] > UNIT[x.dtype]
-    return not torch.equal(x.to(dtype).to(x.dtype), x)
+def _cast(execution: "Execution", numbers: Tensor, source: Tensor, dtype: torch.dtype) -> Tensor:
+    """Numbers of a source as they are in a format: rounded in a shorter one, and where it has no such integers."""
+    if execution.noise is not None and execution.noise.wide:
+        return numbers
+    if source.dtype not in WIDE:
+        lost = not torch.equal(source.to(dtype).to(source.dtype), source)
+        return execution.rounding(dtype).rounded(numbers) if lost else numbers
+    if UNIT[dtype] > UNIT[source.dtype]:
+        return execution.rounding(dtype).rounded(numbers)
+    return execution.rounding(dtype).scaled(numbers) if dtype == torch.float16 != source.dtype else numbers
 
 
 def _copy(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
@@ -39,9 +42,7 @@ def _copy(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
     into, source = args[0], args[1]
     if into.dtype not in WIDE:
         return func(into, inner_of(source) if isinstance(source, Shadow) else source)
-    numbers = inner_of(source)
-    if execution.noise and not execution.noise.wide and source.dtype in WIDE and _rounds(source, into.dtype):
-        numbers = execution.rounding(into.dtype).moved(numbers)
+    numbers = _cast(execution, inner_of(source), source, into.dtype)
     if isinstance(into, Shadow):
         into.held.copy_(numbers)
     else:
@@ -59,9 +60,20 @@ def _item(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
     return inner_of(args[0]).item()
 
 
+def _conjugate(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
+    """A copy, where torch has a view that is conjugated when it is read; what shadows hold is read as it lies."""
+    return Shadow(inner_of(args[0]).conj_physical(), args[0].dtype)
+
+
+def _negated(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
+    return Shadow(-inner_of(args[0]), args[0].dtype)
+
+
 SPECIAL: dict[str, Any] = {
     "_to_copy": _to_copy,
     "copy_": _copy,
     "_foreach_copy_": _foreach_copy,
     "_local_scalar_dense": _item,
+    "_conj": _conjugate,
+    "_neg_view": _negated,
 }

@@ -13,9 +13,9 @@ from typing_extensions import override
 
 from parity.oracle.shadows.gated import Decided
 from parity.oracle.shadows.models import MODELS, SPECIAL, Model
-from parity.oracle.shadows.noise import SINGLE, Arithmetic, Noise
-from parity.oracle.shadows.operations import ELEMENTWISE, EXACT, SCALES, TRANSCENDENTAL
-from parity.oracle.shadows.shadow import WIDE, Shadow
+from parity.oracle.shadows.noise import LARGEST, SINGLE, Arithmetic, Noise
+from parity.oracle.shadows.operations import ELEMENTWISE, EXACT, POWERS, SCALES, TRANSCENDENTAL
+from parity.oracle.shadows.shadow import WIDE, Shadow, native
 
 
 class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -33,28 +33,32 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.elementwise: set[str] = set()
         self.decomposed: set[str] = set()
         self.random: set[str] = set()
-        self._arithmetics: dict[float, Arithmetic] = {}
+        self._arithmetics: dict[torch.dtype, Arithmetic] = {}
+        self._within: dict[tuple[torch.dtype, ...], Arithmetic] = {}
 
     @override
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         return self.run(func, args, kwargs or {})
 
-    def unit(self, dtype: torch.dtype) -> float:
-        """The largest relative move of a result in a format."""
-        return self.noise.unit(dtype) if self.noise else 0.0
-
     def rounding(self, dtype: torch.dtype) -> Arithmetic:
         """Arithmetic with a format's results."""
-        return self._arithmetic(self.unit(dtype))
+        if dtype not in self._arithmetics:
+            self._arithmetics[dtype] = self._rounding(dtype)
+        return self._arithmetics[dtype]
 
-    def accumulating(self, dtype: torch.dtype) -> Arithmetic:
-        """Arithmetic within an operation whose results have a format: in float32 at least."""
-        return self._arithmetic(min(self.unit(dtype), SINGLE))
+    def _rounding(self, dtype: torch.dtype) -> Arithmetic:
+        largest = LARGEST.get(dtype, math.inf)
+        if self.noise is None:
+            return Arithmetic(None, 0.0, largest=largest)
+        tiny = _TINY_HALF if dtype == torch.float16 and not self.noise.wide else 0.0
+        return Arithmetic(self.noise, self.noise.unit(dtype), tiny, largest)
 
-    def _arithmetic(self, u: float) -> Arithmetic:
-        if u not in self._arithmetics:
-            self._arithmetics[u] = Arithmetic(self.noise, u)
-        return self._arithmetics[u]
+    def accumulating(self, *dtypes: torch.dtype) -> Arithmetic:
+        """Arithmetic within an operation whose results have these formats: in float32 at least."""
+        if dtypes not in self._within:
+            results = tuple(self.rounding(dtype) for dtype in dtypes)
+            self._within[dtypes] = Arithmetic(self.noise, min(results[0].u, SINGLE), results=results)
+        return self._within[dtypes]
 
     def run(self, func: Any, args: Any, kwargs: Any) -> Any:
         """What an operation gives for shadows, and for tensors that are none."""
@@ -81,7 +85,7 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return found
             self.elementwise.add(name)
         dtypes = _output_dtypes(tuple(key), func, args, kwargs)
-        out = self._computed(name, model, func, inner_args, inner_kwargs, next(iter(dtypes), torch.float32))
+        out = self._computed(name, model, func, inner_args, inner_kwargs, dtypes or [torch.float32])
         left = iter(dtypes)
 
         def wrapped(x: Any) -> Any:
@@ -92,25 +96,25 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
         return _mapped(wrapped, out)
 
-    def _computed(self, name: str, model: Model | None, func: Any, args: list[Any], kwargs: Any, dtype: Any) -> Any:
+    def _computed(
+        self, name: str, model: Model | None, func: Any, args: list[Any], kwargs: Any, dtypes: list[torch.dtype]
+    ) -> Any:
         """What an operation gives on float64, the rounding of its results left out."""
         if model is not None:
-            return model(self.accumulating(dtype), func, args, kwargs)
+            return model(self.accumulating(*dtypes), func, args, kwargs)
         if self.noise is not None and name not in EXACT:
-            args = [self._scalar(x, dtype) for x in args]
-            kwargs = {k: self._scalar(x, dtype) for k, x in kwargs.items()}
+            args = [self._scalar(x, dtypes[0]) for x in args]
+            kwargs = {k: self._scalar(x, dtypes[0]) for k, x in kwargs.items()}
         return func(*args, **kwargs)
 
     def _rounded(self, name: str, x: Tensor, dtype: torch.dtype, args: Any) -> Tensor:
         """A result moved by the rounding to its format."""
-        if self.noise is None or (name in SCALES and _power_of_two(args[-1])):
-            return x
-        unit = self.noise.unit(dtype)
-        times = 1 + min(unit, SINGLE) / unit if name in TRANSCENDENTAL else 1
-        x = self.rounding(dtype).moved(x, times)
-        if dtype == torch.float16 and not self.noise.wide:  # which underflows early
-            x = self.rounding(dtype).moved_by(x, (x != 0).to(x.dtype).mul_(_TINY_HALF))
-        return x
+        arithmetic = self.rounding(dtype)
+        if name in SCALES and _power_of_two(args[-1]):
+            return arithmetic.scaled(x)
+        if self.noise is None or name not in TRANSCENDENTAL:
+            return arithmetic.rounded(x)
+        return arithmetic.rounded(x, 2 if name in POWERS else 1 + min(arithmetic.u, SINGLE) / arithmetic.u)
 
     def _scalar(self, x: Any, dtype: torch.dtype) -> Any:
         """A factor of Python's, rounded where it meets tensors: the same for all elements."""
@@ -135,7 +139,7 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
         places = [(args, inner_args, p) if isinstance(p, int) else (kwargs, inner_kwargs, p) for p in written]
         targets = [(outer[place], opened[place]) for outer, opened, place in places if place_is_there(outer, place)]
         first = next((t.dtype for outer, _ in targets for t in _tensors(outer) if t.dtype in WIDE), torch.float32)
-        out = self._computed(name, None, func, inner_args, inner_kwargs, first)
+        out = self._computed(name, None, func, inner_args, inner_kwargs, [first])
         if name not in EXACT | ELEMENTWISE | TRANSCENDENTAL:
             self.elementwise.add(name)
         for outer, opened in targets:
@@ -173,7 +177,7 @@ def _opened(x: Any, key: list[Any]) -> Any:
     if isinstance(x, torch.dtype):
         key.append(x)
         return WIDE.get(x, x)
-    key.append(type(x))
+    key.append(x if type(x) is bool else type(x))
     return x
 
 
@@ -234,17 +238,11 @@ _DTYPES: dict[tuple[Any, ...], list[torch.dtype]] = {}
 
 
 def _output_dtypes(key: tuple[Any, ...], func: Any, args: Any, kwargs: Any) -> list[torch.dtype]:
-    """The formats of an operation's results, in their order, as it is without shadows; found once on no data."""
+    """The formats of an operation's results, in their order, as it gives them natively, on its device; found once."""
     if key in _DTYPES:
         return _DTYPES[key]
-
-    def without_data(x: Any) -> Any:
-        if isinstance(x, Tensor):
-            return torch.empty_strided(x.size(), x.stride(), dtype=x.dtype, device="meta")
-        return torch.device("meta") if isinstance(x, torch.device) else x
-
     try:
-        out = func(*tree_map(without_data, args), **tree_map(without_data, kwargs))
+        out = func(*tree_map(native, args), **tree_map(native, kwargs))
         found = [x.dtype for x in _tensors(out) if x.dtype in WIDE]
     except (NotImplementedError, RuntimeError, TypeError):
         given = [entry[0] for entry in key if type(entry) is tuple]

@@ -7,13 +7,13 @@ rounding of what it returns to its format is added by the execution. Formulas ar
 from collections.abc import Callable
 from typing import Any
 
-from parity.oracle.shadows import activations, attention, casts, gated, norms, optimizers, randomness, sums
+from parity.oracle.shadows import activations, attention, casts, gated, losses, norms, optimizers, randomness, sums
 from parity.oracle.shadows.noise import Arithmetic
 
 Model = Callable[[Arithmetic, Any, Any, Any], Any]
 """Of an operation on float64: (arithmetic, operation, its arguments, keyword arguments) -> what it gives."""
 
-MODELS: dict[str, Model] = {**sums.MODELS, **activations.MODELS, **norms.MODELS}
+MODELS: dict[str, Model] = {**sums.MODELS, **activations.MODELS, **norms.MODELS, **losses.MODELS}
 """By name, of operations whose results are then rounded to their formats."""
 
 SPECIAL: dict[str, Any] = {

@@ -1,5 +1,6 @@
 """Normalisations, forward and backward: by layer, root mean square, group and batch, in the steps that kernels take."""
 
+from math import inf
 from typing import Any
 
 import torch
@@ -35,7 +36,10 @@ def _layer_norm_backward(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> An
 
 
 def _summed_over(a: Arithmetic, x: Tensor, dims: list[int]) -> Tensor:
-    return a.sum(x, dims) if dims else x.clone()
+    """The sum over rows, one by one; CPUs keep it in the format meanwhile."""
+    if not dims:
+        return x.clone()
+    return (a.short if x.device.type == "cpu" else a).sum(x, dims, run=inf)
 
 
 def _norm_backward(a: Arithmetic, scaled: Tensor, normed: Tensor, rstd: Tensor, dims: list[int]) -> Tensor:
@@ -98,9 +102,11 @@ def _batch_norm(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
         weights = (None if p is None else p.reshape(along) for p in (weight, bias))
         return _scaled(a, normed, *weights), x.new_empty(0), x.new_empty(0)
     mean = a.mean(x, others)
-    centred = a.moved(x - mean.reshape(along))
-    variance = a.mean(centred.square(), others)
+    variance = a.mean((x - mean.reshape(along)).square(), others)
     rstd = a.moved((variance + eps).rsqrt(), 2)
+    if a.noise is not None:  # both are used as they are saved
+        mean, rstd = (result.moved(saved) for result, saved in zip(a.results[1:], (mean, rstd)))
+    centred = a.moved(x - mean.reshape(along))
     number = x.numel() // x.shape[1]
     for running, now in ((running_mean, mean), (running_var, variance * (number / max(1, number - 1)))):
         if running is not None:

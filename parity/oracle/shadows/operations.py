@@ -58,25 +58,28 @@ EXACT = frozenset(
 """Operations whose results are numbers that were there, or whose rounding is the format's own in either arithmetic."""
 
 _ROUNDED_ONCE = """
-    add sub rsub mul div true_divide addcmul addcdiv lerp square sqrt rsqrt reciprocal fmod remainder hypot
-    leaky_relu leaky_relu_backward abs_backward hardswish hardswish_backward hardsigmoid hardsigmoid_backward
-    mse_loss_pointwise _foreach_add _foreach_sub _foreach_mul _foreach_div _foreach_addcmul _foreach_addcdiv
-    _foreach_lerp _foreach_sqrt _foreach_rsqrt _foreach_reciprocal nll_loss_backward nll_loss2d_backward
-    _amp_update_scale huber_loss_backward smooth_l1_loss_backward sigmoid_backward
+    add sub rsub mul div true_divide addcmul addcdiv lerp square sqrt reciprocal fmod remainder hypot leaky_relu
+    leaky_relu_backward abs_backward _foreach_add _foreach_sub _foreach_mul _foreach_div
+    _foreach_addcmul _foreach_addcdiv _foreach_lerp _foreach_sqrt _foreach_rsqrt _foreach_reciprocal
+    nll_loss_backward nll_loss2d_backward _amp_update_scale sigmoid_backward
 """
 
 ELEMENTWISE = frozenset(name + suffix for name in _ROUNDED_ONCE.split() for suffix in ("", "_"))
 """Operations each of whose results is off by the unit roundoff."""
 
 _OF_LIBRARIES = """
-    exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc
-    erfinv sigmoid pow float_power _foreach_pow _foreach_exp _foreach_log softplus softplus_backward elu
-    elu_backward celu selu silu mish logit lgamma digamma polar complex angle logaddexp xlogy special_expit sinc
-    log_sigmoid_forward log_sigmoid_backward logsumexp prod cumprod prelu glu glu_backward
+    rsqrt hardsigmoid hardsigmoid_backward exp exp2 expm1 log log2 log10
+    log1p sin cos tan asin acos atan atan2 sinh cosh tanh asinh acosh atanh erf erfc erfinv sigmoid pow float_power
+    _foreach_pow _foreach_exp _foreach_log softplus softplus_backward elu elu_backward celu selu silu mish logit
+    lgamma digamma polar complex angle logaddexp xlogy special_expit sinc log_sigmoid_forward log_sigmoid_backward
+    cumprod prelu glu
 """
 
 TRANSCENDENTAL = frozenset(name + suffix for name in _OF_LIBRARIES.split() for suffix in ("", "_"))
 """Operations whose results libraries give to within about two of it, in the precision that they compute in."""
+
+POWERS = frozenset(name + suffix for name in ("pow", "float_power", "_foreach_pow") for suffix in ("", "_"))
+"""Of these, those that are products for small integers, rounded to the format after each."""
 
 PRODUCTS = {
     "mm": (None, 0, "mm"),

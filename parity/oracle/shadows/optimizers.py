@@ -27,15 +27,15 @@ def _adam(execution: "Execution", func: Any, args: Any, kwargs: Any) -> None:
             p.copy_(a.moved(p * (1 - lr * decay)))
         elif decay:
             g = a.moved(g + p * decay)
-        m.copy_(b.moved(a.moved(m * beta1) + a.moved(g * (1 - beta1), 2)))
-        v.copy_(b.moved(a.moved(v * beta2) + a.moved(g * g * (1 - beta2), 3)))
+        m.copy_(b.rounded(a.moved(m * beta1) + a.moved(g * (1 - beta1), 2)))
+        v.copy_(b.rounded(a.moved(v * beta2) + a.moved(g * g * (1 - beta2), 3)))
         second = v
         if kwargs["amsgrad"]:
             inner_of(largest[i]).copy_(torch.maximum(inner_of(largest[i]), v))
             second = inner_of(largest[i])
         number = float(step)
         root = a.moved(second.sqrt() / (1 - beta2**number) ** 0.5, 3)
-        p.copy_(b.moved(p - a.moved(lr / (1 - beta1**number) * m / (root + eps), 4)))
+        p.copy_(b.rounded(p - a.moved(lr / (1 - beta1**number) * m / (root + eps), 4)))
 
 
 def _sgd(execution: "Execution", func: Any, args: Any, kwargs: Any) -> None:
@@ -50,9 +50,9 @@ def _sgd(execution: "Execution", func: Any, args: Any, kwargs: Any) -> None:
         if momentum:
             buffer = inner_of(momenta[i])
             new = g if kwargs["is_first_step"] else a.moved(buffer * momentum) + a.moved(g * (1 - dampening))
-            buffer.copy_(b.moved(new))
+            buffer.copy_(b.rounded(new))
             g = a.moved(g + a.moved(buffer * momentum)) if kwargs["nesterov"] else buffer
-        p.copy_(b.moved(p + a.moved(g * lr) * (1 if kwargs["maximize"] else -1)))
+        p.copy_(b.rounded(p + a.moved(g * lr) * (1 if kwargs["maximize"] else -1)))
 
 
 def _number(x: Any) -> float:
@@ -76,7 +76,7 @@ def _unscale(execution: "Execution", func: Any, args: Any, kwargs: Any) -> None:
     grads, found, inverse = args
     finite = _all_finite(grads)
     for grad in grads:
-        inner_of(grad).copy_(execution.rounding(grad.dtype).moved(inner_of(grad) * inner_of(inverse)))
+        inner_of(grad).copy_(execution.rounding(grad.dtype).rounded(inner_of(grad) * inner_of(inverse)))
     if not finite:
         inner_of(found).fill_(1.0)
 

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from parity.oracle.shadows.shadow import WIDE, Shadow, inner_of
+from parity.oracle.shadows.shadow import WIDE, Shadow, inner_of, native
 
 if TYPE_CHECKING:
     from parity.oracle.shadows.execution import Execution
@@ -23,21 +23,16 @@ def _drawn_in_place(execution: "Execution", func: Any, args: Any, kwargs: Any) -
     execution.random.add(func.overloadpacket.__name__)
     into, *others = args
     if not isinstance(into, Shadow):
-        return func(into, *map(_native, others), **kwargs)
-    drawn = func(torch.empty(into.shape, dtype=into.dtype, device=into.device), *map(_native, others), **kwargs)
+        return func(into, *map(native, others), **kwargs)
+    drawn = func(torch.empty(into.shape, dtype=into.dtype, device=into.device), *map(native, others), **kwargs)
     into.held.copy_(drawn)
     return into
 
 
 def _drawn(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
     execution.random.add(func.overloadpacket.__name__)
-    out = func(*map(_native, args), **kwargs)
+    out = func(*map(native, args), **kwargs)
     return Shadow(out.to(WIDE[out.dtype]), out.dtype) if out.dtype in WIDE else out
-
-
-def _native(x: Any) -> Any:
-    """A shadow as a tensor of its format."""
-    return inner_of(x).to(x.dtype) if isinstance(x, Shadow) else x
 
 
 def _dropout(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
@@ -48,7 +43,7 @@ def _dropout(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
         return x.clone(), torch.ones(x.shape, dtype=torch.bool, device=x.device)
     _, mask = func(torch.ones(x.shape, dtype=x.dtype, device=x.device), p, train)
     out = inner_of(x) * mask * (0.0 if p == 1 else 1 / (1 - p))
-    return Shadow(execution.rounding(x.dtype).moved(out, 2), x.dtype), mask
+    return Shadow(execution.rounding(x.dtype).rounded(out, 2), x.dtype), mask
 
 
 SPECIAL: dict[str, Any] = {

@@ -64,6 +64,11 @@ def inner_of(tensor: Tensor) -> Tensor:
         return tensor.to(WIDE.get(tensor.dtype, tensor.dtype))
 
 
+def native(x: Any) -> Any:
+    """A shadow as a tensor of its format, which has its rounded numbers; anything else as it is."""
+    return x.held.to(x.dtype) if isinstance(x, Shadow) else x
+
+
 def in_shadow(tensor: Tensor) -> None:
     """Turn a tensor into a shadow of itself, in place: whoever has it, a module or an optimizer, has the shadow.
 

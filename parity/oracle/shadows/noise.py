@@ -135,7 +135,7 @@ class Arithmetic:
             return self.moved_by(x, x.abs() * (self.u * times))
         if self.tiny:
             size = x.abs().mul_(self.u * times)
-            return self.moved_by(x, torch.where(size > 0, size.clamp(min=self.tiny), size))
+            return self.moved_by(x, torch.where(size > 0, size.clamp(self.tiny, 1e300), size))
         return x * self.noise.factors(x, self.u * times)  # of infinities, too
 
     def moved_by(self, x: Tensor, size: Tensor) -> Tensor:

@@ -95,35 +95,43 @@ def _batch_norm(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
     """Running statistics are written in place, as the operation does."""
     x, weight, bias, running_mean, running_var, training, momentum, eps = args
     others = [d for d in range(x.dim()) if d != 1]
-    along = (1, -1) + (1,) * (x.dim() - 2)
     if not training:
         rstd = a.moved((running_var + eps).rsqrt(), 2)
-        normed = (x - running_mean.reshape(along)) * rstd.reshape(along)
-        weights = (None if p is None else p.reshape(along) for p in (weight, bias))
-        return _scaled(a, normed, *weights), x.new_empty(0), x.new_empty(0)
+        return _by_channel(a, x, running_mean, rstd, weight, bias), x.new_empty(0), x.new_empty(0)
     mean = a.mean(x, others)
-    variance = a.mean((x - mean.reshape(along)).square(), others)
+    variance = a.mean((x - _along(x, mean)).square(), others)
     rstd = a.moved((variance + eps).rsqrt(), 2)
-    if a.noise is not None:  # both are used as they are saved
-        mean, rstd = (result.moved(saved) for result, saved in zip(a.results[1:], (mean, rstd)))
-    centred = a.moved(x - mean.reshape(along))
     number = x.numel() // x.shape[1]
     for running, now in ((running_mean, mean), (running_var, variance * (number / max(1, number - 1)))):
         if running is not None:
             running.copy_(a.moved(a.moved(running * (1 - momentum)) + a.moved(now * momentum)))
-    weights = (None if p is None else p.reshape(along) for p in (weight, bias))
-    return _scaled(a, centred * rstd.reshape(along), *weights), mean, rstd
+    if a.noise is not None:  # both are used as they are saved
+        mean, rstd = (result.moved(saved) for result, saved in zip(a.results[1:], (mean, rstd)))
+    return _by_channel(a, x, mean, rstd, weight, bias), mean, rstd
+
+
+def _along(x: Tensor, of_channels: Tensor) -> Tensor:
+    return of_channels.reshape((1, -1) + (1,) * (x.dim() - 2))
+
+
+def _by_channel(
+    a: Arithmetic, x: Tensor, mean: Tensor, rstd: Tensor, weight: Tensor | None, bias: Tensor | None
+) -> Tensor:
+    """Each channel times one number plus another one, as kernels for CPUs do; they cancel where the mean is large."""
+    factor = rstd if weight is None else a.moved(rstd * weight)
+    offset = -a.moved(mean * factor)
+    offset = offset if bias is None else a.moved(offset + bias)
+    return a.moved(x * _along(x, factor)) + _along(x, offset)
 
 
 def _batch_norm_backward(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
     grad, x, weight, running_mean, running_var, mean, rstd, training, eps, wanted = args
     others = [d for d in range(x.dim()) if d != 1]
-    along = (1, -1) + (1,) * (x.dim() - 2)
     if not training:
         mean, rstd = running_mean, a.moved((running_var + eps).rsqrt(), 2)
-    mean, rstd = mean.reshape(along), rstd.reshape(along)
+    mean, rstd = _along(x, mean), _along(x, rstd)
     normed = a.moved((x - mean) * rstd)
-    scaled = grad if weight is None else a.moved(grad * weight.reshape(along))
+    scaled = grad if weight is None else a.moved(grad * _along(x, weight))
     of_x = None
     if wanted[0]:
         of_x = _norm_backward(a, scaled, normed, rstd, others) if training else a.moved(scaled * rstd)

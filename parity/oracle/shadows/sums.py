@@ -100,10 +100,11 @@ def _convolution_backward(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> A
         return outs
     squares = func(grad.square(), x.square(), weight.square(), biases, *others, wanted)
     spatial = grad.numel() // max(1, grad.shape[1])
-    in_group = prod(weight.shape[2:]) * weight.shape[0] // others[-1]
-    terms, runs = (in_group, spatial, spatial), (PRODUCT_RUN, PRODUCT_RUN // 4, PRODUCT_RUN)
+    outputs = weight.shape[1] if others[3] else weight.shape[0] // others[-1]
+    terms, runs = (prod(weight.shape[2:]) * outputs, spatial, spatial), (PRODUCT_RUN, PRODUCT_RUN // 4, PRODUCT_RUN)
+    rounded = (0.0 if others[3] else 0.25, 0.5, 0.0)
     return tuple(
-        None if x is None else _by_image(a, a.summed(x, q, n, run), q, (0.5, 0.5, 0.0)[i])
+        None if x is None else _by_image(a, a.summed(x, q, n, run), q, rounded[i])
         for i, (x, q, n, run) in enumerate(zip(outs, squares, terms, runs))
     )
 

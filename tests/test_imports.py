@@ -56,27 +56,13 @@ MAY_BE_HEAVY = {
             *("randomness", "shadow", "sums"),
         )
     },
-    **dict.fromkeys(
-        (
-            f"parity/training/{name}.py"
-            for name in (
-                *(
-                    "checking",
-                    "comparison",
-                    "gates",
-                    "link",
-                    "names",
-                    "observation",
-                    "other",
-                    "running",
-                    "spread",
-                    "state",
-                ),
-                "training",
-            )
-        ),
-        {"torch"},
-    ),
+    **{
+        f"parity/training/{name}.py": {"torch"}
+        for name in (
+            *("checking", "comparison", "gates", "link", "names", "observation", "other", "running", "spread", "state"),
+            "training",
+        )
+    },
     "parity/subjects/frozen.py": {"torch"},
     "parity/subjects/module_sites.py": {"torch"},
     "parity/subjects/modules.py": {"torch"},

@@ -69,6 +69,10 @@ def _negated(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
     return Shadow(-inner_of(args[0]), args[0].dtype)
 
 
+def _sparse(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
+    raise NotImplementedError("sparse gradients cannot be followed on shadows; make them with sparse=False")
+
+
 SPECIAL: dict[str, Any] = {
     "_to_copy": _to_copy,
     "copy_": _copy,
@@ -76,4 +80,5 @@ SPECIAL: dict[str, Any] = {
     "_local_scalar_dense": _item,
     "_conj": _conjugate,
     "_neg_view": _negated,
+    "_sparse_coo_tensor_with_dims_and_tensors": _sparse,
 }

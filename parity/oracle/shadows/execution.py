@@ -22,8 +22,8 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A mode in which tensors of floats are shadows; within it, a program runs in exact arithmetic or on noise.
 
     noise: a replica's; None for exact arithmetic. Afterwards, `elementwise` and `decomposed` are the operations without
-    a model of their own, by name, and how they were treated instead; `random` those that draw numbers. `gates` may be set
-    to what the program itself decided.
+    a model of their own, by name, and how they were treated instead; `random` those that draw numbers. `gates` may
+    be set to what the program itself decided.
     """
 
     def __init__(self, noise: Noise | None = None) -> None:

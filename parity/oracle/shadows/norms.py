@@ -104,7 +104,7 @@ def _batch_norm(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
     number = x.numel() // x.shape[1]
     for running, now in ((running_mean, mean), (running_var, variance * (number / max(1, number - 1)))):
         if running is not None:
-            running.copy_(a.moved(a.moved(running * (1 - momentum)) + a.moved(now * momentum)))
+            running.copy_(a.results[1].rounded(a.moved(running * (1 - momentum)) + a.moved(now * momentum)))
     if a.noise is not None:  # both are used as they are saved
         mean, rstd = (result.moved(saved) for result, saved in zip(a.results[1:], (mean, rstd)))
     return _by_channel(a, x, mean, rstd, weight, bias), mean, rstd

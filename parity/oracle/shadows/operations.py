@@ -61,7 +61,7 @@ _ROUNDED_ONCE = """
     add sub rsub mul div true_divide addcmul addcdiv lerp square sqrt reciprocal fmod remainder hypot leaky_relu
     leaky_relu_backward abs_backward _foreach_add _foreach_sub _foreach_mul _foreach_div
     _foreach_addcmul _foreach_addcdiv _foreach_lerp _foreach_sqrt _foreach_rsqrt _foreach_reciprocal
-    nll_loss_backward nll_loss2d_backward _amp_update_scale sigmoid_backward
+    nll_loss_backward nll_loss2d_backward sigmoid_backward
 """
 
 ELEMENTWISE = frozenset(name + suffix for name in _ROUNDED_ONCE.split() for suffix in ("", "_"))

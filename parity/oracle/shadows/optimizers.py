@@ -81,6 +81,15 @@ def _unscale(execution: "Execution", func: Any, args: Any, kwargs: Any) -> None:
         inner_of(found).fill_(1.0)
 
 
+def _update_scale(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
+    """The next scale, which is reckoned in float32 alone."""
+    scale, tracker, found, *others = args
+    single = inner_of(scale).float()
+    func(single, tracker, inner_of(found).float(), *others, **kwargs)
+    inner_of(scale).copy_(single)
+    return scale
+
+
 def _all_finite(grads: Sequence[Tensor]) -> bool:
     """Whether all are, in their own formats."""
     return all(bool(torch.isfinite(inner_of(grad).to(grad.dtype)).all()) for grad in grads)
@@ -91,4 +100,5 @@ SPECIAL: dict[str, Any] = {
     "_fused_adamw_": _adam,
     "_fused_sgd_": _sgd,
     "_amp_foreach_non_finite_check_and_unscale_": _unscale,
+    "_amp_update_scale_": _update_scale,
 }

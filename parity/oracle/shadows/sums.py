@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from parity.oracle.shadows.noise import PRODUCT_RUN, SINGLE, UNIT, Arithmetic
+from parity.oracle.shadows.noise import PRODUCT_RUN, SINGLE, Arithmetic
 from parity.oracle.shadows.operations import PRODUCTS
 
 aten = torch.ops.aten
@@ -88,8 +88,8 @@ def _convolution(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
     transposed = others[3]
     terms = prod(weight.shape[2:]) * (weight.shape[0] if transposed else weight.shape[1])
     out = a.product(lambda left, right: func(left, right, None, *others), x, weight, terms)
-    if transposed and a.noise is not None:
-        out = _by_image(a, out, func(x.square(), weight.square(), None, *others))
+    if transposed and _by_image(a, x):
+        out = a.short.moved_by(out, func(x.square(), weight.square(), None, *others).sqrt() * (a.short.u / 2))
     return out if bias is None else out + bias.reshape((1, -1) + (1,) * (out.dim() - 2))
 
 
@@ -102,18 +102,21 @@ def _convolution_backward(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> A
     spatial = grad.numel() // max(1, grad.shape[1])
     outputs = weight.shape[1] if others[3] else weight.shape[0] // others[-1]
     terms, runs = (prod(weight.shape[2:]) * outputs, spatial, spatial), (PRODUCT_RUN, PRODUCT_RUN // 4, PRODUCT_RUN)
-    rounded = (0.0 if others[3] else 0.25, 0.5, 0.0)
-    return tuple(
-        None if x is None else _by_image(a, a.summed(x, q, n, run), q, rounded[i])
-        for i, (x, q, n, run) in enumerate(zip(outs, squares, terms, runs))
-    )
+    moved = [None if x is None else a.summed(x, q, n, run) for x, q, n, run in zip(outs, squares, terms, runs)]
+    if _by_image(a, x):
+        if moved[0] is not None and not others[3]:
+            moved[0] = a.short.moved_by(moved[0], squares[0].sqrt() * (a.short.u / 6))
+        if moved[1] is not None:
+            moved[1] = a.short.summed(moved[1], squares[1] / 8, x.shape[0])
+    return tuple(moved)
 
 
-def _by_image(a: Arithmetic, x: Tensor, squares: Tensor, times: float = 1) -> Tensor:
-    """A convolution's partial sums rounded to the format: float16 on CPUs has products for each image, added after."""
-    if a.noise is None or not times or a.short.u != UNIT[torch.float16] or x.device.type != "cpu":
-        return x
-    return a.short.moved_by(x, squares.sqrt() * (a.short.u * times))
+def _by_image(a: Arithmetic, x: Tensor) -> bool:
+    """Whether partial sums are rounded to the format: without better ones, CPUs have a product for each image.
+
+    Whether there is a better one in bfloat16 depends on the processor, and on flags that are others on shadows.
+    """
+    return a.noise is not None and a.short.u > SINGLE and x.device.type == "cpu"
 
 
 def _pooled(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:

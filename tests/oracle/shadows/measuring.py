@@ -47,15 +47,17 @@ class Measured:
 
 def measured(program: Callable[[bool], Iterable[Tensor]], replicas: int = REPLICAS) -> Measured:
     """A program's native results against its exact ones. It is asked whether to run on shadows."""
-    native = [inner_of(x).clone() for x in program(False)]
+    native = [inner_of(x) for x in program(False)]
     execution = Execution()
     with execution:
-        exact = [inner_of(x).clone() for x in program(True)]
-    squares = [torch.zeros_like(x.real) for x in exact]
+        results = program(True)
+    exact = [inner_of(x) for x in results]
+    squares = [torch.zeros(x.shape, dtype=torch.float64) for x in exact]
     for seed in range(replicas):
         with Execution(Noise(seed + 1)):
-            for square, x, expected in zip(squares, program(True), exact, strict=True):
-                square += (inner_of(x) - expected).abs().nan_to_num().square()
+            results = program(True)
+        for square, x, expected in zip(squares, results, exact, strict=True):
+            square += (inner_of(x) - expected).abs().nan_to_num().square()
     z = [
         torch.where(distances(x, expected) == 0, 0.0, distances(x, expected) / (square / replicas).sqrt()).flatten()
         for x, expected, square in zip(native, exact, squares, strict=True)

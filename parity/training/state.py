@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import _disable_current_modes
 
-from parity.oracle.shadows.shadow import WIDE, Shadow, in_shadow
+from parity.oracle.shadows.shadow import WIDE, Shadow, exchangeable, in_shadow
 from parity.training.training import Training
 
 
@@ -104,11 +104,10 @@ def shadow(training: Training) -> None:
     held = [*training.model.parameters(), *training.model.buffers()]
     for module in training.model.modules():  # constants that are no buffers
         held += [x for x in vars(module).values() if isinstance(x, Tensor)]
-        if isinstance(module, torch.nn.RNNBase):  # whose weak references forbid that a tensor is exchanged
-            module._flat_weight_refs = []
     held += [x for kept in training.optimizer.state.values() for x in kept.values() if isinstance(x, Tensor)]
-    for tensor in {id(tensor): tensor for tensor in held}.values():
-        in_shadow(tensor)
+    with exchangeable(training.model):
+        for tensor in {id(tensor): tensor for tensor in held}.values():
+            in_shadow(tensor)
 
 
 def _numbers(tensor: Tensor) -> Numbers:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch._decomp import decomposition_table
+from torch.utils._mode_utils import no_dispatch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map
 from typing_extensions import override
@@ -129,6 +130,11 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
     def _run_in_place(self, name: str, func: Any, written: list[Any], given: Any, inner: Any) -> Any:
         """What an operation writes is written inside, and rounded there."""
         (args, kwargs), (inner_args, inner_kwargs) = given, inner
+        if torch.Tag.inplace_view in func.tags:  # what the shadow says of its shape changes with that of its numbers
+            func(*inner_args, **inner_kwargs)
+            with no_dispatch():
+                func(*args, **kwargs)
+            return args[0]
         functional = _functional(func) if name.removesuffix("_") in MODELS else None
         if functional is not None:
             left = {k: x for k, x in kwargs.items() if k != "out"}

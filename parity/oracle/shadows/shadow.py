@@ -1,5 +1,8 @@
 """The tensor that says it has a program's number format and holds float64 inside."""
 
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -72,7 +75,7 @@ def native(x: Any) -> Any:
 def in_shadow(tensor: Tensor) -> None:
     """Turn a tensor into a shadow of itself, in place: whoever has it, a module or an optimizer, has the shadow.
 
-    Integers stay as they are. RuntimeError where something holds the tensor in a way that forbids it.
+    Integers stay as they are. RuntimeError where something holds the tensor in a way that forbids it; see exchangeable.
     """
     if tensor.dtype not in WIDE or isinstance(tensor, Shadow):
         return
@@ -81,3 +84,14 @@ def in_shadow(tensor: Tensor) -> None:
         if isinstance(tensor, torch.nn.Parameter):
             shadow = torch.nn.Parameter(shadow, requires_grad=tensor.requires_grad)
         torch.utils.swap_tensors(tensor, shadow)  # type: ignore[no-untyped-call]
+
+
+@contextmanager
+def exchangeable(module: torch.nn.Module) -> Iterator[None]:
+    """Within it, a module's tensors can be exchanged: recurrent layers let go of their weak references to them."""
+    recurrent = [part for part in module.modules() if isinstance(part, torch.nn.RNNBase)]
+    for part in recurrent:
+        part._flat_weight_refs = []
+    yield
+    for part in recurrent:
+        part._flat_weight_refs = [None if x is None else weakref.ref(x) for x in part._flat_weights]

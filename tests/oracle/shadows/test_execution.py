@@ -127,6 +127,13 @@ def test_writes_through_views_are_seen_by_their_bases():
     assert inner_of(x)[0].tolist() == [0.0, 3.0, 1.0, 1.0]
 
 
+def test_shapes_that_are_changed_in_place_change_inside_too():
+    with Execution():
+        x = shadow(normal(3, 4))
+        x.transpose_(0, 1).unsqueeze_(0)
+    assert x.shape == inner_of(x).shape == (1, 4, 3)
+
+
 def beyond(program):
     found = measured(program)
     return found.largest > found.limit

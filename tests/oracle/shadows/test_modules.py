@@ -7,7 +7,7 @@ from torch.nn import functional
 from torch.utils._python_dispatch import _disable_current_modes
 from torch.utils.checkpoint import checkpoint
 
-from parity.oracle.shadows.shadow import in_shadow
+from parity.oracle.shadows.shadow import exchangeable, in_shadow
 from tests.oracle.shadows.measuring import measured, rms
 
 REPLICAS = 8
@@ -84,10 +84,9 @@ def step_of(make, dtype, autocast):
             module = make().to(dtype)
             x = torch.randn(4, 3, 12, 12) if make is Images else torch.randn(4, 10, 16)
             x = torch.randint(0, 10, (4, 12)) if make is Words else x.to(dtype)
-        if isinstance(module, Recurrent):
-            module.layers._flat_weight_refs = []  # weak references forbid that a tensor is exchanged
-        for tensor in [*module.parameters(), *module.buffers(), x] if in_shadows else ():
-            in_shadow(tensor)
+        with exchangeable(module):
+            for tensor in [*module.parameters(), *module.buffers(), x] if in_shadows else ():
+                in_shadow(tensor)
         optimizer = torch.optim.SGD(module.parameters(), 0.1, momentum=0.9)
         with torch.autocast("cpu", torch.bfloat16, enabled=autocast):
             out = module(x)

@@ -53,7 +53,7 @@ MAY_BE_HEAVY = {
         f"parity/oracle/shadows/{name}.py": {"torch"}
         for name in (
             *("activations", "attention", "casts", "execution", "gated", "losses", "noise", "norms", "optimizers"),
-            *("randomness", "shadow", "sums"),
+            *("randomness", "shadow", "signatures", "sums"),
         )
     },
     **{

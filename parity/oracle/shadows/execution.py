@@ -15,8 +15,9 @@ from typing_extensions import override
 from parity.oracle.shadows.gated import Decided
 from parity.oracle.shadows.models import MODELS, SPECIAL, Model
 from parity.oracle.shadows.noise import LARGEST, SINGLE, Arithmetic, Noise
-from parity.oracle.shadows.operations import ELEMENTWISE, EXACT, POWERS, SCALES, TRANSCENDENTAL
-from parity.oracle.shadows.shadow import WIDE, Shadow, native
+from parity.oracle.shadows.operations import EXACT, KNOWN, POWERS, SCALES, TRANSCENDENTAL
+from parity.oracle.shadows.shadow import WIDE, Shadow
+from parity.oracle.shadows.signatures import functional, is_given, opened, output_dtypes, tensors, written
 
 
 class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
@@ -67,15 +68,15 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if name in SPECIAL:
             return SPECIAL[name](self, func, args, kwargs)
         key = [func]
-        inner_args, inner_kwargs = [_opened(x, key) for x in args], {k: _opened(x, key) for k, x in kwargs.items()}
+        inner_args, inner_kwargs = [opened(x, key) for x in args], {k: opened(x, key) for k, x in kwargs.items()}
         if not any(type(entry) is tuple for entry in key):  # of no floats: a constant, or of integers
             return self._wrapped_natively(func(*args, **kwargs))
-        written = _written(func)
-        if written:
-            return self._run_in_place(name, func, written, (args, kwargs), (inner_args, inner_kwargs))
+        places = written(func)
+        if places:
+            return self._run_in_place(name, func, places, (args, kwargs), (inner_args, inner_kwargs))
         model = MODELS.get(name)
-        if model is None and name not in EXACT and name not in ELEMENTWISE and name not in TRANSCENDENTAL:
-            if func in decomposition_table and not _is_view(func):
+        if model is None and name not in KNOWN:
+            if func in decomposition_table and not func.is_view:
                 self.decomposed.add(name)
                 with self:
                     return decomposition_table[func](*args, **kwargs)
@@ -85,7 +86,7 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.decomposed.add(name)
                 return found
             self.elementwise.add(name)
-        dtypes = _output_dtypes(tuple(key), func, args, kwargs)
+        dtypes = output_dtypes(tuple(key), func, args, kwargs)
         out = self._computed(name, model, func, inner_args, inner_kwargs, dtypes or [torch.float32])
         left = iter(dtypes)
 
@@ -127,7 +128,7 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return x
         return x * (1 + SINGLE * self.noise.number())
 
-    def _run_in_place(self, name: str, func: Any, written: list[Any], given: Any, inner: Any) -> Any:
+    def _run_in_place(self, name: str, func: Any, places: list[Any], given: Any, inner: Any) -> Any:
         """What an operation writes is written inside, and rounded there."""
         (args, kwargs), (inner_args, inner_kwargs) = given, inner
         if torch.Tag.inplace_view in func.tags:  # what the shadow says of its shape changes with that of its numbers
@@ -135,21 +136,21 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
             with no_dispatch():
                 func(*args, **kwargs)
             return args[0]
-        functional = _functional(func) if name.removesuffix("_") in MODELS else None
-        if functional is not None:
+        modelled = functional(func) if name.removesuffix("_") in MODELS else None
+        if modelled is not None:
             left = {k: x for k, x in kwargs.items() if k != "out"}
-            result = self.run(functional, args, left)
+            result = self.run(modelled, args, left)
             into = kwargs["out"] if "out" in kwargs else args[0]
             _write(into, inner_args[0] if "out" not in kwargs else inner_kwargs["out"], result.held)
             return into
-        places = [(args, inner_args, p) if isinstance(p, int) else (kwargs, inner_kwargs, p) for p in written]
-        targets = [(outer[place], opened[place]) for outer, opened, place in places if place_is_there(outer, place)]
-        first = next((t.dtype for outer, _ in targets for t in _tensors(outer) if t.dtype in WIDE), torch.float32)
+        sides = [(args, inner_args, p) if isinstance(p, int) else (kwargs, inner_kwargs, p) for p in places]
+        targets = [(outer[place], held[place]) for outer, held, place in sides if is_given(outer, place)]
+        first = next((t.dtype for outer, _ in targets for t in tensors(outer) if t.dtype in WIDE), torch.float32)
         out = self._computed(name, None, func, inner_args, inner_kwargs, [first])
-        if name not in EXACT | ELEMENTWISE | TRANSCENDENTAL:
+        if name not in KNOWN:
             self.elementwise.add(name)
-        for outer, opened in targets:
-            for old, new in zip(_tensors(outer), _tensors(opened)):
+        for outer, held in targets:
+            for old, new in zip(tensors(outer), tensors(held)):
                 if old.dtype in WIDE:
                     _write(old, new, new if name in EXACT else self._rounded(name, new, old.dtype, args))
         if out is None:
@@ -169,38 +170,11 @@ _TINY_HALF = 2.0**-25
 """Half the distance of float16's numbers next to zero."""
 
 
-def _opened(x: Any, key: list[Any]) -> Any:
-    """An argument with what its shadows hold; to the key comes what decides on the formats of results."""
-    if isinstance(x, Tensor):
-        if x.dtype not in WIDE:
-            key.append(x.dtype)
-            return x
-        key.append((x.dtype, x.dim() == 0))
-        return x.held if isinstance(x, Shadow) else x.detach().to(WIDE[x.dtype])
-    if type(x) in (list, tuple):
-        opened = [_opened(y, key) for y in x]
-        return opened if any(isinstance(y, Tensor) for y in opened) else x
-    if isinstance(x, torch.dtype):
-        key.append(x)
-        return WIDE.get(x, x)
-    key.append(x if type(x) is bool else type(x))
-    return x
-
-
-def _tensors(x: Any) -> list[Tensor]:
-    return [x] if isinstance(x, Tensor) else [y for y in x if isinstance(y, Tensor)] if x is not None else []
-
-
 def _write(outer: Tensor, inner: Tensor, numbers: Tensor) -> None:
     if numbers is not inner:
         inner.copy_(numbers)
     if not isinstance(outer, Shadow):
         outer.copy_(inner)
-
-
-def place_is_there(arguments: Any, place: int | str) -> bool:
-    """Whether an argument that is written to was given."""
-    return place in arguments if isinstance(place, str) else place < len(arguments)
 
 
 def _mapped(function: Callable[[Any], Any], out: Any) -> Any:
@@ -213,49 +187,3 @@ def _mapped(function: Callable[[Any], Any], out: Any) -> Any:
 
 def _power_of_two(x: Any) -> bool:
     return isinstance(x, (int, float)) and x != 0 and abs(math.frexp(x)[0]) == 0.5
-
-
-_WRITTEN: dict[Any, list[int | str]] = {}
-
-
-def _written(func: Any) -> list[int | str]:
-    """The arguments that an operation writes to: places, or names of those given by keyword."""
-    if func not in _WRITTEN:
-        _WRITTEN[func] = [
-            argument.name if argument.kwarg_only else place
-            for place, argument in enumerate(func._schema.arguments)
-            if argument.alias_info is not None and argument.alias_info.is_write
-        ]
-    return _WRITTEN[func]
-
-
-def _is_view(func: Any) -> bool:
-    return bool(func.is_view)
-
-
-def _functional(func: Any) -> Any:
-    """The operation that returns what another one writes; None where there is none."""
-    packet = getattr(torch.ops.aten, func.overloadpacket.__name__.removesuffix("_"), None)
-    overload = func._overloadname.removesuffix("out").removesuffix("_") or "default"
-    return getattr(packet, overload, None)
-
-
-_DTYPES: dict[tuple[Any, ...], list[torch.dtype]] = {}
-
-
-def _output_dtypes(key: tuple[Any, ...], func: Any, args: Any, kwargs: Any) -> list[torch.dtype]:
-    """The formats of an operation's results, in their order, as it gives them natively, on its device; found once."""
-    if key in _DTYPES:
-        return _DTYPES[key]
-    try:
-        out = func(*tree_map(native, args), **tree_map(native, kwargs))
-        found = [x.dtype for x in _tensors(out) if x.dtype in WIDE]
-    except (NotImplementedError, RuntimeError, TypeError):
-        given = [entry[0] for entry in key if type(entry) is tuple]
-        asked = [entry for entry in key if isinstance(entry, torch.dtype) and entry in WIDE]
-        dtype = given[0]
-        for other in given:
-            dtype = torch.promote_types(dtype, other)
-        found = [asked[0] if asked else dtype] * 16
-    _DTYPES[key] = found
-    return found

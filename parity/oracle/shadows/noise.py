@@ -123,7 +123,10 @@ class Arithmetic:
         return self.moved_by(x, (x.abs() < self.tiny / self.u).logical_and_(x != 0).to(x.dtype).mul_(self.tiny))
 
     def _overflown(self, x: Tensor) -> Tensor:
-        if self.largest == inf or x.is_complex() or not x.is_floating_point():
+        if self.largest == inf or x.is_complex() or not x.is_floating_point() or not x.numel():
+            return x
+        smallest, largest = x.aminmax()
+        if -self.largest < smallest and largest < self.largest:
             return x
         return torch.where(x.abs() >= self.largest, x * inf, x)
 

@@ -78,6 +78,9 @@ _OF_LIBRARIES = """
 TRANSCENDENTAL = frozenset(name + suffix for name in _OF_LIBRARIES.split() for suffix in ("", "_"))
 """Operations whose results libraries give to within about two of it, in the precision that they compute in."""
 
+KNOWN = EXACT | ELEMENTWISE | TRANSCENDENTAL
+"""All of these."""
+
 POWERS = frozenset(name + suffix for name in ("pow", "float_power", "_foreach_pow") for suffix in ("", "_"))
 """Of these, those that are products for small integers, rounded to the format after each."""
 

@@ -75,6 +75,15 @@ def distances(actual: Tensor, expected: Tensor) -> Tensor:
     return torch.where(same, 0.0, (actual - expected).abs().nan_to_num(nan=torch.inf))
 
 
+def check_floor(found: Measured) -> None:
+    """Require that errors are of the size of the floor: of each result, and its largest; and that all has a model."""
+    assert found.largest <= found.limit
+    for z in found.results:
+        if (z != 0).sum() >= 64:
+            assert 0.3 <= rms(z) <= 1.2
+    assert not found.execution.elementwise
+
+
 def with_gradients(
     function: Program, inputs: tuple[Tensor, ...], scale: float = 1.0
 ) -> Callable[[bool], Iterable[Tensor]]:

@@ -34,14 +34,19 @@ def _elementwise() -> Iterator[tuple[str, Program]]:
     yield "choices", (lambda x, y: torch.where(x > 0, x.clamp(max=1), torch.maximum(x, y)) * 1.1, (SQUARE, OTHER))
     yield "powers", (lambda x: x**1.7 + x**3 + x**2, (positive(20, 30),))
     yield "complex rotation", (_rotated, (SQUARE, normal(20, 15)))
-    names = "exp log tanh sigmoid sin cos sqrt log1p erf expm1 rsqrt reciprocal exp2 log2 atan"
-    for name in names.split():
-        yield name, (getattr(torch, name), (positive(20, 30),))
-    names = "gelu silu softplus elu leaky_relu mish hardswish logsigmoid selu glu"
-    for name in names.split():
-        yield name, (getattr(functional, name), (SQUARE,))
+    for names in ("exp exp2 expm1 log log1p log2", "sin cos tanh sigmoid erf atan", "sqrt rsqrt reciprocal square"):
+        functions = [getattr(torch, name) for name in names.split()]
+        yield names, (_each(functions), (positive(len(functions), 10, 20),))
+    for names in ("gelu silu mish hardswish glu", "softplus elu selu leaky_relu logsigmoid"):
+        functions = [getattr(functional, name) for name in names.split()]
+        yield names, (_each(functions), (normal(len(functions), 10, 20),))
     yield "gelu in its tanh form", (lambda x: functional.gelu(x, approximate="tanh"), (SQUARE,))
     yield "saturated glu", (functional.glu, (normal(20, 30, scale=5),))
+
+
+def _each(functions: list[Callable[[Tensor], Tensor]]) -> Callable[[Tensor], list[Tensor]]:
+    """Every function of its own row of an input, so that gradients lie apart."""
+    return lambda x: [function(row) for function, row in zip(functions, x.unbind())]
 
 
 def _rotated(x: Tensor, angles: Tensor) -> Tensor:

@@ -71,6 +71,11 @@ def test_dropout_in_fused_attention_is_refused():
         torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(x, x, x, 0.5)
 
 
+def test_draws_within_other_operations_are_refused():
+    with Execution(), pytest.raises(NotImplementedError, match="rrelu_with_noise draws numbers"):
+        functional.rrelu(shadow(normal(9)), training=True)
+
+
 def test_sparse_gradients_are_refused():
     weight = shadow(normal(5, 4)).requires_grad_()
     with Execution(), pytest.raises(NotImplementedError, match="sparse"):

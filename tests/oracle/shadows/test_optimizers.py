@@ -5,8 +5,7 @@ import torch
 from torch import optim
 
 from parity.oracle.shadows.shadow import in_shadow
-from tests.oracle.shadows.measuring import measured
-from tests.oracle.shadows.test_operations import check_floor
+from tests.oracle.shadows.measuring import check_floor, measured
 
 FORMS = {"loop": {"foreach": False}, "foreach": {"foreach": True}, "fused": {"fused": True}}
 OPTIMIZERS = {

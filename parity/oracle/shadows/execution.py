@@ -86,14 +86,14 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 self.decomposed.add(name)
                 return found
             self.elementwise.add(name)
-        dtypes = output_dtypes(tuple(key), func, args, kwargs)
-        out = self._computed(name, model, func, inner_args, inner_kwargs, dtypes or [torch.float32])
+        dtypes = output_dtypes(tuple(key), func, args, kwargs) or [torch.float32]
+        out = self._computed(name, model, func, inner_args, inner_kwargs, dtypes)
         left = iter(dtypes)
 
         def wrapped(x: Any) -> Any:
             if not isinstance(x, Tensor) or x.dtype not in _INSIDE:
                 return x
-            dtype = next(left, torch.float32)
+            dtype = next(left, dtypes[-1])  # where there are more than there were once: parts of a tensor
             return Shadow(x if name in EXACT else self._rounded(name, x, dtype, args), dtype)
 
         return _mapped(wrapped, out)
@@ -104,9 +104,10 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """What an operation gives on float64, the rounding of its results left out."""
         if model is not None:
             return model(self.accumulating(*dtypes), func, args, kwargs)
-        if self.noise is not None and name not in EXACT:
-            args = [self._scalar(x, dtypes[0]) for x in args]
-            kwargs = {k: self._scalar(x, dtypes[0]) for k, x in kwargs.items()}
+        scalar = _constant if name in EXACT else self._scalar if self.noise is not None else None
+        if scalar is not None:
+            args = [scalar(x, dtypes[0]) for x in args]
+            kwargs = {k: scalar(x, dtypes[0]) for k, x in kwargs.items()}
         return func(*args, **kwargs)
 
     def _rounded(self, name: str, x: Tensor, dtype: torch.dtype, args: Any) -> Tensor:
@@ -162,6 +163,13 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return tree_map(
             lambda x: Shadow(x.to(WIDE[x.dtype]), x.dtype) if isinstance(x, Tensor) and x.dtype in WIDE else x, out
         )
+
+
+def _constant(x: Any, dtype: torch.dtype) -> Any:
+    """A number of Python's that becomes one of a format, in exact arithmetic, too."""
+    if type(x) is not float or dtype in _DOUBLE or x == 0:
+        return x
+    return torch.tensor(x, dtype=dtype).item()
 
 
 _INSIDE = frozenset((torch.float64, torch.complex128, torch.float32, torch.complex64))

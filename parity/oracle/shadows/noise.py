@@ -29,7 +29,7 @@ RUN = 16
 PRODUCT_RUN = 256
 """The same of a product of matrices: the blocks of their common dimension."""
 
-_POOL = 1 << 17
+_POOL = 1 << 16
 """How many random numbers a replica draws; each operation takes a run of them from a random place on."""
 
 
@@ -73,7 +73,7 @@ class Noise:
         if (device, 0.0) not in self._pools:
             generator = torch.Generator(device).manual_seed(self._places.getrandbits(62))
             pool = torch.rand(_POOL, generator=generator, dtype=torch.float64, device=device)
-            self._pools[device, 0.0] = pool.mul_(2).sub_(1)
+            self._pools[device, 0.0] = pool.sub_(pool.mean()).mul_(2)  # of no bias, which sums would collect
         return self._pools[device, 0.0]
 
     def number(self) -> float:

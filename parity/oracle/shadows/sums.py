@@ -105,7 +105,7 @@ def _convolution_backward(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> A
     moved = [None if x is None else a.summed(x, q, n, run) for x, q, n, run in zip(outs, squares, terms, runs)]
     if _by_image(a, x):
         if moved[0] is not None and not others[3]:
-            moved[0] = a.short.moved_by(moved[0], squares[0].sqrt() * (a.short.u / 6))
+            moved[0] = a.short.moved_by(moved[0], squares[0].sqrt() * (a.short.u / 5))
         if moved[1] is not None:
             moved[1] = a.short.summed(moved[1], squares[1] / 8, x.shape[0])
     return tuple(moved)

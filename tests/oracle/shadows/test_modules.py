@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from parity.oracle.shadows.shadow import exchangeable, in_shadow
 from tests.oracle.shadows.measuring import measured, rms
 
-REPLICAS = 8
+REPLICAS = 6
 
 
 class Images(nn.Module):
@@ -54,10 +54,10 @@ class Attention(nn.Module):
 class Recurrent(nn.Module):
     def __init__(self, kind):
         super().__init__()
-        self.layers = kind(16, 8, 2, batch_first=True, bidirectional=True)
+        self.layers = kind(16, 8, batch_first=True, bidirectional=True)
 
     def forward(self, x):
-        return self.layers(x)[0]
+        return self.layers(x[:, :3])[0]
 
 
 def encoder(**options):
@@ -82,7 +82,7 @@ def step_of(make, dtype, autocast):
         with _disable_current_modes():
             torch.manual_seed(5)
             module = make().to(dtype)
-            x = torch.randn(4, 3, 12, 12) if make is Images else torch.randn(4, 10, 16)
+            x = torch.randn(4, 3, 12, 12) if make is Images else torch.randn(4, 6, 16)
             x = torch.randint(0, 10, (4, 12)) if make is Words else x.to(dtype)
         with exchangeable(module):
             for tensor in [*module.parameters(), *module.buffers(), x] if in_shadows else ():

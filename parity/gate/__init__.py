@@ -1,6 +1,5 @@
 """The gate: a subject as it is against itself at another revision. Is it the same function, and how fast is it?"""
 
-import os
 import re
 from collections.abc import Callable, Sequence
 from contextlib import closing
@@ -10,7 +9,7 @@ from typing import Unpack
 from parity.case import Case, how_to_exercise
 from parity.errors import SubjectError, UsageError
 from parity.gate.acceptance import AcceptedChange, case_digest, spelled
-from parity.gate.git import changed_lines, checked_out, environment, working_tree
+from parity.gate.git import changed_lines, checked_out, environment_of, working_tree
 from parity.gate.judgement import change_of
 from parity.gate.result import GateResult
 from parity.gate.revisions import Revisions
@@ -58,9 +57,7 @@ def gate(
     digest = case_digest(case)
     fingerprints |= any(entry.case_sha256 == digest for entry in accepted)
     with checked_out(root, base) as revision:
-        there = revision.folder / here.resolve().relative_to(root)
-        if not there.is_dir():
-            raise UsageError(f"The revision {base} has no folder {here.name}.")
+        there = revision.place_of(here)
         # In the order in which they end: base first, before its folder goes.
         with (
             closing(_side(subject, here, (root, root), limits)) as head,
@@ -68,7 +65,7 @@ def gate(
         ):
             progress("head against the reference")
             head_result = check(head, case, **options)
-            base_name = revision.commit if base.startswith(revision.commit) else f"{base} ({revision.commit})"
+            base_name = revision.name
             absent = _absence(old, case, making, base, allow_new)
             if absent:
                 return GateResult.of_new_subject(name, head_name, base_name, absent, head_result)
@@ -129,10 +126,7 @@ def _side(subject: Named, folder: Path, moved: tuple[Path, Path], limits: Limits
     """The subject as it is in a folder; moved: the repository's root, and where this side's root is."""
     root, there = moved
     words = command_words(subject)
-    path = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
-    own_path = [str(there / entry.relative_to(root)) if entry.is_relative_to(root) else str(entry) for entry in path]
-    # One thread each, unless somebody says otherwise: two pools of threads that wait for work slow each other down.
-    own = {"OMP_NUM_THREADS": "1", **environment(), "PYTHONPATH": os.pathsep.join(own_path)}
+    own = environment_of(*moved)
     if words is None:
         if not isinstance(subject, str):
             raise UsageError("A gate needs a subject with a name, such as path/to/file.py:make, or a command.")

@@ -20,6 +20,14 @@ def environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
 
 
+def environment_of(root: Path, folder: Path) -> dict[str, str]:
+    """For a side's process, with what lies in the repository's root on PYTHONPATH as it lies in the side's folder."""
+    path = [Path(entry) for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    own_path = [str(folder / entry.relative_to(root)) if entry.is_relative_to(root) else str(entry) for entry in path]
+    # One thread each, unless somebody says otherwise: two pools of threads that wait for work slow each other down.
+    return {"OMP_NUM_THREADS": "1", **environment(), "PYTHONPATH": os.pathsep.join(own_path)}
+
+
 def git(folder: Path, *arguments: str) -> str:
     """What git prints; UsageError with its last line where it fails or is missing."""
     # No hooks: they belong to somebody's daily work, and may do anything. No locks: what is only read needs none.
@@ -37,11 +45,24 @@ def git(folder: Path, *arguments: str) -> str:
 
 @dataclass(frozen=True)
 class Revision:
-    """A commit of the repository at the folder root; folder: where it is checked out, if it is."""
+    """A commit of the repository at the folder root; folder: where it is checked out. given: how somebody named it."""
 
     root: Path
     commit: str
     folder: Path
+    given: str
+
+    @property
+    def name(self) -> str:
+        """As it was named, with the commit that this is."""
+        return self.commit if self.given.startswith(self.commit) else f"{self.given} ({self.commit})"
+
+    def place_of(self, folder: Path) -> Path:
+        """A folder of the working tree as it is in this revision; UsageError where it is not there."""
+        there = self.folder / folder.resolve().relative_to(self.root)
+        if not there.is_dir():
+            raise UsageError(f"The revision {self.given} has no folder {folder.name}.")
+        return there
 
 
 def working_tree(folder: Path) -> tuple[Path, str]:
@@ -70,7 +91,7 @@ def checked_out(root: Path, revision: str) -> Iterator[Revision]:
         folder = Path(above).resolve() / root.name
         git(root, "worktree", "add", "--detach", "--quiet", str(folder), commit)
         try:
-            yield Revision(root, commit[:7], folder)
+            yield Revision(root, commit[:7], folder, revision)
         finally:
             git(root, "worktree", "remove", "--force", str(folder))
 

@@ -5,7 +5,7 @@ import shlex
 import sys
 import time
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -54,14 +54,23 @@ class Command:
         """
         return CommandSubject(self, config, hyper, {"dtype": dtype, "device": device})
 
-    def ask(self, message: dict[str, Any], answer: str, doing: str) -> dict[str, Any]:
-        """The answer of the type given; SubjectError for anything else. What has failed is killed."""
+    def ask(
+        self, message: dict[str, Any], answer: str, doing: str, busy: Callable[[], None] | None = None
+    ) -> dict[str, Any]:
+        """The answer of the type given; SubjectError for anything else. What has failed is killed.
+
+        busy: called for every message of that type which comes before the answer, and gives it time anew.
+        """
         if self.process is None:
             self.process, self.current = Process(self.argv, self.folder, self.environment), None
             self.end = weakref.finalize(self, self.process.end)  # at the latest as Python leaves
         try:
             self.process.send(message)
-            return _checked(self.process.answer(self.limits, doing), answer, doing)
+            found = self.process.answer(self.limits, doing)
+            while busy is not None and found == {"type": "busy"}:
+                busy()
+                found = self.process.answer(self.limits, doing)
+            return _checked(found, answer, doing)
         except BaseException:
             self.close()
             raise
@@ -82,10 +91,11 @@ def serving(
     folder: Path | None = None,
     arguments: Sequence[str] = (),
     environment: Mapping[str, str] | None = None,
+    module: str = "parity.serve",
 ) -> Command:
     """The command that has Python serve the factory so named (see `parity.serve`), in a folder."""
     # -P: the harness is the same, whatever lies in the folder; -B: it leaves nothing there.
-    argv = [sys.executable, "-P", "-B", "-m", "parity.serve", factory, *arguments]
+    argv = [sys.executable, "-P", "-B", "-m", module, factory, *arguments]
     installed = _HOME.name in ("site-packages", "dist-packages")
     return Command(argv, limits, folder, environment, [] if installed else [str(_HOME)], factory)
 

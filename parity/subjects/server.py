@@ -4,18 +4,17 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol
 
 from parity.answers import as_array
 from parity.errors import SubjectError, UnsupportedModel, UsageError
 from parity.subjects.attributes import attribute, has_sites, left_out, show_sites, tied_head, warnings, without_update
 from parity.subjects.calls import guarded, wait
 from parity.subjects.messages import PROTOCOL, decoded, encoded, step_message
+from parity.subjects.own_files import OwnFiles, loaded_files
 from parity.subjects.subject import make_subject, subject_dtype, subject_format, subject_storage, train_step
 from reference.config import Config, Hyper, State
 
-_HARNESS = {"parity", "reference", "__main__"}
-_INSTALLED = {"site-packages", "dist-packages"}
 _METHODS = ("decode", "sample")
 """What a subject may have beyond load and train_step."""
 
@@ -24,11 +23,10 @@ class Server:
     """The subjects of one factory, message by message."""
 
     def __init__(self, factory: str, moved: tuple[Path, Path] | None = None) -> None:
-        self.factory, self.moved = factory, moved
+        self.factory = factory
+        self.own_files = OwnFiles(*moved) if moved else None
         self.subject: Any = None
         self.number = 0
-        self._own: dict[str, Any] = {}
-        """Modules that were looked at and lie where they are to: paths cost more than a step, and change seldom."""
 
     def answer(self, message: dict[str, Any]) -> dict[str, Any]:
         """The answer to one message of the harness."""
@@ -100,48 +98,22 @@ class Server:
 
     def on_files(self) -> dict[str, Any]:
         """The files of all modules but the harness's own; the gate asks for them."""
-        return {"type": "files", "files": sorted(_files(dict(sys.modules)).values())}
+        return {"type": "files", "files": loaded_files()}
 
     def require_files_of_its_own(self) -> None:
         """UsageError where a gate's subject has loaded a file of the repository from another place than its own."""
-        if self.moved is None:
-            return
-        root, folder = self.moved
-        new = {name: module for name, module in list(sys.modules.items()) if self._own.get(name) is not module}
-        for name, file in sorted(_files(new).items()):
-            path = Path(file).resolve()
-            if path.is_relative_to(folder) and not _INSTALLED & set(path.parts):
-                continue
-            if path.is_relative_to(root) and not _INSTALLED & set(path.parts):
-                raise UsageError(
-                    f"The other revision's subject loads {path.relative_to(root)} from the working tree, as an "
-                    "installed package may. Name the subject by its file, and let it import its neighbours from there."
-                )
-            module = Path(*name.split("."))
-            inside = [home / module for home in (Path.cwd(), folder, folder / "src")]
-            if any(place.with_suffix(".py").is_file() or (place / "__init__.py").is_file() for place in inside):
-                raise UsageError(
-                    f"The subject loads {name} from an installed copy, which is the same at both revisions, and not "
-                    "from the repository. Uninstall it, or put the repository's own on PYTHONPATH."
-                )
-        self._own |= new
+        if self.own_files:
+            self.own_files.require()
 
 
-def _files(modules: dict[str, Any]) -> dict[str, str]:
-    """By name, the files of all modules but the harness's own."""
-    loaded = {name: getattr(module, "__file__", None) for name, module in modules.items()}
-    return {name: file for name, file in loaded.items() if file and name.partition(".")[0] not in _HARNESS}
+class Answering(Protocol):
+    """What answers messages."""
+
+    def answer(self, message: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one message of the harness."""
 
 
-def _move_search_path(root: Path, folder: Path) -> None:
-    """Look for the repository's own modules in the other folder."""
-    for i, entry in enumerate(sys.path):
-        path = Path(entry).resolve()
-        if path.is_relative_to(root) and not _INSTALLED & set(path.parts):
-            sys.path[i] = str(folder / path.relative_to(root))
-
-
-def serve(server: Server, lines: IO[bytes], answers: IO[bytes]) -> None:
+def serve(server: Answering, lines: IO[bytes], answers: IO[bytes]) -> None:
     """Answer line by line until there are no more."""
     for line in lines:
         try:
@@ -155,10 +127,17 @@ def serve(server: Server, lines: IO[bytes], answers: IO[bytes]) -> None:
 
 def main() -> None:
     """Serve on standard input and output, which the subject itself must not write to."""
-    private = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)
+    private = private_output()
     factory, *moved = sys.argv[1:]
     root, folder = (Path(path).resolve() for path in moved) if moved else (None, None)
-    if root is not None and folder is not None:
-        _move_search_path(root, folder)
-    serve(Server(factory, (root, folder) if root and folder else None), sys.stdin.buffer, private)
+    server = Server(factory, (root, folder) if root and folder else None)
+    if server.own_files:
+        server.own_files.move_search_path()
+    serve(server, sys.stdin.buffer, private)
+
+
+def private_output() -> IO[bytes]:
+    """Standard output, for answers alone; what else is written there goes to standard error from now on."""
+    private = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return private

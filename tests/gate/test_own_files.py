@@ -32,15 +32,15 @@ def test_modules_are_not_looked_up_after_every_step(server, monkeypatch):
     monkeypatch.setattr(Path, "resolve", lambda path, strict=False: looked_up.append(path) or path)
     server.require_files_of_its_own()
     assert looked_up == []
-    monkeypatch.setitem(sys.modules, "lazily_imported", module_at(server.moved[1] / "late.py"))
+    monkeypatch.setitem(sys.modules, "lazily_imported", module_at(server.own_files.folder / "late.py"))
     server.require_files_of_its_own()
-    assert looked_up == [server.moved[1] / "late.py"]
+    assert looked_up == [server.own_files.folder / "late.py"]
 
 
 def test_module_that_a_later_step_loads_from_the_working_tree_is_refused(server, monkeypatch):
-    monkeypatch.setitem(sys.modules, "lazily_imported", module_at(server.moved[1] / "late.py"))
+    monkeypatch.setitem(sys.modules, "lazily_imported", module_at(server.own_files.folder / "late.py"))
     server.require_files_of_its_own()
-    monkeypatch.setitem(sys.modules, "lazily_imported", module_at(server.moved[0] / "late.py"))
+    monkeypatch.setitem(sys.modules, "lazily_imported", module_at(server.own_files.root / "late.py"))
     for _ in range(2):
         with pytest.raises(UsageError, match=r"loads late\.py from the working tree"):
             server.require_files_of_its_own()

@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import _disable_current_modes
 from parity.errors import UsageError
 from parity.oracle.shadows.shadow import WIDE, Shadow, inner_of
 from parity.quantities import TensorKey
-from parity.training.state import named_parameters
+from parity.training.state import named_buffers, named_parameters, written_name
 from parity.training.training import Training
 
 Gradients = Mapping[str, Tensor]
@@ -84,7 +84,7 @@ def observed_step(
     for name, param in named_parameters(training).items():
         if param.requires_grad:
             seen.add("param", name, param)
-    for name, buffer in training.model.named_buffers():
+    for name, buffer in named_buffers(training).items():
         seen.add("buffer", name, buffer)
     return seen
 
@@ -170,7 +170,9 @@ def _module_hooks(model: nn.Module, seen: Observed, sites: bool) -> Iterator[Non
 
         return module.register_forward_hook(called)
 
-    handles = [hook(name, module) for name, module in model.named_modules() if sites or not name]
+    # Of a model that is compiled as a whole, what it wraps gives the same once more.
+    named = {written_name(name): module for name, module in reversed(list(model.named_modules()))}
+    handles = [hook(name, module) for name, module in reversed(named.items()) if sites or not name]
     try:
         yield
     finally:

@@ -1,7 +1,7 @@
 """Another training as what a subject is held to: its exact step, from the subject's state and gradients."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -62,8 +62,10 @@ class OtherHere:
         shapes = {name: tuple(numbers.held.shape) for name, numbers in self.runs.start.params.items()}
         return Description(shapes, digests(self.runs.native, steps), numbered(self.runs.start))
 
-    def step(self, number: int, start: Numbered, gradients: dict[str, Tensor]) -> Answer:
-        """See `Other`."""
+    def step(
+        self, number: int, start: Numbered, gradients: dict[str, Tensor], progress: Callable[[], None] = lambda: None
+    ) -> Answer:
+        """See `Other`; progress: called after every replica."""
         state = with_numbers(self.state, start)
         given = Replacement(gradients, everywhere=True)
 
@@ -79,6 +81,7 @@ class OtherHere:
             for replica in range(self.runs.replicas if wide else min(8, self.runs.replicas)):
                 with spread.replica() as seen:
                     taken(Noise(seed_of(replica + 1000, number), wide=wide), seen)
+                progress()
             floors.append(spread.floor)
         return Answer(expected, *floors)
 
@@ -111,11 +114,8 @@ def with_numbers(state: State, numbers: Numbered) -> State:
         for k, x in kept.items():
             kept[k] = given(k, name, x)
     buffers = {name: given("buffer", name, x) for name, x in state.buffers.items()}
-    grads = {
-        name: Numbers(numbers[TensorKey("grad", name)].to(x.held.device), x.dtype)
-        for name, x in params.items()
-        if TensorKey("grad", name) in numbers
-    }
+    # Where it leaves none itself, as when they are zeroed at the end of a step, none are added to.
+    grads = {name: given("grad", name, x) for name, x in state.grads.items()}
     return State(params, buffers, optimizer, grads, state.groups, state.others)
 
 

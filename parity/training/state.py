@@ -52,7 +52,17 @@ class State:
 
 def named_parameters(training: Training) -> dict[str, Tensor]:
     """The model's parameters by name, tied ones once."""
-    return dict(training.model.named_parameters())
+    return {written_name(name): param for name, param in training.model.named_parameters()}
+
+
+def named_buffers(training: Training) -> dict[str, Tensor]:
+    """The model's buffers by name."""
+    return {written_name(name): buffer for name, buffer in training.model.named_buffers()}
+
+
+def written_name(name: str) -> str:
+    """What the model's own code calls a part; `torch.compile` wraps it, and that makes no other model."""
+    return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
 def state_of(training: Training) -> State:
@@ -62,7 +72,7 @@ def state_of(training: Training) -> State:
         kept = training.optimizer.state
         return State(
             {name: _numbers(param) for name, param in params.items()},
-            {name: _copied(buffer) for name, buffer in training.model.named_buffers()},
+            {name: _copied(buffer) for name, buffer in named_buffers(training).items()},
             {name: {k: _copied(x) for k, x in kept[p].items()} for name, p in params.items() if p in kept},
             {name: _numbers(p.grad) for name, p in params.items() if p.grad is not None},
             [{k: _copied(x) for k, x in group.items() if k != "params"} for group in training.optimizer.param_groups],
@@ -83,7 +93,7 @@ def load_state(training: Training, state: State) -> None:
             param.grad = None
             if name in state.grads:
                 param.grad = _made(state.grads[name], isinstance(param, Shadow))
-        for name, buffer in training.model.named_buffers():
+        for name, buffer in named_buffers(training).items():
             if name in state.buffers:
                 value = state.buffers[name]
                 _write(buffer, value.held if isinstance(value, Numbers) else value)

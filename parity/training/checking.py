@@ -226,9 +226,19 @@ def _remark(result: TrainingResult, runs: Runs, other: Link | None, steps: int) 
         result.not_exercised.append(f"steps beyond {counted(steps, 'step')} of {runs.native.steps} (--steps)")
     result.not_exercised += [f"{mode} (--mode both)" for mode in MODES if mode not in {m.mode for m in result.modes}]
     if other is not None:
+        if other.moved:
+            result.remarks.append(
+                f"differ while loss, gradients and update do not, as when work moves from module to module: "
+                f"{_shown(other.moved)}"
+            )
         if other.only_here or other.only_there:
-            alone = sorted(other.only_here | other.only_there)
-            shown = ", ".join(alone[:5]) + (f" and {len(alone) - 5} more" if len(alone) > 5 else "")
-            result.not_exercised.append(f"what only one of the two has, or in another shape: {shown}")
+            alone = other.only_here | other.only_there
+            result.not_exercised.append(f"what only one of the two has, or in another shape: {_shown(alone)}")
     else:
         result.not_exercised.append("whether it is the right function: it is held to itself (--against, parity gate)")
+
+
+def _shown(tensors: set[str]) -> str:
+    """The first of many, in words."""
+    ordered = sorted(tensors)
+    return ", ".join(ordered[:5]) + (f" and {len(ordered) - 5} more" if len(ordered) > 5 else "")

@@ -5,19 +5,21 @@ rounding of float64. That the training is what it is in exact arithmetic, as far
 half, and held by its own run.
 """
 
+from collections.abc import Sequence
 from math import exp, log
 
 import torch
 from torch import Tensor
 
 from parity.errors import UsageError
-from parity.quantities import TensorKey
+from parity.quantities import SITES, TensorKey
 from parity.training.comparison import TrainingJudge, TrainingMode
 from parity.training.names import Names
 from parity.training.other import Other, digests, numbered, with_numbers
 from parity.training.running import Runs, Step
 from parity.training.spread import Floor
 from parity.training.state import State
+from parity.words import counted
 
 MUCH_WIDER = 4.0
 """How many times as wide as the other training's a floor must be to be called a loss of precision."""
@@ -34,19 +36,14 @@ class Link:
         found = other.describe(steps)
         own = {n: tuple(numbers.held.shape) for n, numbers in runs.start.params.items()}
         self.names = Names(names, own, found.shapes)
-        for k, (here, there) in enumerate(zip(digests(runs.native, steps), found.batches)):
-            if here != there:
-                raise UsageError(
-                    f"The batches of step {k} are not those of {name}; the factories are to give the same ones, drawn "
-                    "from a seed of their own."
-                )
-        if len(found.batches) < steps:
-            raise UsageError(f"{name} has batches for {len(found.batches)} steps, and {steps} are compared.")
+        require_same_batches(digests(runs.native, steps), found.batches, name)
         self.start: State = with_numbers(runs.start, self.names.to_own(found.start)).rounded()
         self.wider: dict[str, list[float]] = {}
         """By quantity, how many times as wide as the other's the floor of each tensor is."""
         self.only_here: set[str] = set()
         self.only_there: set[str] = set()
+        self.moved: set[str] = set()
+        """Sites that differ while loss, outputs, gradients and update do not: work has moved between modules."""
 
     def compare(self, found: TrainingMode, step: Step, judge: TrainingJudge) -> None:
         """Take the other training's exact step from where the subject's began, and compare it with the subject's."""
@@ -55,7 +52,8 @@ class Link:
         answer = self.other.step(step.number, self.names.to_other(numbered(step.start)), given)
         expected = self.names.to_own(answer.expected.tensors)
         there, own_there = self.names.to_own(answer.wide_floor), self.names.to_own(answer.floor)
-        step.plain.dtypes, step.plain.modules = step.actual.dtypes, step.actual.modules
+        step.plain.dtypes |= step.actual.dtypes  # which shows no modules where these are compiled
+        step.plain.modules |= step.actual.modules
         floor = {key: _hypot(wide, there.get(key)) for key, wide in step.wide_floor.items()}
         shared = {
             key: x
@@ -64,8 +62,20 @@ class Link:
         }
         self.only_here |= {key.described() for key in step.plain.tensors if key not in shared}
         self.only_there |= {key.described() for key in expected if key not in shared}
-        found.take(step.number, step.plain, shared, floor, judge)
+        found.take(step.number, step.plain, self._of_the_function(step, shared, floor, judge), floor, judge)
         self._widen(step.floor, own_there)
+
+    def _of_the_function(
+        self, step: Step, shared: dict[TensorKey, Tensor], floor: Floor, judge: TrainingJudge
+    ) -> dict[TensorKey, Tensor]:
+        """What is compared, without the sites that differ where nothing but sites does."""
+        trial = TrainingMode("exact arithmetic")
+        trial.take(step.number, step.plain, shared, floor, judge)
+        sites = {wrong.key for wrong in trial.wrong}
+        if not all(key.quantity in SITES for key in sites):
+            return shared
+        self.moved |= {key.described() for key in sites}
+        return {key: x for key, x in shared.items() if key not in sites}
 
     def _widen(self, own: Floor, other: Floor) -> None:
         for key, floor in own.items():
@@ -80,6 +90,18 @@ class Link:
         """The quantities whose floors are much wider than the other's, and how many times, in the geometric mean."""
         means = {quantity: exp(sum(map(log, found)) / len(found)) for quantity, found in self.wider.items()}
         return {quantity: mean for quantity, mean in means.items() if mean > MUCH_WIDER}
+
+
+def require_same_batches(own: Sequence[str], other: Sequence[str], name: str) -> None:
+    """UsageError where the digests of the batches of some step are not those of the other training so named."""
+    for k, (here, there) in enumerate(zip(own, other)):
+        if here != there:
+            raise UsageError(
+                f"The batches of step {k} are not those of {name}; the factories are to give the same ones, drawn from "
+                "a seed of their own."
+            )
+    if len(other) < len(own):
+        raise UsageError(f"{name} has batches for {counted(len(other), 'step')}, and {len(own)} are compared.")
 
 
 def _hypot(own: Tensor, other: Tensor | None) -> Tensor:

@@ -187,8 +187,8 @@ OPTIONS: dict[str, Details] = {
     },
     "--names-map": {
         "metavar": "FILE",
-        "help": "JSON: by a parameter's name, its name in the other training, or a list of those stacked in it; .T is "
-        "transposed, [0:8] some of the rows (default: NAMES in the factory's module, or the same names)",
+        "help": "JSON: by a parameter's name, its name in the other training or at base, or a list of those stacked in "
+        "it; .T is transposed, [0:8] some of the rows (default: NAMES in the factory's module, or the same names)",
     },
     "--replicas": {
         "metavar": "N",
@@ -242,6 +242,7 @@ _GROUPS = {
         "the case": _CASE,
         "the gate": "--base --allow-new --rounds --fail-slower --accept --accepted --markdown --dtype --device "
         "--false-alarm --memory-limit --json --time-limit",
+        "a training (parity help training)": "--names-map --replicas",
     },
     "ladder": {"the ladder": "--rungs --names --steps --threads --json --markdown"},
     "vectors": {"the port": "--dtype"},

@@ -60,7 +60,7 @@ MAY_BE_HEAVY = {
         f"parity/training/{name}.py": {"torch"}
         for name in (
             *("checking", "comparison", "gates", "link", "names", "observation", "other", "running", "spread", "state"),
-            "training",
+            *("training", "bits", "exchange", "remote"),
         )
     },
     "parity/subjects/frozen.py": {"torch"},

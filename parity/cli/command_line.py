@@ -82,8 +82,9 @@ _COMMANDS = (
         "compare a subject with itself at another git revision",
         "Say what became of a subject since a git revision: bitwise the same (IDENTICAL), only rounding changed "
         "(PARITY), precision lost, or the function changed (DIVERGED, and where); and how fast a step is now.\n"
+        "A factory of a parity.training.Training is compared with what it was in exact arithmetic.\n"
         "What is not committed counts; the base is checked out elsewhere, and the working tree is only read.",
-        "parity gate my_port.py:make --base origin/main --steps 50",
+        "parity gate my_port.py:make --base origin/main --steps 50\n  parity gate training.py:make --base main",
         _SUBJECT,
     ),
     _Command(

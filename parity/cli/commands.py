@@ -71,11 +71,14 @@ def gate_command(arguments: argparse.Namespace) -> int:
     """`parity gate`."""
     from parity.cli.gate_report import annotations, gate_markdown, gate_report
     from parity.cli.terminal import console
+    from parity.cli.training_gate import is_training, training_gate_command
     from parity.gate import gate
     from parity.gate.acceptance import with_change
     from parity.gate.accepted_file import read_accepted, write_accepted
     from parity.judging.check_options import check_keywords
 
+    if is_training(arguments):
+        return training_gate_command(arguments, _tell)
     file = _accepted_file(arguments)
     accepted = read_accepted(file)
     reason = None if arguments.accept is None else " ".join(arguments.accept.split())
@@ -100,22 +103,29 @@ def gate_command(arguments: argparse.Namespace) -> int:
         assert result.accepted
         write_accepted(file, with_change(accepted, result.accepted))
         complain(f"Wrote {file}; commit it with the change.")
-    _report(result.to_dict(), gate_report(result), arguments.json)
+    _tell(arguments, result.to_dict(), gate_report(result), gate_markdown(result), annotations(result))
+    if refused:
+        complain(refused)
+    return result.exit_status
+
+
+def _tell(
+    arguments: argparse.Namespace, data: dict[str, Any], table: "RenderableType", markdown: str, faults: list[str]
+) -> None:
+    """Print what a gate found, write its files, and say to GitHub Actions what is to be said there."""
+    _report(data, table, arguments.json)
     if arguments.markdown:
-        _append(Path(arguments.markdown), gate_markdown(result))
+        _append(Path(arguments.markdown), markdown)
     elif summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         try:
-            _append(Path(summary), gate_markdown(result))
+            _append(Path(summary), markdown)
         except UsageError as error:  # nobody asked for it on the command line, and the verdict stands without it
             complain(f"The summary is not shown with the workflow's run: {error}")
     if os.environ.get("GITHUB_ACTIONS") == "true":
         # Read from either stream; standard output may be taken by the JSON.
         say = complain if arguments.json == "-" else print
-        for annotation in annotations(result):
-            say(annotation)
-    if refused:
-        complain(refused)
-    return result.exit_status
+        for fault in faults:
+            say(fault)
 
 
 def ladder_command(arguments: argparse.Namespace) -> int:
@@ -185,7 +195,7 @@ def require_outputs(arguments: argparse.Namespace) -> None:
     Said before anything starts, for it ought not to cost what the result did.
     """
     subject = getattr(arguments, "subject", None)
-    read = [getattr(arguments, name, None) for name in ("names", "case", "results")]
+    read = [getattr(arguments, name, None) for name in ("names", "case", "results", "names_map")]
     read += [subject.rpartition(":")[0]] if isinstance(subject, str) else []
     taken: dict[Path, str] = {}
     if arguments.command == "gate":

@@ -11,16 +11,18 @@ from parity.gate.git import Lines
 from parity.gate.result import GateResult
 from parity.gate.revisions import Changed, First
 from parity.gate.speed import Speed
+from parity.gate.training_result import TrainingGateResult
 from parity.judging.sentences import located
 from parity.quantities import in_short
 from parity.words import counted
 
+AnyGateResult = GateResult | TrainingGateResult
 _COLUMNS = ("quantity", "compared", "other bits", "beyond rounding", "largest z", "ULPs")
 
 
 def gate_report(result: GateResult) -> Group:
     """The whole result for a terminal or a log: the verdict, what to know besides, and what it rests on."""
-    slower = [Text(said, style="bold red") for said in _slower(result)]
+    slower = [Text(said, style="bold red") for said in said_of_speed(result)]
     parts: list[RenderableType] = [Text(said, style=style(result.head.verdict)) for said in _leading(result)]
     verdict = verdict_line(result.verdict, _sentence(result))
     parts += [*slower, verdict] if _passes(result) else [verdict, *slower]
@@ -33,7 +35,7 @@ def gate_report(result: GateResult) -> Group:
     if result.first and result.first.location:
         parts += [Text(_located_title(result.first)), labelled(located(result.first.location)), ""]
     if result.speed:
-        parts.append(Text(f"speed: {_ratio_in_words(result.speed)}"))
+        parts.append(Text(f"speed: {ratio_in_words(result.speed)}"))
     if result.lines:
         parts.append(Text(f"changed: {places(result)}"))
     if result.head.unchecked:
@@ -66,17 +68,19 @@ def _quiet(result: GateResult) -> list[str]:
 def _besides(result: GateResult) -> list[str]:
     """What there is to say besides the verdict, each a fault, a warning or a hint."""
     hint = ['If that is meant, the same command with --accept "why" accepts this change; see parity help accept.']
-    return [*(said for _, said in _warnings(result)), *(hint if result.may_be_accepted else [])]
+    return [*(said for _, said in warnings(result)), *(hint if result.may_be_accepted else [])]
 
 
-def _warnings(result: GateResult) -> list[tuple[str, str]]:
+def warnings(result: AnyGateResult) -> list[tuple[str, str]]:
+    """What is no verdict and ought to be seen: its kind, as an annotation has it, and the sentence."""
     faults = [("warning", sentence) for sentence in result.stale]
     if result.fail_slower is not None and result.speed is None:
         faults.append(("warning", "The speed could not be compared, as --fail-slower asks."))
     return faults
 
 
-def _slower(result: GateResult) -> list[str]:
+def said_of_speed(result: AnyGateResult) -> list[str]:
+    """The sentence of a step that takes longer than it may; none otherwise."""
     if not result.slower:
         return []
     assert result.speed
@@ -85,7 +89,7 @@ def _slower(result: GateResult) -> list[str]:
     return [f"SLOWER: a step at head takes at least {least:.2f} of the time at base; the limit is {allowed:g}."]
 
 
-def _passes(result: GateResult) -> bool:
+def _passes(result: AnyGateResult) -> bool:
     """But for its speed."""
     return result.verdict.passes or result.accepted is not None
 
@@ -110,7 +114,7 @@ def _base_alone(result: GateResult) -> str:
     return "no such subject" if result.is_new else "the same bits"
 
 
-def _ratio_in_words(found: Speed) -> str:
+def ratio_in_words(found: Speed) -> str:
     """The ratio in words."""
     low, high = found.interval or (found.low, found.high)
     range_of = "95 % interval" if found.interval else "quartiles"
@@ -125,7 +129,7 @@ def gate_markdown(result: GateResult) -> str:
     """A section for a pull request."""
     says = f"{result.verdict}: {result.change}{', accepted as intended' if result.accepted else ''}"
     lines = [f"### SLOWER ({says})" if result.slower and _passes(result) else f"### {says}", ""]
-    lines += [f"**{sentence}**\n" for sentence in (*_slower(result), *_leading(result))]
+    lines += [f"**{sentence}**\n" for sentence in (*said_of_speed(result), *_leading(result))]
     lines += [f"> {result.accepted.reason}", ""] if result.accepted else []
     lines += [result.reason, "", *(f"**{sentence}**\n" for sentence in _besides(result))]
     lines += ["| | revision | against the reference |"]
@@ -138,7 +142,7 @@ def gate_markdown(result: GateResult) -> str:
         lines += [_located_title(result.first), ""]
         lines += [*(f"- {what} {said}" for what, said in located(result.first.location)), ""]
     if result.speed:
-        lines += [f"Speed: {_ratio_in_words(result.speed)}.", ""]
+        lines += [f"Speed: {ratio_in_words(result.speed)}.", ""]
     if result.lines:
         lines += [f"Changed: {places(result)}.", ""]
     if result.head.unchecked:
@@ -150,7 +154,7 @@ def gate_markdown(result: GateResult) -> str:
     return "\n".join([*lines, f"Subject `{result.subject}`, {run}, limit {result.head.judge.limit:.1f}.", ""])
 
 
-def annotations(result: GateResult) -> list[str]:
+def annotations(result: AnyGateResult) -> list[str]:
     """Workflow commands of GitHub Actions, one for each fault: a verdict stands at the first line that changed."""
     found = []
     if not result.verdict.passes and not result.accepted:
@@ -159,8 +163,8 @@ def annotations(result: GateResult) -> list[str]:
         several = sum(map(len, result.lines.values())) > 1
         changed = f" Changed: {places(result)}." if several else ""
         found.append((kind, place, f"{result.verdict}: {result.change}. {result.reason}{changed}"))
-    found += [("error", "", sentence) for sentence in _slower(result)]
-    found += [(kind, "", sentence) for kind, sentence in _warnings(result)]
+    found += [("error", "", sentence) for sentence in said_of_speed(result)]
+    found += [(kind, "", sentence) for kind, sentence in warnings(result)]
     return [f"::{kind} {place}title=parity gate::{_escaped(message)}" for kind, place, message in found]
 
 
@@ -168,7 +172,7 @@ _MOST_PLACES = 8
 """That are named of a file, and files that are named."""
 
 
-def places(result: GateResult) -> str:
+def places(result: AnyGateResult) -> str:
     """The changed lines, file by file: `model.py:92, 100-104; port.py:3`."""
     files = [f"{file}:{_runs(lines)}" for file, lines in result.lines.items()]
     return _first_of(files, "; ", "file")

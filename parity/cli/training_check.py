@@ -27,6 +27,10 @@ _OPTIONS = [
     "against",
     "names_map",
     "replicas",
+    "base",
+    "rounds",
+    "fail_slower",
+    "allow_new",
     "command",
     "run",
 ]
@@ -88,6 +92,8 @@ def refuse_others(arguments: argparse.Namespace, command: str) -> None:
         name = flag.removeprefix("--").replace("-", "_")
         given = getattr(arguments, name, None)
         if name not in _OPTIONS and given not in (None, details.get("default"), False):
+            if name in ("accept", "accepted"):
+                raise UsageError(f"{flag} is not for trainings: what is meant passes once it is the base.")
             raise UsageError(
                 f"{flag} is for a subject that is held to the reference; a training brings its own batches."
             )

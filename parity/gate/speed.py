@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import cycle, islice
@@ -57,7 +57,15 @@ def measured(head: Command, base: Command, case: Case, options: dict[str, str | 
     """Steps of both in turns on the same batch, in so many pairs; None where one of them fails."""
     try:
         sides = [_steps(side(case.config, case.hyper, **options), case) for side in (head, base)]
-        pairs = list(islice(in_turns([partial(next, steps) for steps in sides]), _WARM_UP, _WARM_UP + rounds))
+    except SubjectError:
+        return None
+    return in_pairs([partial(next, steps) for steps in sides], rounds)
+
+
+def in_pairs(sides: Sequence[Callable[[], float]], rounds: int) -> Speed | None:
+    """Both sides' seconds, head's and base's, in so many pairs; None where one of them fails."""
+    try:
+        pairs = list(islice(in_turns(sides), _WARM_UP, _WARM_UP + rounds))
     except SubjectError:  # the verdict stands without it
         return None
     return speed_of(pairs)

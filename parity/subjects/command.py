@@ -54,6 +54,12 @@ class Command:
         """
         return CommandSubject(self, config, hyper, {"dtype": dtype, "device": device})
 
+    def start(self) -> None:
+        """Start the process, unless it runs: what it does before it is asked takes its time, too."""
+        if self.process is None:
+            self.process, self.current = Process(self.argv, self.folder, self.environment), None
+            self.end = weakref.finalize(self, self.process.end)  # at the latest as Python leaves
+
     def ask(
         self, message: dict[str, Any], answer: str, doing: str, busy: Callable[[], None] | None = None
     ) -> dict[str, Any]:
@@ -61,9 +67,8 @@ class Command:
 
         busy: called for every message of that type which comes before the answer, and gives it time anew.
         """
-        if self.process is None:
-            self.process, self.current = Process(self.argv, self.folder, self.environment), None
-            self.end = weakref.finalize(self, self.process.end)  # at the latest as Python leaves
+        self.start()
+        assert self.process is not None
         try:
             self.process.send(message)
             found = self.process.answer(self.limits, doing)

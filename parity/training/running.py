@@ -117,7 +117,7 @@ class Runs:
         return unseen
 
     def _natively(self, number: int, seen: Observed) -> Observed:
-        with _step_seed(number):
+        with step_seed(number):
             guarded(f"step {number}", observed_step, self.native, number, sites=self.sites, seen=seen)
         if not seen.updates:
             raise UsageError(f"Step {number} never calls the optimizer's step().")
@@ -140,7 +140,7 @@ class Runs:
         if forced:
             execution.gates = self.gates.replayed(noise)
         try:
-            with _step_seed(number), _as_eager_code(self._threads), execution:
+            with step_seed(number), _as_eager_code(self._threads), execution:
                 seen = observed_step(self.on_shadows, number, sites=self.sites, gradients=gradients, seen=seen)
         except (UsageError, SubjectError, KeyboardInterrupt):
             raise
@@ -248,7 +248,7 @@ class Runs:
 
 
 @contextmanager
-def _step_seed(number: int) -> Iterator[None]:
+def step_seed(number: int) -> Iterator[None]:
     """What a step draws depends on its number alone, so that shadows draw the same."""
     with torch.random.fork_rng():
         torch.manual_seed(number)

@@ -228,8 +228,7 @@ def _remark(result: TrainingResult, runs: Runs, other: Link | None, steps: int) 
     if other is not None:
         if other.moved:
             result.remarks.append(
-                f"differ while loss, gradients and update do not, as when work moves from module to module: "
-                f"{_shown(other.moved)}"
+                f"differ, and nothing else does, as where work moves from one module to another: {_shown(other.moved)}"
             )
         if other.only_here or other.only_there:
             alone = other.only_here | other.only_there

@@ -93,6 +93,15 @@ class TestInThisProcess:
         assert not result.bits.identical
         assert result.found.link.wrong == []
 
+    def test_module_that_is_called_once_more_is_no_other_function(self):
+        twice = (
+            "self.hidden(self.embedding(tokens))",
+            "sum(self.embedding(tokens)[..., i::2] @ self.hidden.weight[:, i::2].T for i in (1, 0)) + self.hidden.bias",
+        )
+        result = gated(edited(TRAINING, twice))
+        assert result.verdict.passes
+        assert any("nothing else does" in said and "site grad embedding" in said for said in result.found.remarks)
+
     def test_autocast_loses_precision(self):
         result = gated(
             edited(TRAINING, ("batches=batches)", 'batches=batches, autocast="bfloat16")')), options=WITHOUT_SITES

@@ -104,10 +104,13 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """What an operation gives on float64, the rounding of its results left out."""
         if model is not None:
             return model(self.accumulating(*dtypes), func, args, kwargs)
+        factor = kwargs.get("alpha")
         scalar = _constant if name in EXACT else self._scalar if self.noise is not None else None
         if scalar is not None:
             args = [scalar(x, dtypes[0]) for x in args]
             kwargs = {k: scalar(x, dtypes[0]) for k, x in kwargs.items()}
+            if factor is not None and name not in EXACT:
+                kwargs["alpha"] = self._scalar(factor, dtypes[0], in_format=True)
         return func(*args, **kwargs)
 
     def _rounded(self, name: str, x: Tensor, dtype: torch.dtype, args: Any) -> Tensor:
@@ -119,15 +122,19 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
             return arithmetic.rounded(x)
         return arithmetic.rounded(x, 2 if name in POWERS else 1 + min(arithmetic.u, SINGLE) / arithmetic.u)
 
-    def _scalar(self, x: Any, dtype: torch.dtype) -> Any:
-        """A factor of Python's, rounded where it meets tensors: the same for all elements."""
+    def _scalar(self, x: Any, dtype: torch.dtype, *, in_format: bool = False) -> Any:
+        """A factor of Python's, rounded where it meets tensors: the same for all elements.
+
+        in_format: to the tensor's own, as sums with a factor do; else to float32 at least.
+        """
         if type(x) is list:
             return [self._scalar(y, dtype) for y in x]
         if type(x) is not float or self.noise is None or self.noise.wide or dtype in _DOUBLE:
             return x
-        if not math.isfinite(x) or math.frexp(x)[0] * 2.0**24 % 1 == 0:
+        unit = self.noise.unit(dtype) if in_format else SINGLE
+        if not math.isfinite(x) or math.frexp(x)[0] / unit % 1 == 0:
             return x
-        return x * (1 + SINGLE * self.noise.number())
+        return x * (1 + unit * self.noise.number())
 
     def _run_in_place(self, name: str, func: Any, places: list[Any], given: Any, inner: Any) -> Any:
         """What an operation writes is written inside, and rounded there."""

@@ -68,8 +68,8 @@ def inner_of(tensor: Tensor) -> Tensor:
 
 
 def native(x: Any) -> Any:
-    """A shadow as a tensor of its format, which has its rounded numbers; anything else as it is."""
-    return x.held.to(x.dtype) if isinstance(x, Shadow) else x
+    """A shadow as a tensor of its format, a copy with its rounded numbers; anything else as it is."""
+    return x.held.to(x.dtype, copy=True) if isinstance(x, Shadow) else x
 
 
 def in_shadow(tensor: Tensor) -> None:

@@ -132,14 +132,20 @@ def _flat(tensor: Tensor) -> Floats:
 
 def _wrong(key: TensorKey, actual: Observed, pairs: Pairs, outside: int) -> Wrong:
     expected, given = pairs.expected, pairs.actual
+    if not (np.isfinite(expected).all() and np.isfinite(given).all()):
+        return Wrong(key, _module_of(key, actual), outside, len(expected), float("inf"))
     largest = float(np.abs(expected).max(initial=0.0))
-    error = float(np.nanmax(np.abs(given - expected), initial=0.0))
+    error = float(np.abs(given - expected).max(initial=0.0))
     square = float(expected @ expected)
     scale = float(given @ expected) / square if square else None
     if scale is not None and not _explains(scale, given, expected):
         scale = None
-    module = actual.modules.get(key.name, "") if key.quantity in ("site", "site grad", "output") else ""
-    return Wrong(key, module, outside, len(expected), error / largest if largest else float("inf"), scale)
+    relative = error / largest if largest else float("inf")
+    return Wrong(key, _module_of(key, actual), outside, len(expected), relative, scale)
+
+
+def _module_of(key: TensorKey, actual: Observed) -> str:
+    return actual.modules.get(key.name, "") if key.quantity in ("site", "site grad", "output") else ""
 
 
 def _explains(scale: float, actual: Floats, expected: Floats) -> bool:

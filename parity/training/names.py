@@ -47,10 +47,13 @@ class Names:
     """Where every element of the subject's parameters is found among the other training's, laid end to end.
 
     names: by the subject's name, the other's: a string, a list or `parity.modules.stacked`; {i} stands for every number
-    for which the subject has such a name. What is not named has the same name there. UsageError where it does not fit.
+    for which the subject has such a name. What is not named has the same name there, or is there tied to a parameter
+    that has another one (tied: by that name). UsageError where it does not fit.
     """
 
-    def __init__(self, names: Mapping[str, Any], own: Shapes, other: Shapes) -> None:
+    def __init__(
+        self, names: Mapping[str, Any], own: Shapes, other: Shapes, tied: Mapping[str, str] | None = None
+    ) -> None:
         self.own, self.other = dict(own), dict(other)
         self._sizes = [prod(shape) for shape in other.values()]
         places = torch.arange(sum(self._sizes))
@@ -58,7 +61,8 @@ class Names:
             name: part.view(shape) for (name, shape), part in zip(other.items(), torch.split(places, self._sizes))
         }
         entries = {name: _arranged(entry) for name, entry in self._expanded(names)}
-        entries |= {name: _arranged(name) for name in own if name not in entries}
+        tied = {name: to for name, to in (tied or {}).items() if name in own and name not in entries}
+        entries |= {name: _arranged(tied.get(name, name)) for name in own if name not in entries}
         self.sources = {name: entry.names for name, entry in entries.items()}
         unknown = {name: source for name, sources in self.sources.items() for source in sources if source not in other}
         if unknown:
@@ -71,7 +75,9 @@ class Names:
         self.places = {name: arranged(name, entry, matrices) for name, entry in entries.items()}
         self._require_shapes()
         used = torch.zeros(sum(self._sizes), dtype=torch.int64)
-        for place in self.places.values():
+        for name, place in self.places.items():
+            if name in tied and tied[name] in own:
+                continue  # one parameter there, and two here
             used.put_(place, torch.ones_like(place), accumulate=True)
         for name, matrix in matrices.items():
             if (matrix.numel() and int(used[matrix].min()) != 1) or (matrix.numel() and int(used[matrix].max()) != 1):

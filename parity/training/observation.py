@@ -1,5 +1,6 @@
 """What a step shows: its loss, outputs, gradients and state, and the sites of named modules, by hooks."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
@@ -155,6 +156,8 @@ def _module_hooks(model: nn.Module, seen: Observed, sites: bool) -> Iterator[Non
 
     def hook(name: str, module: nn.Module) -> Any:
         def called(_: nn.Module, __: Any, out: Any) -> None:
+            if torch._C._current_graph_task_id() != -1:
+                return  # computed anew as gradients ask for it, by checkpointing
             calls[name] += 1
             call = f" call {calls[name]}" if calls[name] > 1 else ""
             for label, tensor in _floats(out):
@@ -178,6 +181,16 @@ def _module_hooks(model: nn.Module, seen: Observed, sites: bool) -> Iterator[Non
     finally:
         for handle in handles:
             handle.remove()
+
+
+def calls_of(seen: Observed) -> Counter[tuple[str, str]]:
+    """How often each site and output was had, by quantity and name."""
+    return Counter((key.quantity, called(key)) for key in seen.tensors)
+
+
+def called(key: TensorKey) -> str:
+    """The name of a site or output, whichever call it is of."""
+    return re.sub(r" call \d+", "", key.name)
 
 
 def _floats(out: Any) -> list[tuple[str, Tensor]]:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -14,7 +14,7 @@ from parity.quantities import TensorKey
 from parity.training.observation import Observed, Replacement
 from parity.training.running import Factory, Runs, seed_of
 from parity.training.spread import Floor, Spread
-from parity.training.state import Numbers, State, load_state, state_of
+from parity.training.state import Numbers, State, load_state, state_of, tied_names
 from parity.training.training import Training
 
 Numbered = dict[TensorKey, Tensor]
@@ -32,11 +32,15 @@ class Answer:
 
 @dataclass
 class Description:
-    """What another training is made of: shapes of its parameters, in order, and a digest of each step's batches."""
+    """What another training is made of: shapes of its parameters, in order, and a digest of each step's batches.
+
+    tied: other names of tied parameters, each with the one that shapes has.
+    """
 
     shapes: dict[str, tuple[int, ...]]
     batches: list[str]
     start: Numbered
+    tied: dict[str, str] = field(default_factory=dict)
 
 
 class Other(Protocol):
@@ -60,7 +64,9 @@ class OtherHere:
     def describe(self, steps: int) -> Description:
         """See `Other`."""
         shapes = {name: tuple(numbers.held.shape) for name, numbers in self.runs.start.params.items()}
-        return Description(shapes, digests(self.runs.native, steps), numbered(self.runs.start))
+        return Description(
+            shapes, digests(self.runs.native, steps), numbered(self.runs.start), tied_names(self.runs.native)
+        )
 
     def step(
         self, number: int, start: Numbered, gradients: dict[str, Tensor], progress: Callable[[], None] = lambda: None

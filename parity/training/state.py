@@ -65,6 +65,13 @@ def written_name(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != "_orig_mod")
 
 
+def tied_names(training: Training) -> dict[str, str]:
+    """Other names of tied parameters, each with the one that `named_parameters` has."""
+    names = {id(param): name for name, param in named_parameters(training).items()}
+    every = training.model.named_parameters(remove_duplicate=False)
+    return {name: names[id(param)] for name, param in every if names[id(param)] != name}
+
+
 def state_of(training: Training) -> State:
     """What a training carries, copied."""
     with _disable_current_modes(), torch.no_grad():

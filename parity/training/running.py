@@ -13,6 +13,7 @@ from parity.errors import SubjectError, UsageError
 from parity.oracle.shadows.execution import Execution
 from parity.oracle.shadows.noise import Noise
 from parity.subjects.calls import guarded
+from parity.training.comparison import order
 from parity.training.gates import Gates
 from parity.training.observation import Observed, Replacement, observed_step, same_bits
 from parity.training.spread import Again, Floor, Nothing, Spread
@@ -145,9 +146,16 @@ class Runs:
         except (UsageError, SubjectError, KeyboardInterrupt):
             raise
         except Exception as error:
+            hint = (
+                " Exact arithmetic cannot follow where numbers leave torch; of a single one, .item() is known."
+                if "not supported for tensor subclasses" in str(error)
+                else ""
+            )
             raise UsageError(
-                f"Step {number} cannot be run in exact arithmetic: {type(error).__name__}: {_line(error)}."
+                f"Step {number} cannot be run in exact arithmetic: {type(error).__name__}: {_line(error)}.{hint}"
             ) from error
+        if noise is None:
+            _require_numbers(seen, number)
         self.elementwise |= execution.elementwise
         self.decomposed |= execution.decomposed
         self.random |= execution.random
@@ -284,6 +292,17 @@ def _without_mkldnn() -> Iterator[None]:
 def seed_of(replica: int, number: int) -> int:
     """Of a replica's noise in a step."""
     return 1_000_003 * (replica + 1) + number
+
+
+def _require_numbers(seen: Observed, number: int) -> None:
+    """SubjectError where exact arithmetic itself comes to NaN in a loss or a parameter.
+
+    Gradients may be NaN where a scaler leaves their step out, and a site where nothing reads it.
+    """
+    nan = [key for key, tensor in seen.tensors.items() if bool(tensor.isnan().any())]
+    if any(key.quantity in ("loss", "param") for key in nan):
+        first = min(nan, key=order)
+        raise SubjectError(f"Step {number} comes to NaN even in exact arithmetic, first in {first.described()}.")
 
 
 def _line(error: BaseException) -> str:

@@ -1,5 +1,6 @@
 """A training: what a factory makes, and how one step of it is taken."""
 
+import inspect
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -26,7 +27,8 @@ class Training:
     whenever the factory is called; a step takes one, or `accumulation` of them, whose losses it averages.
     clip_grad_norm: the largest norm of all gradients together. autocast: the format of `torch.autocast`.
     grad_scaler, schedule: made with the optimizer; the schedule moves on after every step. step: all of a step, in
-    place of loss, autocast, accumulation, clip_grad_norm, grad_scaler and schedule.
+    place of loss, autocast, accumulation and clip_grad_norm; it calls its grad_scaler and schedule itself, which are
+    given here so that what they count is carried from step to step.
 
     UsageError where these do not fit each other.
     """
@@ -51,14 +53,17 @@ class Training:
             raise UsageError("A Training needs either a loss(model, batch) or a step(model, optimizer, batch).")
         if self.accumulation < 1:
             raise UsageError(f"accumulation is {self.accumulation}, and at least 1.")
-        if self.step is not None and (
-            self.accumulation > 1 or self.clip_grad_norm or self.autocast or self.grad_scaler
-        ):
+        if self.step is not None and (self.accumulation > 1 or self.clip_grad_norm or self.autocast):
+            raise UsageError("With a step of its own a Training takes no accumulation, clip_grad_norm or autocast.")
+        if not isinstance(self.batches, Sequence):
+            raise UsageError(f"A Training's batches are a list, to be gone through again, not {_kind(self.batches)}.")
+        if not self.batches:
+            raise UsageError("A Training's batches are an empty list; it needs at least one.")
+        if self.step is None and _asks_for_closure(self.optimizer):
             raise UsageError(
-                "With a step of its own a Training takes no accumulation, clipping, autocast or grad_scaler."
+                f"{type(self.optimizer).__name__} calls for a closure that gives the loss, which a check cannot take "
+                "apart."
             )
-        if not isinstance(self.batches, Sequence) or not self.batches:
-            raise UsageError(f"A Training's batches are a list with at least one, not {_kind(self.batches)}.")
         self.autocast_dtype()
         self._require_its_own_parameters()
 
@@ -125,6 +130,11 @@ class Training:
             raise UsageError("The model has no parameters to train.")
         if any(id(parameter) not in own and parameter.requires_grad for parameter in trained):
             raise UsageError("The optimizer trains parameters that the model lacks: was it made of another model?")
+
+
+def _asks_for_closure(optimizer: torch.optim.Optimizer) -> bool:
+    closure = inspect.signature(optimizer.step).parameters.get("closure")
+    return closure is not None and closure.default is closure.empty
 
 
 def _kind(x: Any) -> str:

@@ -145,7 +145,9 @@ Whatever it draws is to be drawn from seeds, so that it makes the same each time
   autocast           "bfloat16" or "float16"
   grad_scaler        torch.amp.GradScaler; gradients are unscaled, clipped, then read by the optimizer
   schedule           a torch.optim.lr_scheduler
-  step               step(model, optimizer, batch) -> loss: all of it, in place of the above
+  step               step(model, optimizer, batch) -> loss: all of it, in place of loss, autocast,
+                     accumulation and clipping. It moves a schedule or scaler on by itself; give them as
+                     well, for every step that is compared begins from their state
 
 What is compared with what
 --------------------------
@@ -187,6 +189,9 @@ Reading it
 
 PRECISION LOSS: the same function, but its run loses more than its formats must, or its formats round more
 than the other's: a noise floor four times as wide.
+
+A step is compared as far as it is exercised: a clipping that no gradient reaches, a parameter that gets no
+gradient and the schedule after the last step are named under `not exercised`.
 
 Random layers draw the same on both sides as long as the order of draws is the same; dropout within fused
 attention is refused. An operation without a model of its own is taken as what it decomposes to, or as

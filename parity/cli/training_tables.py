@@ -71,7 +71,7 @@ def located(mode: TrainingMode) -> list[tuple[str, str]]:
     lines = [("begins at", str(first))]
     lines += [("then", str(wrong)) for wrong in rest[: _MOST_SHOWN - 1]]
     if len(rest) >= _MOST_SHOWN:
-        lines.append(("then", f"{len(rest) - _MOST_SHOWN + 1} more tensors outside"))
+        lines.append(("then", f"{counted(len(rest) - _MOST_SHOWN + 1, 'more tensor')} outside"))
     return [*lines, ("right", counted(mode.right, "tensor") + " of that step")]
 
 

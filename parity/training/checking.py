@@ -1,7 +1,7 @@
 """The check of a training: against its own exact arithmetic, and another training's."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,6 +15,7 @@ from parity.training.link import Link
 from parity.training.other import Other
 from parity.training.result import TrainingResult
 from parity.training.running import Factory, Runs, Step, parameters_of
+from parity.training.state import named_parameters
 from parity.verdict import FALSE_ALARM, Verdict
 from parity.words import beside_limit, counted
 
@@ -205,6 +206,21 @@ def _loses_precision(runs: Runs, z: float, most: float) -> bool:
     return bool(largest <= max(most, z * 2.0 ** ((FORMATS["float64"].digits - digits) / 2)))
 
 
+def _idle(runs: Runs, result: TrainingResult) -> Iterator[str]:
+    """What the training has, and what nothing came of in the steps that were compared."""
+    training, largest = runs.native, runs.native.largest_norm
+    if training.clip_grad_norm is not None and largest <= training.clip_grad_norm:
+        yield f"clipping: the norm of the gradients never exceeded {training.clip_grad_norm:g} (at most {largest:.3g})"
+    if training.schedule is not None:
+        steps = max((mode.steps for mode in result.modes), default=0)
+        yield f"the schedule after {counted(steps, 'step')}"
+    with_gradient = {name for mode in result.modes for name in mode.quantities["grad"].power} if result.modes else set()
+    trained = [name for name, p in named_parameters(training).items() if p.requires_grad]
+    idle = [name for name in trained if name not in with_gradient]
+    if idle and with_gradient:
+        yield f"parameters that get no gradient: {_shown(set(idle))}"
+
+
 def _remark(result: TrainingResult, runs: Runs, other: Link | None, steps: int) -> None:
     if runs.gates.turned:
         result.remarks.append(f"{runs.gates.turned} ReLU inputs within the noise floor of zero decided the other way")
@@ -222,6 +238,7 @@ def _remark(result: TrainingResult, runs: Runs, other: Link | None, steps: int) 
         result.not_exercised.append(
             "what modules give: with hooks the run has other bits (compiled code, or kernels that vary)"
         )
+    result.not_exercised += list(_idle(runs, result))
     if runs.native.steps > steps:
         result.not_exercised.append(f"steps beyond {counted(steps, 'step')} of {runs.native.steps} (--steps)")
     result.not_exercised += [f"{mode} (--mode both)" for mode in MODES if mode not in {m.mode for m in result.modes}]

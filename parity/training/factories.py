@@ -28,6 +28,8 @@ def is_training_factory(make: Callable[..., Any]) -> bool:
         signature = inspect.signature(make)
     except (TypeError, ValueError):
         return False
+    if not signature.parameters.keys() - {"dtype", "device"}:
+        return True
     return all(
         parameter.default is not parameter.empty or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
         for parameter in signature.parameters.values()

@@ -48,6 +48,10 @@ class Factory:
     def __init__(self, make: Callable[..., Any], dtype: str | None = None, device: str | None = None) -> None:
         self.make = make
         self.options = {k: x for k, x in (("dtype", dtype), ("device", device)) if x is not None}
+        for name, usual in (("dtype", "float32"), ("device", "cpu")):
+            parameter = inspect.signature(make).parameters.get(name)
+            if parameter is not None and parameter.default is parameter.empty:
+                self.options.setdefault(name, usual)
         taken = parameters_of(make)
         for name in self.options:
             if name not in taken:

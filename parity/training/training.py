@@ -45,6 +45,8 @@ class Training:
     step: StepOfOnesOwn | None = None
 
     def __post_init__(self) -> None:
+        self.largest_norm = 0.0
+        """Of all gradients together, over the steps so far; known where they are to be clipped."""
         if not isinstance(self.model, nn.Module):
             raise UsageError(f"A Training's model is a torch.nn.Module, not {_kind(self.model)}.")
         if not isinstance(self.optimizer, torch.optim.Optimizer):
@@ -63,6 +65,10 @@ class Training:
             raise UsageError(
                 f"{type(self.optimizer).__name__} calls for a closure that gives the loss, which a check cannot take "
                 "apart."
+            )
+        if self.schedule is None and getattr(self.optimizer.step, "_wrapped_by_lr_sched", False):
+            raise UsageError(
+                "A schedule drives the optimizer: give it as schedule=, too, so that every step begins from its state."
             )
         self.autocast_dtype()
         self._require_its_own_parameters()
@@ -95,7 +101,8 @@ class Training:
         if self.grad_scaler is not None:
             self.grad_scaler.unscale_(self.optimizer)
         if self.clip_grad_norm is not None:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
+            norm = nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
+            self.largest_norm = max(self.largest_norm, norm.item())
         if self.grad_scaler is not None:
             self.grad_scaler.step(self.optimizer)
             self.grad_scaler.update()

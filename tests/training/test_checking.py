@@ -5,7 +5,10 @@ import json
 import pytest
 import torch
 
+from parity.errors import UsageError
+from parity.training import Training
 from parity.training.checking import Against, TrainingOptions, check_training
+from parity.training.factories import is_training_factory
 from parity.training.gates import Gates
 from parity.training.other import OtherHere
 from parity.training.running import Factory
@@ -168,3 +171,40 @@ def test_relus_of_compiled_code_that_shows_none_are_undecided(monkeypatch):
     assert result.verdict is Verdict.INCONCLUSIVE, result.reason
     assert "does not show how it decided" in result.reason
     assert any(phrase.startswith("what modules give") for phrase in result.not_exercised)
+
+
+def test_what_nothing_came_of_is_said():
+    def make():
+        made = tiny.make()
+        made.model.unused = torch.nn.Linear(2, 2)
+        made.optimizer.add_param_group({"params": list(made.model.unused.parameters())})
+        made.clip_grad_norm = 1e3
+        made.schedule = torch.optim.lr_scheduler.ConstantLR(made.optimizer)
+        return made
+
+    said = " ".join(check(make).not_exercised)
+    assert "clipping: the norm of the gradients never exceeded 1000 (at most " in said
+    assert "the schedule after 1 step" in said
+    assert "parameters that get no gradient: unused.bias, unused.weight" in said
+
+    def clipped():
+        made = tiny.make()
+        made.clip_grad_norm = 1e-3
+        return made
+
+    assert "clipping" not in " ".join(check(clipped).not_exercised)
+
+
+def test_schedule_that_is_not_given_is_asked_for():
+    def make():
+        made = tiny.make()
+        torch.optim.lr_scheduler.ConstantLR(made.optimizer)
+        return Training(made.model, made.optimizer, made.loss, made.batches)
+
+    with pytest.raises(UsageError, match="give it as schedule="):
+        check(make)
+
+
+def test_factory_without_defaults_is_given_the_usual_ones():
+    assert is_training_factory(lambda dtype, device: None)
+    assert check(lambda dtype, device: tiny.make(dtype, device)).verdict is Verdict.PARITY

@@ -9,12 +9,12 @@ import torch
 from torch import Tensor
 
 from parity.judging.judge import Judge
+from parity.judging.moderation import FREEDOM, moderated
 from parity.judging.pairs import Difference, Pairs, layout
 from parity.judging.quantity_result import QuantityResult
 from parity.judging.result import ModeResult
 from parity.number_formats import FORMATS, Floats, Format
 from parity.quantities import TensorKey
-from parity.training.moderation import FREEDOM, moderated
 from parity.training.observation import Observed
 from parity.verdict import limit
 

@@ -23,8 +23,10 @@ _BATCHES, _LONG_DOCUMENTS, _SECOND_LAYER = (
 )
 """What a case may leave unexercised."""
 
-_LEAST_BYTES = 4096
-"""For each parameter, whose moments and gradients every replica of the noise floor holds."""
+_LEAST_BYTES = 100
+"""For each parameter: weights, moments and gradients of a subject, beside what is expected and the noise floor."""
+LISTED = 4_000_000
+"""Parameters up to which a model's matrices are lists of rows, drawn as the reference draws them; arrays beyond."""
 _MOST_DOCUMENTS = 10_000_000
 
 _CASE_FORMAT = "microgpt-parity case 1"
@@ -34,7 +36,8 @@ _CASE_FORMAT = "microgpt-parity case 1"
 class Case:
     """Everything a run needs.
 
-    state: where the run starts, as nested lists of floats. documents: lists of tokens with BOS, the last token of
+    state: where the run starts, as nested lists of floats (of a model of more than LISTED parameters, and of which the
+    scalar graph knows nothing, as arrays of float64). documents: lists of tokens with BOS, the last token of
     the vocabulary, at both ends. Step t trains on the batch_size documents from t * batch_size on, starting over at
     the end. steps: how many steps the run has. Raises UsageError where the parts do not fit together.
     """
@@ -83,12 +86,20 @@ class Case:
             if strange:
                 raise UsageError(f"Document {number} has the token {strange[0]!r}; tokens are 0 to {bos}.")
 
-    def _checked_tensors(self, kind: str, tensors: dict[str, Any]) -> dict[str, list[list[float]]]:
+    @property
+    def in_arrays(self) -> bool:
+        """Whether the matrices are so large that they are arrays."""
+        return _parameters(self.config) > LISTED
+
+    def _checked_tensors(self, kind: str, tensors: dict[str, Any]) -> dict[str, Any]:
         shapes = self.config.shapes()
         if set(tensors) != set(shapes):
             raise UsageError(f"The case's {kind} {names_difference(tensors, shapes)}.")
-        checked = {}
+        checked: dict[str, Any] = {}
         for name, (rows, columns) in shapes.items():
+            if self.in_arrays:
+                checked[name] = self._checked_array(kind, name, tensors[name])
+                continue
             try:
                 matrix = [[float(x) for x in row] for row in tensors[name]]
             except (TypeError, ValueError, OverflowError):
@@ -100,6 +111,22 @@ class Case:
                 raise UsageError(f"The case's {kind} {name} must hold {sort} only.")
             checked[name] = matrix
         return checked
+
+    def _checked_array(self, kind: str, name: str, matrix: Any) -> Any:
+        """A matrix as an array of float64, the same one where it is that already."""
+        import numpy as np
+
+        try:
+            array = np.asarray(matrix, dtype=np.float64)
+        except (TypeError, ValueError, OverflowError):
+            raise UsageError(f"The case's {kind} {name} holds something other than rows of numbers.") from None
+        rows, columns = self.config.shapes()[name]
+        if array.shape != (rows, columns):
+            raise UsageError(f"The case's {kind} {name} must be {rows} rows of {columns} numbers.")
+        if not np.isfinite(array).all() or (kind == "v" and (array < 0).any()):
+            sort = "finite numbers of at least 0" if kind == "v" else "finite numbers"
+            raise UsageError(f"The case's {kind} {name} must hold {sort} only.")
+        return array
 
     @classmethod
     def from_names(
@@ -130,7 +157,7 @@ class Case:
         _require_that_it_can_be_drawn(model, steps * batch_size)
         rng = random.Random(seed)
         rng.shuffle(docs)
-        state = init_state(init_params(model, rng))
+        state = _drawn_in_arrays(model, seed) if _parameters(model) > LISTED else init_state(init_params(model, rng))
         used = docs[: max(1, steps * batch_size)]
         return cls(model, optimizer, state, [tokenizer.encode(doc) for doc in used], batch_size, steps)
 
@@ -151,7 +178,12 @@ class Case:
         return [*missing, f"what the preset {other} does otherwise"] if other else missing
 
     def to_json(self) -> str:
-        """The case as JSON; floats are shortest decimals that read back as the same bits."""
+        """The case as JSON; floats are shortest decimals that read back as the same bits.
+
+        UsageError for one whose matrices are arrays.
+        """
+        if self.in_arrays:
+            raise UsageError(f"A model of more than {LISTED:,} parameters is not stored; its seed draws it again.")
         return json.dumps({"format": _CASE_FORMAT, **asdict(self)}, allow_nan=False, separators=(",", ":"))
 
     @classmethod
@@ -191,14 +223,30 @@ def _require_that_it_can_be_drawn(config: Config, documents: int) -> None:
     """UsageError for a model or a run so large that drawing it takes longer than learning that it cannot be checked."""
     import psutil
 
-    layers = 12 * config.n_layer * config.n_embd**2  # Config.shapes would list every one of them
-    parameters = layers + (2 * config.vocab_size + config.block_size) * config.n_embd
+    parameters = _parameters(config)
     if parameters * _LEAST_BYTES > psutil.virtual_memory().available:
-        raise UsageError(
-            f"A model of {parameters:,} parameters is too large for the scalar graph in this machine's memory."
-        )
+        raise UsageError(f"A model of {parameters:,} parameters is too large for this machine's memory.")
     if documents > _MOST_DOCUMENTS:
         raise UsageError(f"A run of {documents:,} documents is too long; at most {_MOST_DOCUMENTS:,} can be tried.")
+
+
+def _parameters(config: Config) -> int:
+    """As Config.num_params has it, which lists every layer."""
+    layers = 12 * config.n_layer * config.n_embd**2
+    return layers + (2 * config.vocab_size + config.block_size) * config.n_embd
+
+
+def _drawn_in_arrays(config: Config, seed: int) -> State:
+    """The state before the first update, its weights from NumPy's generator of that seed, which takes seconds."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    params = {}
+    for name, shape in config.shapes().items():
+        zero = config.zero_init_projections and name.endswith(("attn_wo", "mlp_fc2"))
+        params[name] = np.zeros(shape) if zero else generator.standard_normal(shape) * config.init_std
+    m, v = ({name: np.zeros(shape) for name, shape in config.shapes().items()} for _ in "mv")
+    return State(params, m, v, 0)
 
 
 def _other_preset(config: Config, hyper: Hyper) -> str | None:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Unpack, cast
 from parity.case import Case
 from parity.errors import NoExpectation, SubjectError, UsageError
 from parity.judging.causes import Failed, NeverUpdated, NoAnswer, OtherOptimizer, OtherRevision, StateNotCarried
+from parity.judging.chain.evidence import RUNG
 from parity.judging.check_options import CheckKeywords, CheckOptions
-from parity.judging.cost import require_that_it_fits
+from parity.judging.cost import reached, require_that_the_chain_answers, require_that_the_chain_fits
 from parity.judging.diagnosis import ask_again, look_for_a_cause, look_for_precision_loss
 from parity.judging.exchange import Run, quantities_asked
 from parity.judging.judge import Judge, offered_elements
@@ -76,10 +77,22 @@ def check(
     given = CheckOptions.of(options)
     probed = case is None if given.probes is None else given.probes
     case = case or Case.from_names()
-    require_that_it_fits(case, len(given.modes))
+    by_chain = not reached(case, len(given.modes))
+    if by_chain:
+        require_that_the_chain_answers(given, given.isolate or is_command(cast("Named", subject)))
+        require_that_the_chain_fits(case)
 
     def checked(make: Make, factory: Factory | None) -> Result:
-        one = partial(_checked_case, factory, subject_name(subject), case)
+        name = subject_name(subject)
+        by_graph = partial(_checked_case, factory, name, case)
+
+        def one(make: Make, asked: Case, options: CheckOptions) -> Result:
+            if not by_chain or asked is not case:  # which probes are not
+                return by_graph(make, asked, options)
+            from parity.judging.chain.checking import checked_by_chain  # it needs torch
+
+            return checked_by_chain(factory, name, partial(_checked_case, None, RUNG, case), make, asked, options)
+
         return with_probes(one, make, case, given, made=factory is None) if probed else one(make, case, given)
 
     if not isinstance(subject, (str, type, list, tuple)) and hasattr(subject, "train_step"):

@@ -1,7 +1,7 @@
 """One subject beside one oracle on one case: a question is put, and what comes of it is an exchange."""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -249,16 +249,7 @@ class Run:
 
     def unchecked(self) -> list[str]:
         """The quantities that the subject does not expose, and of others the matrices that it leaves out."""
-        exposed = self._exposed or frozenset()
-        known = {quantity for quantity, _ in exposed}
-        found = []
-        for quantity in quantities_asked(self.sites):
-            if quantity not in known:
-                found.append(quantity)
-            elif quantity in MATRICES:
-                left = [name for name in self.case.config.shapes() if (quantity, name) not in exposed]
-                found += [f"{quantity} {name}" for name in left]
-        return found
+        return unchecked(self.case.config, quantities_asked(self.sites), self._exposed or frozenset())
 
     def _exchange(
         self,
@@ -279,16 +270,8 @@ class Run:
         try:
             return self._judged_answer(point, batch, before, explain, state)
         except SubjectError as error:
-            error.asked = self._asked(point.number, batch)
+            error.asked = asked_at(self.case, point.number, batch)
             raise
-
-    def _asked(self, number: int, batch: list[list[int]]) -> Asked:
-        """The question, for a message."""
-        documents, size = self.case.documents, len(batch)
-        start = (number - self.case.state.step) * size
-        numbers = tuple(place % len(documents) for place in range(start, start + size))
-        of_case = [documents[place] for place in numbers] == batch
-        return Asked(number, numbers if of_case else (), tuple(map(len, batch)), self.case.config.block_size)
 
     def _judged_answer(
         self, point: Point, batch: list[list[int]], before: Floats | None, explain: bool, state: State | None
@@ -313,15 +296,7 @@ class Run:
                 f"The subject exposes {_changed(exposed, known)} at some steps and not at others (step "
                 f"{exchange.number})."
             )
-        kept = [quantity for quantity, _ in sorted(exposed) if quantity in STATE]
-        said = without_update(self.subject) if kept else ""
-        if said:
-            raise SubjectError(f"The subject exposes {kept[0]} after an update, and says {said} = True.")
-        shared = [f"{q} {name}" for q, name in sorted(exposed) if self._tied and q in MATRICES and name in TIED]
-        if shared:
-            raise SubjectError(
-                f"The subject exposes {shared[0]}, and says tied_head = True: what is shared is left out."
-            )
+        require_what_it_says(self.subject, exposed)
         self._exposed = exposed
 
 
@@ -331,6 +306,38 @@ def exposed_state(config: Config, pairs: Pairs) -> Floats:
     for row, quantity in zip(state, STATE, strict=True):
         row[elements_of(config, pairs.names(quantity))] = pairs.actual[pairs.place(quantity)]
     return state
+
+
+def require_what_it_says(subject: Subject, exposed: frozenset[tuple[str, str]]) -> None:
+    """SubjectError where a subject exposes what it says of itself that it has not."""
+    kept = [quantity for quantity, _ in sorted(exposed) if quantity in STATE]
+    said = without_update(subject) if kept else ""
+    if said:
+        raise SubjectError(f"The subject exposes {kept[0]} after an update, and says {said} = True.")
+    tied = tied_head(subject)
+    shared = [f"{q} {name}" for q, name in sorted(exposed) if tied and q in MATRICES and name in TIED]
+    if shared:
+        raise SubjectError(f"The subject exposes {shared[0]}, and says tied_head = True: what is shared is left out.")
+
+
+def unchecked(config: Config, asked: Sequence[str], exposed: frozenset[tuple[str, str]]) -> list[str]:
+    """The quantities of those asked for that are not exposed, and of others the matrices that are not."""
+    known, found = {quantity for quantity, _ in exposed}, []
+    for quantity in asked:
+        if quantity not in known:
+            found.append(quantity)
+        elif quantity in MATRICES:
+            found += [f"{quantity} {name}" for name in config.shapes() if (quantity, name) not in exposed]
+    return found
+
+
+def asked_at(case: Case, number: int, batch: list[list[int]]) -> Asked:
+    """The question of a step, for a message."""
+    documents, size = case.documents, len(batch)
+    start = (number - case.state.step) * size
+    numbers = tuple(place % len(documents) for place in range(start, start + size))
+    of_case = [documents[place] for place in numbers] == batch
+    return Asked(number, numbers if of_case else (), tuple(map(len, batch)), case.config.block_size)
 
 
 def _changed(exposed: frozenset[tuple[str, str]], others: frozenset[tuple[str, str]]) -> str:

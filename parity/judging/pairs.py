@@ -91,14 +91,22 @@ def layout(entries: tuple[Entry, ...]) -> Layout:
     """The layout of tensors given by key and shape."""
     sizes = [int(np.prod(shape, dtype=np.int64)) for _, shape in entries]
     groups = [(quantity, len(list(run))) for quantity, run in groupby(key.quantity for key, _ in entries)]
-    orders = [np.random.default_rng(size).permutation(size) for size in sizes]
     return Layout(
         entries=entries,
         starts=np.array([0, *np.cumsum(sizes, dtype=np.int64)]),
         groups=tuple(quantity for quantity, _ in groups),
         first_tensors=(0, *accumulate(length for _, length in groups)),
-        shuffled=np.concatenate([np.zeros(0, dtype=np.int64), *orders]),
+        shuffled=_shuffled(sizes[0]) if len(sizes) == 1 else np.concatenate([_NOWHERE, *map(_shuffled, sizes)]),
     )
+
+
+_NOWHERE = np.zeros(0, dtype=np.int64)
+
+
+@lru_cache(maxsize=64)
+def _shuffled(size: int) -> NDArray[np.int64]:
+    """So many places in another order."""
+    return np.random.default_rng(size).permutation(size)
 
 
 @dataclass(frozen=True, eq=False)

@@ -88,7 +88,7 @@ def expect_with_shown(
         return None
     # Each gate of a dead band lies near to its kink; that they all close is not rounding.
     distances = [expectation.near[gate].distance for gate in decided]
-    return expectation if _plausible(distances, len(expectation.near), judge.false_alarm) else None
+    return expectation if plausible(distances, len(expectation.near), judge.false_alarm) else None
 
 
 def shown_gates(oracle: Oracle, batch: list[list[int]], sites: Any) -> Shown | None:
@@ -170,7 +170,7 @@ def _attempt(
         distances |= {gate: math.inf for gate in decided if gate not in distances}
         if decided in seen or oracle.exact_step(before, batch, decided) is None:
             return None
-        if not _plausible([distances[gate] for gate in decided], len(near), judge.false_alarm):
+        if not plausible([distances[gate] for gate in decided], len(near), judge.false_alarm):
             return None
         seen.append(decided)
         turned = oracle.expect(before, batch, decided, sites)
@@ -221,7 +221,7 @@ def _early(pairs: Pairs) -> Pairs:
     return early if early.keys else pairs
 
 
-def _plausible(distances: Sequence[float], near: int, false_alarm: float) -> bool:
+def plausible(distances: Sequence[float], near: int, false_alarm: float) -> bool:
     """Whether rounding may have moved so many inputs so far, whichever of those near to their kink they are.
 
     The chance that it moves just these, by Student's t for each, times the number of such sets (Bonferroni).

@@ -20,6 +20,7 @@ from parity.judging.causes import (
     RoundingExplains,
     SameBits,
 )
+from parity.judging.chain.evidence import Chain
 from parity.judging.judge import Judge
 from parity.judging.location import Location, Place
 from parity.judging.pairs import Difference, Pairs
@@ -236,6 +237,8 @@ class Result:
     """How to learn them, where looking for them would have taken too long."""
     said_by_subject: tuple[str, ...] = ()
     """What it says may explain a failure."""
+    chain: Chain | None = None
+    """What says what is expected, where the scalar graph does not reach."""
 
     def __repr__(self) -> str:
         # Without the thousands of floats of its case, which drown the message of an assertion.
@@ -386,6 +389,7 @@ class Result:
                 "config": vars(self.case.config),
                 "hyper": vars(self.case.hyper),
                 "run": run,
+                "chain": self.chain and self.chain.to_dict(),
                 "failure": self.failure and _failure(self.failure),
                 "mistakes": list(self.mistakes),
                 "warnings": self.warnings,

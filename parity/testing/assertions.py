@@ -129,6 +129,7 @@ def parity_error(result: Result, kind: tuple[str, ...], store: Path, options: di
         *(f"  {line}" for line in (*result.last_words, *result.warnings)),
         *([f"  outside in {counted(mode.steps, 'step')}: {', '.join(outside)}"] if outside else []),
         *(f"  {what} {said}" for what, said in mode.location_lines),
+        *(f"  {what}: {said}" for what, said in (result.chain.lines if result.chain else ())),
         _repetition(result, kind, store, options),
     ]
     error = error_class(kind)("\n".join(lines))

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from parity.training.moderation import FREEDOM, moderated
+from parity.judging.moderation import FREEDOM, moderated
 from parity.verdict import limit
 
 NUMBER, REPLICAS = 40_000, 8

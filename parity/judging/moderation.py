@@ -8,8 +8,11 @@ section 6.2). An element whose floor is much larger than its neighbours' is then
 sqrt((d + added) / d) times too strictly, hence the bound on what is added.
 """
 
+from typing import Any
+
 import numpy as np
 
+from parity.machine_code import compiled
 from parity.number_formats import Floats
 from parity.verdict import limit
 
@@ -37,28 +40,37 @@ def moderated(floor: Floats, expected: Floats, replicas: int, false_alarm: float
     if len(known) < _FEWEST:
         result[known] *= limit(false_alarm, elements, replicas + 1) / widened
         return result
-    squares, sizes = floor[known] ** 2, np.abs(expected[known])
-    usual, added = _usual(squares, sizes, replicas)
+    part = known[:: -(-len(known) // _MOST)]
+    edges, usual, added = _usual(floor[part] ** 2, np.abs(expected[part]), replicas)
     freedom = replicas + added
-    squares = (added * usual + replicas * squares) / freedom
-    result[known] = np.sqrt(squares) * (limit(false_alarm, elements, freedom + 1) / widened)
+    _moderate(result, expected, edges, usual, added, replicas, limit(false_alarm, elements, freedom + 1) / widened)
     return result
 
 
-def _usual(squares: Floats, sizes: Floats, replicas: int) -> tuple[Floats, float]:
-    """What elements of the same size have, for each element, and with how many degrees of freedom that is known."""
+@compiled
+def _moderate(floor: Any, expected: Any, edges: Any, usual: Any, added: float, replicas: int, factor: float) -> None:
+    """Write the moderated floors over those given. edges: of the sizes of groups; usual: squares, of each group."""
+    for i in range(len(floor)):
+        if 0 < floor[i] < np.inf:
+            group = np.searchsorted(edges, abs(expected[i]))
+            square = (added * usual[group] + replicas * floor[i] ** 2) / (replicas + added)
+            floor[i] = np.sqrt(square) * factor
+
+
+def _usual(squares: Floats, sizes: Floats, replicas: int) -> tuple[Floats, Floats, float]:
+    """What elements of about the same size have: the sizes between groups, the square of each group's floor, and
+    with how many degrees of freedom that is known."""
     from scipy.special import digamma
 
-    part = slice(None, None, -(-len(squares) // _MOST))
-    logs, of_part = np.log(np.maximum(squares[part], 1e-300)), sizes[part]
-    edges = np.quantile(of_part, np.linspace(0, 1, max(1, min(_GROUPS, len(of_part) // _FEWEST)) + 1)[1:-1])
-    group = np.searchsorted(edges, of_part)
+    logs = np.log(np.maximum(squares, 1e-300))
+    edges = np.quantile(sizes, np.linspace(0, 1, max(1, min(_GROUPS, len(sizes) // _FEWEST)) + 1)[1:-1])
+    group = np.searchsorted(edges, sizes)
     number = np.bincount(group, minlength=len(edges) + 1)
     means = np.bincount(group, logs, minlength=len(edges) + 1) / np.maximum(number, 1)
     added = _freedom(float(np.var(logs - means[group])), replicas)
     shift = np.log(replicas / 2) - digamma(replicas / 2)
     shift += digamma(added / 2) - np.log(added / 2) if added else 0.0
-    return np.exp(means + shift)[np.searchsorted(edges, sizes)], added
+    return edges, np.exp(means + shift), added
 
 
 def _freedom(scatter: float, replicas: int) -> float:

@@ -49,8 +49,6 @@ class _Compared:
     """Of the tensors that are outside, the first element that is."""
     largest_z: dict[TensorKey, float] = field(default_factory=dict)
     exposed: set[tuple[str, str]] = field(default_factory=set)
-    digest: Any = field(default_factory=partial(hashlib.blake2b, digest_size=16))
-    """Of the bits of all that was answered."""
     after: dict[str, dict[str, Floats]] = field(default_factory=lambda: {quantity: {} for quantity in STATE})
     """Where the reference's Adam goes from there, by quantity and name, where that is kept."""
 
@@ -96,11 +94,12 @@ class ChainRun:
         answer = self._answer(state, batch)
         expected, gates = self._expectations.of(state, batch, gates)
         compared = self._compared(state, batch, expected, answer, into=self.result, keep=not last)
-        del answer
+        bits = _digest(answer) if again else b""
+        del answer  # the subject may give another one in its room
         self._note(compared, state.step, gates)
         self.largest_z = compared.largest_z
         if again:
-            self._ask_again(state, batch, compared, expected)
+            self._ask_again(state, batch, expected, bits, right=not compared.firsts)
         after = compared.after
         return state if last else State(after["param"], after["m"], after["v"], state.step + 1)
 
@@ -127,12 +126,16 @@ class ChainRun:
             result.location = Location(number, tuple(in_order), self.case.config.n_layer)
             self.undecided_gates = undecided
 
-    def _ask_again(self, state: State, batch: Batch, first: _Compared, expected: Expected) -> None:
-        """Ask the same question a second time, and note whether the bits are the same, or what rounding explains."""
+    def _ask_again(self, state: State, batch: Batch, expected: Expected, bits: bytes, *, right: bool) -> None:
+        """Ask the same question a second time, and note whether the bits are the same, or what rounding explains.
+
+        bits: a digest of those of the first answer. right: whether that was inside.
+        """
         answer = self._answer(state, batch)
-        second = self._compared(state, batch, expected, answer, into=ModeResult("lock-step"), keep=False)
-        self.result.repeatable = second.digest.digest() == first.digest.digest()
-        self.changes = not self.result.repeatable and not first.firsts and bool(second.firsts)
+        self.result.repeatable = _digest(answer) == bits
+        if right and not self.result.repeatable:
+            second = self._compared(state, batch, expected, answer, into=ModeResult("lock-step"), keep=False)
+            self.changes = bool(second.firsts)
 
     def _rounded(self, state: State) -> State:
         """The state in numbers that both sides can represent; NoExpectation where it has no such numbers."""
@@ -152,7 +155,10 @@ class ChainRun:
         """Set the subject to a state of its own: in lists, or in arrays where these would take too much room."""
 
         def own(tensors: Mapping[str, Floats]) -> dict[str, Any]:
-            return {name: x.copy() if self.case.in_arrays else x.tolist() for name, x in tensors.items()}
+            if not self.case.in_arrays:
+                return {name: x.tolist() for name, x in tensors.items()}
+            # Zeros that nobody has written to take no room.
+            return {name: x.copy() if x.any() else np.zeros(x.shape) for name, x in tensors.items()}
 
         given = State(own(state.params), own(state.m), own(state.v), state.step)
         guarded(f"load before step {state.step}", self.subject.load, given)
@@ -217,7 +223,6 @@ class ChainRun:
         for tensor in pairs:
             key = tensor.keys[0]
             found.exposed.add((key.quantity, key.name))
-            found.digest.update(tensor.actual.tobytes())
             judged = tensor.with_sides(actual=_rounded(judge.widest, tensor.actual), sigma=self._wide(tensor))
             measures = judge.measures(judged)
             row = into.quantities.setdefault(key.quantity, QuantityResult(key.quantity))
@@ -234,6 +239,18 @@ class ChainRun:
         sigma = np.where(tensor.sigma > 0, np.hypot(tensor.sigma, self.judge.form.tiny), tensor.sigma)
         elements = 4 * self.case.config.num_params() * self.case.steps
         return moderated(sigma, tensor.expected, self.replicas, self.judge.false_alarm, elements)
+
+
+def _digest(answer: Step) -> bytes:
+    """Of the bits of all tensors of an answer that could be read."""
+    found = hashlib.blake2b(digest_size=16)
+    for number, rows in enumerate(() if answer.logits is None else answer.logits):
+        found.update(numbers(rows, "subject", "logits", str(number)).tobytes())
+    found.update(repr(None if answer.loss is None else numbers(answer.loss, "subject", "loss", "loss")).encode())
+    for name in ("grads", *_UPDATE):
+        for matrix, x in (getattr(answer, name) or {}).items():
+            found.update(f"{name} {matrix}".encode() + numbers(x, "subject", name, matrix).tobytes())
+    return found.digest()
 
 
 def _rounded(form: Format, array: Floats) -> Floats:

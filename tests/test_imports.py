@@ -64,6 +64,9 @@ MAY_BE_HEAVY = {
         )
     },
     "parity/subjects/frozen.py": {"torch"},
+    "parity/judging/chain/expected.py": {"torch"},
+    "parity/judging/chain/gates.py": {"torch"},
+    "parity/judging/chain/rung.py": {"torch", "torch_twin"},
     "parity/subjects/module_sites.py": {"torch"},
     "parity/subjects/modules.py": {"torch"},
     "parity/subjects/observed_relus.py": {"torch"},

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -152,10 +153,12 @@ def test_cost_is_that_of_the_recorded_graph(config, n):
     assert operations(config, n) == pytest.approx(program(config, n).nodes, rel=0.05)
 
 
-def test_case_that_does_not_fit_is_refused_before_it_starts():
+def test_case_that_does_not_fit_is_refused_before_it_starts(monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2**28))
     case = Case.from_names(steps=1, batch_size=64, config={"n_embd": 128, "n_layer": 6})
     with pytest.raises(UsageError, match=r"GiB of memory .* so it is not begun"):
         check(make, case)
+    monkeypatch.undo()
     assert estimated(SHORT, 2).memory < 2**30
     require_that_it_fits(SHORT, 2)
 

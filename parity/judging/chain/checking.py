@@ -16,7 +16,7 @@ from parity.judging.judge import Judge, offered_elements
 from parity.judging.moderation import FREEDOM
 from parity.judging.result import ModeResult, Result
 from parity.number_formats import FORMATS
-from parity.subjects.attributes import left_out
+from parity.subjects.attributes import left_out, warnings
 from parity.subjects.subject import (
     Factory,
     Subject,
@@ -56,7 +56,7 @@ def checked_by_chain(
         result.modes = [run.result]
         run.go(options.progress)
         _explain(run, factory, options)
-        result.left_out = left_out(subject)
+        result.left_out, result.said_by_subject = left_out(subject), warnings(subject)
     except SubjectError as error:
         result.modes[-1].decide(Verdict.ERROR, Failed.of(error))
     except NoExpectation as error:

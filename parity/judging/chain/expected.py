@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from parity.errors import NoExpectation
-from parity.judging.chain.gates import Gates, natural, near, reach, with_own, without_far
+from parity.judging.chain.gates import Gates, explained, natural, near, reach, with_own
 from parity.judging.chain.rung import Forward, ReluInputs, Rung
 from parity.judging.judge import Judge
 from parity.number_formats import Floats
@@ -82,15 +82,12 @@ class Expectations:
 
         NoExpectation where it computes something other than finite numbers.
         """
-        while True:
-            expected = self._with(state, batch, gates)
-            if gates is None:
-                return expected, None
-            forward = partial(self._forward, state, batch)
-            others = without_far(gates, forward, self.replicas, self.judge.limit, self.judge.false_alarm)
-            if others is None:
-                return expected, gates
-            gates = others
+        expected = self._with(state, batch, gates)
+        if gates is None or explained(gates, self.replicas, self.judge.limit, self.judge.false_alarm):
+            return expected, gates
+        gates = natural(partial(self._forward, state, batch))
+        gates.known = [torch.ones_like(known) for known in gates.known]  # that they are others is no rounding
+        return self._with(state, batch, gates), gates
 
     def gates(self, subject: Subject, state: State, batch: Batch, load: Callable[[], None]) -> Gates | None:
         """The gates of a step: a subject's own where rounding may decide them and they can be observed.

@@ -115,20 +115,13 @@ def _matched(expected: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
     return observed[nearest], smallest <= _NEAR * expected.norm(dim=-1)
 
 
-def without_far(gates: Gates, forward: Forward, replicas: int, limit: float, false_alarm: float) -> Gates | None:
-    """The gates without those of the subject that rounding does not explain; None where it explains them all.
+def explained(gates: Gates, replicas: int, limit: float, false_alarm: float) -> bool:
+    """Whether rounding may have turned those that are turned, each of them and all together.
 
     Each gate of a dead band lies near to its kink; that they all close is not rounding.
     """
-    distances, turned = gates.distances(replicas), gates.turned
-    far = [of_relu & (distance > limit) for of_relu, distance in zip(turned, distances, strict=True)]
-    if not any(bool(of_relu.any()) for of_relu in far):
-        of_turned = torch.cat([distance[of_relu] for of_relu, distance in zip(turned, distances, strict=True)])
-        near_ones = sum(int((distance <= limit).sum()) for distance in distances)
-        if plausible(of_turned.tolist(), near_ones, false_alarm):
-            return None
-        far = turned
-    relus = ReluInputs([given ^ of_relu for given, of_relu in zip(gates.passes, far, strict=True)])
-    forward(None, relus)
-    assert relus.decided is not None
-    return Gates(list(relus.decided), relus.inputs, gates.known)
+    distances = torch.cat([distance.flatten() for distance in gates.distances(replicas)])
+    turned = torch.cat([of_relu.flatten() for of_relu in gates.turned])
+    near_ones = int((distances <= limit).sum())
+    of_turned = distances[turned]
+    return bool((of_turned <= limit).all()) and plausible(of_turned.tolist(), near_ones, false_alarm)

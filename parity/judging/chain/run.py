@@ -123,7 +123,7 @@ class ChainRun:
         if outside and result.first_divergence is None:
             result.first_divergence = compared.firsts[outside[0].key]
             result.first_z = compared.largest_z[outside[0].key]
-            result.location = Location(number, tuple(in_order), self.case.config.n_layer)
+            result.location = Location(number, tuple(in_order), self.case.config.n_layer, self.judge.form.name)
             self.undecided_gates = undecided
 
     def _ask_again(self, state: State, batch: Batch, expected: Expected, bits: bytes, *, right: bool) -> None:
@@ -235,8 +235,13 @@ class ChainRun:
 
     def _wide(self, tensor: Pairs) -> Floats:
         """The floor of few replicas, so wide that the limit fits it."""
-        # Where a format underflows, a result is off by half its smallest number, however exactly it was made.
-        sigma = np.where(tensor.sigma > 0, np.hypot(tensor.sigma, self.judge.form.tiny), tensor.sigma)
+        form, sigma = self.judge.storage or self.judge.form, tensor.sigma.copy()
+        # Where a format underflows, a result is off by half its smallest number, though all of few replicas be 0.
+        exact = np.flatnonzero(sigma == 0)
+        inexact = exact[_rounded(form, tensor.expected[exact]) != tensor.expected[exact]]
+        moved = sigma > 0
+        moved[inexact] = True
+        sigma[moved] = np.hypot(sigma[moved], self.judge.form.tiny)
         elements = 4 * self.case.config.num_params() * self.case.steps
         return moderated(sigma, tensor.expected, self.replicas, self.judge.false_alarm, elements)
 

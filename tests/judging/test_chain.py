@@ -243,7 +243,7 @@ def test_what_is_not_exposed_is_unchecked():
     ("field", "value", "message"),
     [
         ("grads", {"wpx": [[0.0]]}, "have the unknown wpx (is it wpe?)"),
-        ("logits", [[[0.0]]], "The subject's logits lack"),
+        ("logits", [[[0.0]]], "have the shape (1, 1), expected (4, 27)"),
         ("params", {}, "hold no tensor"),
         ("m", {"wte": [[1.0]]}, "have the shape (1, 1), expected (27, 8)"),
     ],

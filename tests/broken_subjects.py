@@ -147,7 +147,7 @@ BROKEN = (
         "answer.grads['wte'] = type('T', (), {'detach': lambda s: 1 / 0})()", "cannot be read as numbers: division by"
     ),
     step("answer.loss = 10**400", "The subject's loss, loss, are not numbers but object."),
-    step("answer.loss = [answer.loss]", "have the shape (1,), expected ()."),
+    step("answer.loss = [answer.loss]", "has the shape (1,), expected a single number."),
     step("answer.logits = 3", "cannot be read as a Step"),
     step("answer.logits = []", "The subject's logits"),
     step(

@@ -20,6 +20,10 @@ AnyGateResult = GateResult | TrainingGateResult
 _COLUMNS = ("quantity", "compared", "other bits", "beyond rounding", "largest z", "ULPs")
 
 
+def _title(result: GateResult) -> str:
+    return "head against base, in lock-step" + (", probes included" if result.head.probes else "")
+
+
 def gate_report(result: GateResult) -> Group:
     """The whole result for a terminal or a log: the verdict, what to know besides, and what it rests on."""
     slower = [Text(said, style="bold red") for said in said_of_speed(result)]
@@ -28,7 +32,7 @@ def gate_report(result: GateResult) -> Group:
     parts += [*slower, verdict] if _passes(result) else [verdict, *slower]
     parts += [*map(Text, _besides(result)), "", Text(_heading(result))]
     if result.changed:
-        table = table_of(_COLUMNS, words=("quantity",), title="head against base, in lock-step, probes included")
+        table = table_of(_COLUMNS, words=("quantity",), title=_title(result))
         for row in result.changed:
             table.add_row(*_cells(row))
         parts += ["", table]

@@ -52,7 +52,7 @@ class AcceptedChange:
     ) -> str:
         """Why what the gate found is not this change, as the end of a sentence; nothing if it is."""
         if now.keys() != self.answers.keys():
-            return "it was accepted with other probes (with or without --only-case)"
+            return "of the two gates one had the probes and one had not (--only-case)"
         base, head = ({name: sides[side] for name, sides in self.answers.items()} for side in ("base", "head"))
         same_base = all(found.is_base(base[name]) for name, found in now.items())
         same_head = all(found.is_head(head[name]) for name, found in now.items())

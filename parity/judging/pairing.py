@@ -80,7 +80,9 @@ def _answered(tensors: Mapping[Any, Any], field: str, names: Sequence[Any], entr
         if arrays[-1].shape != shape:
             actual = arrays[-1].shape
             hint = _likely_cause(field, actual, shape)
-            raise SubjectError(f"The subject's {field}, {name}, have the shape {actual}, expected {shape}.{hint}")
+            what = f"{field}, {name}, have" if str(name) != field else f"{field} has"
+            wanted = f"expected {shape}" if shape else "expected a single number"
+            raise SubjectError(f"The subject's {what} the shape {actual}, {wanted}.{hint}")
     return arrays
 
 

@@ -74,7 +74,7 @@ def sentence(cause: Cause) -> str:
         case NarrowAnswers(form):
             return (
                 f"Its answers are all numbers of {form}: a subject that computes in {form} says so with an attribute "
-                f'dtype = "{form}".'
+                f'dtype = "{form}", a program with "dtype": "{form}" in its first answer.'
             )
         case NarrowRounding(form, largest_z):
             return (

@@ -207,7 +207,7 @@ def test_subject_that_hangs_in_process_is_interrupted(case, tmp_path):
         ({"step": "os.close(1); time.sleep(30)"}, "closed its output in step 0"),
         ({"step": "say(type='step', lost=1.0)"}, "unknown field 'lost'; the fields are loss, logits,"),
         ({"step": "say(type='step', loss='much')"}, "not numbers"),
-        ({"step": "say(type='step', loss=[1.0])"}, "have the shape (1,), expected ()"),
+        ({"step": "say(type='step', loss=[1.0])"}, "has the shape (1,), expected a single number"),
         ({"step": "say(type='step', logits=[[[1.0]]])"}, "logits"),
         ({"step": "say(type='step', logits=[[1.0, 2.0], [3.0]])"}, "logits"),
         ({"step": "say(type='step', logits=3)"}, "cannot be read as a Step"),

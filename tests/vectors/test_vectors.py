@@ -313,7 +313,7 @@ def test_answers_in_float32_to_vectors_in_float64_are_told_what_to_do(float64, r
         ([1.0, 2.0, 3.0], "The answers to the case small must be a list of objects, one for each step."),
         ([{"losses": 1.0}] * 3, "The subject's step has the unknown field 'losses'"),
         ([{"loss": "low"}] * 3, "not numbers"),
-        ([{"loss": [1.0, 2.0]}] * 3, "have the shape (2,), expected ()"),
+        ([{"loss": [1.0, 2.0]}] * 3, "has the shape (2,), expected a single number"),
         ([{"logits": 1.0}] * 3, "cannot be read as a Step"),
         ([{"logits": [[1.0], [1.0, 2.0]]}] * 3, "The subject's logits"),
         ([{"grads": [1.0]}] * 3, "The subject's grads must be a dict"),

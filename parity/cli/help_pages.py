@@ -26,7 +26,9 @@ Andrej Karpathy's microGPT of 200 lines. reference/microgpt.py defines it; in sh
   sizes      n_layer $n_layer, n_embd $n_embd, n_head $n_head, block_size $block_size, vocab_size $vocab_size:
              $num_params weights, drawn with std $init_std
 
-The sizes, Adam's numbers and the schedule are options of `parity check`. An earlier revision, --preset
+The sizes, Adam's numbers and the schedule are options of `parity check`. Sizes that the reference's scalar
+graph does not reach are judged by torch_twin.positions in exact arithmetic, which is first held to the
+reference in smaller ones; weights are then NumPy arrays, not lists. An earlier revision, --preset
 microgpt_early, has squared ReLU, cosine decay, block_size $early_block_size, betas $early_beta1 and $early_beta2.
 
 In formulas

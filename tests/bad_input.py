@@ -79,7 +79,7 @@ USAGE = (
     bad("replay", "CASE.json"),
     bad("verify folder", "RESULTS.json"),
     bad("new-subject", "FILE"),
-    bad("new-subject new.py --example rust", "there are numpy, module, c"),
+    bad("new-subject new.py --example rust", "there are numpy, module, training, c"),
 )
 """What the parser refuses: it points to the help of the command, and leaves as one does."""
 
@@ -130,7 +130,7 @@ INPUT = (
     bad("check --json names.txt/x", "names.txt/x cannot be written: Not a directory."),
     bad("check --json names.txt/x/y", "names.txt/x/y cannot be written: Not a directory."),
     bad(("check", "--json", ""), "--json needs the name of a file."),
-    bad(("check", "--json", "x" * 250), "cannot be written: File name too long."),
+    bad(("check", "--json", "x" * 254), "cannot be written: File name too long."),
     bad("check --json loop", "loop cannot be written"),
     bad("check --json /proc/nowhere/x", "/proc/nowhere/x cannot be written"),
     bad("check --json names.txt --names names.txt", "--json names.txt would overwrite what is read"),

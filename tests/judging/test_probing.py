@@ -154,8 +154,8 @@ def test_cost_is_that_of_the_recorded_graph(config, n):
 
 
 def test_case_that_does_not_fit_is_refused_before_it_starts(monkeypatch):
-    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2**28))
     case = Case.from_names(steps=1, batch_size=64, config={"n_embd": 128, "n_layer": 6})
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=2**26))
     with pytest.raises(UsageError, match=r"GiB of memory .* so it is not begun"):
         check(make, case)
     monkeypatch.undo()

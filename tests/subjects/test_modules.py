@@ -161,7 +161,8 @@ def test_compiled_module_keeps_its_names():
     def make(config, hyper):
         return ModuleSubject(torch.compile(NanoGPT(config), backend="eager"), config, hyper, NANO)
 
-    assert check(make, case()).verdict is Verdict.PARITY
+    result = check(make, case())
+    assert result.verdict is Verdict.PARITY, result.reason
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -42,8 +42,8 @@ def factory(tmp_path, monkeypatch):
     def written(*parts: str) -> str:
         monkeypatch.syspath_prepend(tmp_path)
         (tmp_path / "my_gpt.py").write_text("from tests.subjects.torch_modules import NanoGPT as GPT\n")
-        (tmp_path / "my_port.py").write_text("\n".join(parts), encoding="utf-8")
-        return f"{tmp_path / 'my_port.py'}:make"
+        (tmp_path / "port_of_the_page.py").write_text("\n".join(parts), encoding="utf-8")
+        return f"{tmp_path / 'port_of_the_page.py'}:make"
 
     return written
 

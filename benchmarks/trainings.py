@@ -60,7 +60,7 @@ def measured(name, connection):
         return run(self, *arguments)
 
     runs = Runs(Factory(make), 1, sites=True)
-    runs.natively(0)
+    runs.natively(0, runs.start)
     Execution.run = counted
     runs.on(None, 0, None)
     Execution.run = run

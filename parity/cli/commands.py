@@ -31,18 +31,19 @@ def check_command(arguments: argparse.Namespace) -> int:
     from parity.machine_code import compile_timer
     from parity.verdict import Verdict
 
+    _require_its_own_process(arguments)
     if arguments.command == "check" and isinstance(arguments.subject, str) and not arguments.isolate:
-        from parity.cli.training_check import training_check_command
-        from parity.training.factories import training_factory
+        from parity.subjects.training_factories import training_factory
 
         make = training_factory(arguments.subject)
         if make is not None:
+            from parity.cli.training_check import training_check_command
+
             return training_check_command(arguments, make, _report)
         if arguments.against or arguments.names_map or arguments.replicas:
             raise UsageError(
                 f"--against, --names-map and --replicas are for trainings, and {arguments.subject} is none."
             )
-    _require_its_own_process(arguments)
     if arguments.command == "replay":
         case, source = Case.load(arguments.case), str(arguments.case)
     else:

@@ -23,7 +23,6 @@ _OPTIONS = [
     "memory_limit",
     "json",
     "markdown",
-    "verbose",
     "against",
     "names_map",
     "replicas",
@@ -68,8 +67,8 @@ def training_check_command(arguments: argparse.Namespace, make: Callable[..., An
 
 
 def _against(arguments: argparse.Namespace, make: Callable[..., Any]) -> Any:
+    from parity.subjects.training_factories import names_of, training_factory
     from parity.training.checking import Against
-    from parity.training.factories import names_of, training_factory
     from parity.training.names import read_names
     from parity.training.other import OtherHere
     from parity.training.running import Factory

@@ -12,7 +12,7 @@ from parity.errors import SubjectError, UsageError
 def is_training(arguments: argparse.Namespace) -> bool:
     """Whether the factory makes a training; UsageError where options say so, and it does not."""
     from parity.subjects.calls import time_limit
-    from parity.training.factories import training_factory
+    from parity.subjects.training_factories import training_factory
 
     found = None
     if isinstance(arguments.subject, str):

@@ -21,9 +21,9 @@ from parity.gate.training_result import TrainingGateResult
 from parity.subjects.calls import time_limit
 from parity.subjects.imports import imported
 from parity.subjects.process import Limits
+from parity.subjects.training_factories import names_of
 from parity.training.bits import compare_bits
 from parity.training.checking import STEPS, Against, TrainingOptions, check_training, steps_of
-from parity.training.factories import names_of
 from parity.training.link import require_same_batches
 from parity.training.names import Names
 from parity.training.other import Description

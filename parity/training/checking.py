@@ -16,8 +16,8 @@ from parity.training.other import Other
 from parity.training.result import TrainingResult
 from parity.training.running import Factory, Runs, Step, parameters_of
 from parity.training.state import named_parameters
-from parity.verdict import FALSE_ALARM, Verdict
-from parity.words import beside_limit, counted
+from parity.verdict import FALSE_ALARM, Verdict, worst
+from parity.words import counted
 
 REPLICAS = 16
 """Runs with every operation's rounding, over which the noise floor is taken, if nobody says otherwise."""
@@ -60,12 +60,11 @@ def check_training(
     UsageError where it cannot be run on shadows or the two do not fit each other, SubjectError where it fails.
     """
     began = time.monotonic()
-    probe = factory()
-    parameters = sum(p.numel() for p in probe.model.parameters())
-    number = steps_of(probe.steps, options.steps)
-    del probe
+    if against is not None and "lock-step" not in options.modes:
+        raise UsageError("Another training is compared in lock-step, so --mode free-running would leave it out.")
     replicas = options.replicas or REPLICAS
     runs = Runs(factory, replicas, sites=options.sites)
+    number = steps_of(runs.native.steps, options.steps)
     start, other = runs.start, None
     if against is not None:
         other = Link(runs, against.name, against.make(replicas, options.sites), against.names, number)
@@ -90,6 +89,8 @@ def check_training(
                 assert link is not None
                 other.compare(link, step, judge)
         modes.append(found)
+    for found in (*modes, *([link] if link else [])):
+        found.conclude(judge)
     runs.gates.settle()
     result = TrainingResult(
         subject=name,
@@ -97,7 +98,7 @@ def check_training(
         reason="",
         model=type(runs.native.model).__name__,
         optimizer=type(runs.native.optimizer).__name__,
-        parameters=parameters,
+        parameters=sum(p.numel() for p in runs.native.model.parameters()),
         formats=_formats(runs),
         device=str(runs.native.device),
         replicas=replicas,
@@ -135,7 +136,6 @@ def _formats(runs: Runs) -> list[str]:
 
 def _decide(result: TrainingResult, runs: Runs, other: Link | None) -> None:
     """Set the verdict: of another function first, then of what is lost in its own."""
-    compared = [row for mode in result.modes for row in mode.quantities.values() if row.compared]
     if result.link is not None and result.link.wrong:
         first = result.link.first_divergence
         assert first is not None
@@ -170,17 +170,11 @@ def _decide(result: TrainingResult, runs: Runs, other: Link | None) -> None:
             f"It is the same function as {result.against} in exact arithmetic, but its formats round more: the noise "
             f"floor of {quantity} is {times:.2g} times as wide."
         )
-    elif not compared:
-        result.reason = "Nothing was compared."
-    elif undecided := sum(row.undecided for row in compared):
-        result.reason = f"{undecided} elements differ where the noise floor is not finite."
     else:
-        largest = max((row.largest_z.z for row in compared if row.largest_z), default=0.0)
-        result.verdict = Verdict.PARITY if any(not row.identical for row in compared) else Verdict.IDENTICAL
-        result.reason = f"Rounding explains every difference: largest z {beside_limit(largest, result.limit)}, limit "
-        result.reason += f"{result.limit:.1f}."
-        if result.verdict is Verdict.IDENTICAL:
-            result.reason = "Every bit is that of exact arithmetic."
+        parts = [*result.modes, *([result.link] if result.link else [])]
+        result.verdict = worst(part.verdict for part in parts)
+        decisive = (part for part in parts if part.verdict is result.verdict)
+        result.reason = max(decisive, key=lambda part: part.largest_z or 0.0).reason
 
 
 def _loses_precision(runs: Runs, z: float, most: float) -> bool:

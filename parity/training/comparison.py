@@ -1,8 +1,7 @@
 """What a step gave beside what is expected of it: by quantity, and where the first difference begins."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from itertools import groupby
 
 import numpy as np
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from parity.judging.judge import Judge
 from parity.judging.moderation import FREEDOM, moderated
-from parity.judging.pairs import Difference, Pairs, layout
+from parity.judging.pairs import Pairs, layout
 from parity.judging.quantity_result import QuantityResult
 from parity.judging.result import ModeResult
 from parity.number_formats import FORMATS, Floats, Format
@@ -86,25 +85,25 @@ class TrainingMode(ModeResult):
         actual: Observed,
         expected: Mapping[TensorKey, Tensor],
         floor: Mapping[TensorKey, Tensor],
-        judge: "TrainingJudge",
+        judge: TrainingJudge,
     ) -> None:
         """Take in a step: what it gave, what was expected, and the noise floor, of the tensors that both have."""
         keys = sorted((key for key in actual.tensors if key in expected), key=order)
         diverged_before = bool(self.wrong)
-        for (quantity, form), group in groupby(keys, key=lambda key: (key.quantity, _form(actual.dtypes[key]))):
-            for key in group:
-                pairs = _pairs(number, key, actual.tensors[key], expected[key], floor[key], form, judge)
-                found = replace(judge, form=form).measures(pairs)
-                row = self.quantities.setdefault(quantity, QuantityResult(quantity))
-                row.add(pairs, 0, found, form)
-                if not found.outside[0]:
-                    self.right += not diverged_before
-                    continue
-                first = pairs.at(found.first_outside[0], form)
-                row.first_outside = row.first_outside or first
-                if not diverged_before:
-                    self.wrong.append(_wrong(key, actual, pairs, found.outside[0]))
-                    self.first_divergence = self.first_divergence or first
+        for key in keys:
+            form = _form(actual.dtypes[key])
+            pairs = _pairs(number, key, actual.tensors[key], expected[key], floor[key], form, judge)
+            found = replace(judge, form=form).measures(pairs)
+            row = self.quantities.setdefault(key.quantity, QuantityResult(key.quantity))
+            row.add(pairs, 0, found, form)
+            if not found.outside[0]:
+                self.right += not diverged_before
+                continue
+            first = pairs.at(found.first_outside[0], form)
+            row.first_outside = row.first_outside or first
+            if not diverged_before:
+                self.wrong.append(_wrong(key, actual, pairs, found.outside[0]))
+                self.first_divergence = self.first_divergence or first
         if not diverged_before and not self.wrong:
             self.right = 0
         self.steps += 1
@@ -158,9 +157,3 @@ def _form(dtype: torch.dtype) -> Format:
     """The format of a dtype; of complex numbers, that of their parts."""
     name = {torch.complex64: "float32", torch.complex128: "float64"}.get(dtype, str(dtype).removeprefix("torch."))
     return FORMATS[name]
-
-
-def largest_difference(modes: "list[TrainingMode]", of: Callable[[QuantityResult], Difference | None]) -> float:
-    """The largest z of some elements over modes."""
-    found = [of(row) for mode in modes for row in mode.quantities.values()]
-    return max((one.z for one in found if one is not None), default=0.0)

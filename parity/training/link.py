@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 
 import torch
-from scipy.stats import f
 from torch import Tensor
 
 from parity.errors import UsageError
@@ -106,8 +105,10 @@ class Link:
 
     def _by_chance(self) -> float:
         """How many times as wide a floor of a few elements may seem and not be, since it is taken of a few replicas."""
-        ratio: float = f.isf(FALSE_ALARM, self._replicas, min(8, self._replicas))
-        return math.sqrt(ratio)
+        from scipy.special import fdtri
+
+        # The upper quantile of F is one over the lower one with the degrees of freedom the other way round.
+        return math.sqrt(1 / float(fdtri(min(8, self._replicas), self._replicas, FALSE_ALARM)))
 
     def losses(self) -> dict[str, float]:
         """The quantities whose floors are much wider than the other's, and how many times, in the geometric mean."""
@@ -134,8 +135,6 @@ def _as_often(key: TensorKey, here: Mapping[tuple[str, str], int], there: Mappin
 
 
 def _hypot(own: Tensor, other: Tensor | None) -> Tensor:
-    return (
-        own
-        if other is None or other.shape != own.shape
-        else torch.hypot(own.double(), other.to(own.device, torch.float64))
-    )
+    if other is None or other.shape != own.shape:
+        return own
+    return torch.hypot(own.double(), other.to(own.device, torch.float64))

@@ -90,13 +90,14 @@ def observed_step(
     return seen
 
 
+def same_numbers(one: Tensor, other: Tensor) -> bool:
+    """Whether two tensors have the same shape and elements; NaN is equal to itself, and to nothing else."""
+    return one.shape == other.shape and torch.allclose(one, other, rtol=0, atol=0, equal_nan=True)
+
+
 def same_bits(seen: Observed, other: Observed) -> bool:
     """Whether all tensors that both show are the same, NaN for NaN."""
-    return all(
-        torch.equal(tensor.nan_to_num(), other.tensors[key].nan_to_num())
-        for key, tensor in seen.tensors.items()
-        if key in other.tensors
-    )
+    return all(same_numbers(tensor, other.tensors[key]) for key, tensor in seen.tensors.items() if key in other.tensors)
 
 
 class Replacement:

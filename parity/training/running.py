@@ -79,7 +79,8 @@ class Runs:
     """A training, and the same one made anew and turned to shadows; both start from the same state.
 
     replicas: runs with every operation's rounding, over which the noise floor is taken. sites: note what modules give.
-    unmodelled: operations without a model of their own, and how they were treated; random: those that draw numbers.
+    elementwise, decomposed: operations without a model of their own, by how they were treated; random: those that draw
+    numbers.
     """
 
     def __init__(self, factory: Factory, replicas: int, *, sites: bool) -> None:

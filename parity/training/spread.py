@@ -9,7 +9,7 @@ from typing_extensions import override
 
 from parity.errors import SubjectError
 from parity.quantities import TensorKey
-from parity.training.observation import Observed
+from parity.training.observation import Observed, same_numbers
 
 Floor = dict[TensorKey, Tensor]
 """The noise floor of each element: how far replicas lie from exact arithmetic, in the root mean square."""
@@ -33,7 +33,7 @@ class Again(Observed):
     @override
     def take(self, key: TensorKey, tensor: Tensor, dtype: torch.dtype) -> None:
         before = self.once.tensors.get(key)
-        if before is None or not torch.equal(before.nan_to_num(), tensor.nan_to_num()):
+        if before is None or not same_numbers(before, tensor):
             raise SubjectError(
                 f"Asked again from the same state, step {self.number} gives another {key.described()}: it depends on "
                 "something that is no parameter, no buffer and no state of the optimizer."

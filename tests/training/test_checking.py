@@ -6,10 +6,11 @@ import pytest
 import torch
 
 from parity.errors import UsageError
+from parity.subjects.training_factories import is_training_factory
 from parity.training import Training
 from parity.training.checking import Against, TrainingOptions, check_training
-from parity.training.factories import is_training_factory
 from parity.training.gates import Gates
+from parity.training.observation import same_numbers
 from parity.training.other import OtherHere
 from parity.training.running import Factory
 from parity.verdict import Verdict
@@ -208,3 +209,19 @@ def test_schedule_that_is_not_given_is_asked_for():
 def test_factory_without_defaults_is_given_the_usual_ones():
     assert is_training_factory(lambda dtype, device: None)
     assert check(lambda dtype, device: tiny.make(dtype, device)).verdict is Verdict.PARITY
+
+
+def test_other_training_that_would_not_be_compared_is_refused():
+    with pytest.raises(UsageError, match="lock-step"):
+        check(tiny.make, against=tiny.make, modes=("free-running",))
+
+
+def test_what_a_wrong_answer_would_pass_in_decides_nothing(monkeypatch):
+    monkeypatch.setattr("parity.training.comparison.moderated", lambda floor, *others: floor + 1e9)
+    assert check(tiny.make).verdict is Verdict.INCONCLUSIVE
+
+
+def test_nan_is_no_zero():
+    nothing = torch.zeros(2)
+    assert same_numbers(nothing / 0, nothing / 0)
+    assert not same_numbers(nothing / 0, nothing)

@@ -2,13 +2,16 @@
 
 import json
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from parity.cli import main
-from parity.training.factories import training_factory
+from parity.subjects.training_factories import training_factory
 
+ROOT = Path(__file__).parents[2]
 FILE = str(Path(__file__).with_name("tiny.py"))
 FEW = ("--steps", "1", "--replicas", "4", "--mode", "lock-step")
 
@@ -50,6 +53,8 @@ def test_names_from_a_file(tmp_path, capsys):
     [
         ([f"{FILE}:make", "--n-layer", "2"], "--n-layer is for a subject"),
         ([f"{FILE}:make", "--truth"], "--truth is for a subject"),
+        ([f"{FILE}:make", "--verbose"], "--verbose is for a subject"),
+        ([f"{FILE}:make", "--memory-limit", "1"], "--memory-limit"),
         ([f"{FILE}:make", "--steps", "4"], "The batches last for 3 steps, and --steps asks for 4."),
         ([f"{FILE}:autocast", "--dtype", "float64"], "The factory takes no dtype"),
         ([f"{FILE}:make", "--names-map", "names.json"], "--names-map is for --against"),
@@ -71,3 +76,11 @@ def test_option_that_does_not_fit_is_refused_in_a_sentence(arguments, said, caps
 def test_subjects_are_no_trainings():
     assert training_factory("torch_twin.microgpt:make") is None
     assert training_factory(f"{FILE}:make") is not None
+
+
+def test_nobody_imports_torch_to_see_that_a_subject_is_no_training():
+    program = (
+        "import sys; from parity.subjects.training_factories import training_factory; "
+        "assert training_factory('tests/examples/numpy_port.py:make') is None; sys.exit('torch' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0

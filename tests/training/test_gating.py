@@ -204,14 +204,12 @@ class TestInThisProcess:
         assert "no such training" in printed(result)
 
     def test_both_wrong_alike_is_said_and_passes(self):
-        # The training on shadows is another one than that which runs: whoever makes it anew gets another scale.
-        counting = (
-            "def make(",
-            "from itertools import count\n\ncalls = count()\n\n\ndef make(",
+        # What a broken kernel does: something else with numbers as they are than with shadows.
+        broken = (
+            "embedding(tokens)))",
+            "embedding(tokens))) * (1.01 if type(self.embedding(tokens)) is torch.Tensor else 1)",
         )
-        scale = ("    optimizer = torch", "    model.scale = 1 + 0.01 * (next(calls) % 2)\n    optimizer = torch")
-        used = ("embedding(tokens)))", "embedding(tokens))) * self.scale")
-        base = edited(TRAINING, counting, scale, used)
+        base = edited(TRAINING, broken)
         result = gated(edited(base, REORDERED), base, WITHOUT_SITES)
         assert result.found.verdict is Verdict.DIVERGED
         assert result.base["verdict"] == "DIVERGED"

@@ -53,11 +53,20 @@ def with_own_gates(
     An effect of a gate is what the exact replay changes by when the gate is turned. Matching pursuit (Mallat and Zhang
     1993) picks, one after another, the gate whose effect explains most of what is left between subject and reference;
     then the effects are computed anew, from the gates as they stand. It begins with those that were observed, if any
-    were: two positions of nearly the same vector may have been taken for each other. Raises UndecidedAnswer where it
-    would take too long, or where gates might explain the answer, and none were found that do.
+    were: two positions of nearly the same vector may have been taken for each other. Gates whose inputs vanish in the
+    format are shut together first: what underflows takes whole layers along, and too many to be picked one by one.
+    Raises UndecidedAnswer where it would take too long, or where gates might explain the answer, and none were found
+    that do.
     """
     if not expectation.near or not judge.count_outside(_early(pairs)):
         return expectation, pairs
+    vanished = {gate: False for gate, nearness in expectation.near.items() if nearness.vanishes and nearness.natural}
+    if vanished and not oracle.smooth:
+        sites = expectation.step.sites is not None
+        shut = oracle.expect(expectation.before, expectation.batch, {**expectation.decided, **vanished}, sites)
+        beside = compare(shut.step, shut.sigma)
+        if not judge.count_outside(_early(beside)):
+            return shut, beside
     operations = sum(oracle.program(tokens).nodes for tokens in expectation.batch) * len(expectation.near)
     if operations > _MOST_OPERATIONS:
         raise UndecidedAnswer(_undecided(expectation, "to try them all would take too long"))

@@ -38,6 +38,8 @@ class Nearness:
     """Of the gradient that the gate lets through or not, relative to it."""
     natural: bool
     """Whether the exact input opens it."""
+    vanishes: bool
+    """Whether the input is below what the format can hold: rounded to zero, it opens nothing."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -212,8 +214,9 @@ class Oracle:
             slots, sources = one.program.relus.T
             sides = one.values[sources], one.grads[slots], many.values(sources), many.grads(slots)
             for relu, distance, noise in zip(*near_kinks(*sides, self.limit), strict=True):
-                natural = bool(one.values[sources[relu]] > 0)
-                near[number, int(slots[relu])] = Nearness(float(distance), float(noise), natural)
+                x = float(one.values[sources[relu]])
+                found = Nearness(float(distance), float(noise), x > 0, abs(x) < self.form.tiny)
+                near[number, int(slots[relu])] = found
         return near
 
     def _spread(self, noisy: NoisyStep, sites: bool) -> Step:

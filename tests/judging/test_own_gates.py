@@ -1,11 +1,13 @@
 """In short formats a subject is held to the gates that it took, as its sites show or as they are observed."""
 
+import random
 from dataclasses import replace
 
 import pytest
 import torch
+from typing_extensions import override
 
-from parity import Case, Hyper, Verdict, check
+from parity import Case, Hyper, State, Verdict, check
 from parity.judging.exchange import Run
 from parity.judging.judge import Judge
 from parity.judging.relu_gates import observed_gates, shown_gates
@@ -188,3 +190,35 @@ def test_what_is_compiled_is_judged_and_not_what_it_was_compiled_from():
         result = check(make, replace(DEEP, steps=2), modes=mode)
         assert ran, result.reason
         assert result.verdict is Verdict.DIVERGED
+
+
+def underflowing(seed: int) -> Case:
+    """A case of which float32 cannot hold the inputs of the first layer's ReLUs: beta1 moves zeros by 1e-206."""
+    config = {"n_layer": 1, "n_embd": 2, "n_head": 1, "block_size": 3}
+    case = Case.from_names(seed=seed, steps=2, config=config, hyper={"beta1": 1e-203})
+    rng = random.Random(seed)
+    params = case.state.params | {"layer0.mlp_fc1": [[0.0, 0.0] for _ in range(8)]}
+    m = {name: [[rng.gauss(0, 0.03) for _ in row] for row in params[name]] for name in params}
+    v = {name: [[2 * x * x for x in row] for row in m[name]] for name in m}
+    return replace(case, state=State(params, m, v, step=1))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_inputs_that_vanish_in_the_format_shut_their_gates(seed):
+    result = check("torch_twin.microgpt:make", underflowing(seed), dtype="float32", modes="free-running")
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert result.modes[0].turned_gates > 3
+
+
+class ShiftedFirstLayer(Twin):
+    @override
+    def train_step(self, batch):
+        step = super().train_step(batch)
+        grads = {**step.grads, "layer0.mlp_fc1": step.grads["layer0.mlp_fc1"] + 1e-3}
+        return replace(step, grads=grads)
+
+
+def test_a_fault_beside_gates_that_vanish_is_seen():
+    result = check(ShiftedFirstLayer, underflowing(0), dtype="float32", modes="free-running")
+    assert result.verdict is Verdict.DIVERGED
+    assert result.modes[0].first_divergence.tensor == "layer0.mlp_fc1"

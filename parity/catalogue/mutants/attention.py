@@ -60,22 +60,26 @@ ATTENTION = of_stage(
         "Attention scores are not divided by the square root of head_dim.",
         ((_SCALING, ""),),
         in_vectors=True,
+        sources=("mlc-ai/mlc-llm#3426",),
     ),
     Mutant(
         "scores_scaled_by_n_embd",
         "Attention scores are divided by the square root of n_embd instead of head_dim.",
         ((_SCALING, " / config.n_embd**0.5"),),
         in_vectors=True,
+        sources=("karpathy/ng-video-lecture#6", "lucidrains/vit-pytorch#65", "FareedKhan-dev/train-llm-from-scratch#3"),
     ),
     Mutant(
         "scores_scaled_by_n_head",
         "Attention scores are divided by the square root of n_head instead of head_dim.",
         ((_SCALING, " / config.n_head**0.5"),),
+        sources=("tenstorrent/tt-metal#56789",),
     ),
     Mutant(
         "scores_scaled_by_head_dim",
         "Attention scores are divided by head_dim instead of its square root.",
         ((_SCALING, " / config.head_dim"),),
+        sources=("delzac/cntkx#10",),
     ),
     Mutant(
         "scores_halved", "Attention scores are divided by 2, which is right for heads of size 4.", ((_SCALING, " / 2"),)
@@ -90,6 +94,7 @@ ATTENTION = of_stage(
                 "[[w / config.head_dim**0.5 for w in softmax(row)] for row in scores]",
             ),
         ),
+        sources=("FrancescoSaverioZuppichini/ViT#2",),
     ),
     Mutant(
         "score_gradient_not_scaled",
@@ -111,16 +116,33 @@ ATTENTION = of_stage(
         "softmax_not_shifted",
         "The softmax does not subtract the largest number first, and overflows.",
         (("shift = max(logit.data for logit in logits)", "shift = 0.0"),),
+        sources=("intel/xFasterTransformer#326", "blue-oil/blueoil#945", "dwavesystems/dwave-optimization#555"),
     ),
     Mutant(
         "wq_transposed",
         "The query weights attn_wq are applied transposed: columns are taken for rows.",
         _transposed("q"),
         in_vectors=True,
+        sources=("AutoGPTQ/AutoGPTQ#140",),
     ),
-    Mutant("wk_transposed", "The key weights attn_wk are applied transposed.", _transposed("k")),
-    Mutant("wv_transposed", "The value weights attn_wv are applied transposed.", _transposed("v")),
-    Mutant("wo_transposed", "The output weights attn_wo are applied transposed.", _transposed("o")),
+    Mutant(
+        "wk_transposed",
+        "The key weights attn_wk are applied transposed.",
+        _transposed("k"),
+        sources=("AutoGPTQ/AutoGPTQ#140",),
+    ),
+    Mutant(
+        "wv_transposed",
+        "The value weights attn_wv are applied transposed.",
+        _transposed("v"),
+        sources=("AutoGPTQ/AutoGPTQ#140",),
+    ),
+    Mutant(
+        "wo_transposed",
+        "The output weights attn_wo are applied transposed.",
+        _transposed("o"),
+        sources=("AutoGPTQ/AutoGPTQ#140",),
+    ),
     Mutant(
         "queries_and_keys_swapped",
         "Queries are made with attn_wk and keys with attn_wq.",
@@ -145,11 +167,13 @@ ATTENTION = of_stage(
         "A position attends only to the positions before it, not to itself: the causal mask is off by one.",
         ((_KEYS, "for k_heads in keys[i][:-1] or keys[i]]"),),
         in_vectors=True,
+        sources=("pbloem/former#6", "pbloem/former#10"),
     ),
     Mutant(
         "future_visible",
         "A position attends to all positions of the document: there is no causal mask.",
         ((_CACHES, _CACHES + _FILLED),),
+        sources=("keras-team/keras#23038", "paiml/entrenar#310", "huggingface/transformers#48745"),
     ),
     Mutant(
         "next_position_visible",
@@ -166,19 +190,32 @@ ATTENTION = of_stage(
         "Scores of later positions are lowered by 10,000 instead of to minus infinity, so that larger ones shine "
         "through.",
         _masked_by(10_000),
+        sources=("TransformerLensOrg/TransformerLens#318",),
     ),
-    Mutant("window_of_4", "A position attends to the last 4 positions only.", _window("4")),
-    Mutant("window_of_12", "A position attends to the last 12 positions only.", _window("12")),
+    Mutant(
+        "window_of_4",
+        "A position attends to the last 4 positions only.",
+        _window("4"),
+        sources=("huggingface/transformers#38002", "InternLM/lmdeploy#3614"),
+    ),
+    Mutant(
+        "window_of_12",
+        "A position attends to the last 12 positions only.",
+        _window("12"),
+        sources=("huggingface/transformers#38002", "InternLM/lmdeploy#3614"),
+    ),
     Mutant(
         "window_one_short",
         "A position attends to the last block_size - 1 positions only: the window is off by one.",
         _window("max(1, config.block_size - 1)"),
+        sources=("huggingface/transformers#39408", "NVIDIA-NeMo/Megatron-Bridge#2656"),
     ),
     Mutant(
         "attention_residual_missing",
         "The residual connection around attention is missing.",
         (('attn_wo"])\n        x = [a + b for a, b in zip(x, residual)]', 'attn_wo"])'),),
         in_vectors=True,
+        sources=("kyegomez/BitNet#32",),
     ),
     Mutant(
         "residual_after_norm",
@@ -190,6 +227,7 @@ ATTENTION = of_stage(
             ),
         ),
         in_vectors=True,
+        sources=("Howuhh/faster-trajectory-transformer#3", "allenai/OLMo#680", "pytorch/pytorch#61165"),
     ),
 )
 
@@ -212,6 +250,7 @@ CACHE = of_stage(
             (_KEYS, "for k_heads in detached(keys[i], 1)]"),
             ("zip(row, values[i])", "zip(row, detached(values[i], 1))"),
         ),
+        sources=("port: enjector/microgpt-c",),
     ),
     Mutant(
         "keys_detached",
@@ -239,5 +278,6 @@ CACHE = of_stage(
             ),
             ("results = [document_loss(tokens, params, config, tap) for tokens in batch]", _SHARED),
         ),
+        sources=("DeepOpt-com/WrinkleFree-Monorepo#53", "deepspeedai/DeepSpeed#2669", "huggingface/nanoVLM#204"),
     ),
 )

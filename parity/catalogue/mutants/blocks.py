@@ -15,8 +15,14 @@ MLP = of_stage(
         "The activation is GELU (its tanh form) instead of ReLU.",
         (("a.relu()", "a / (1 + (-1.5957691216057308 * (a + 0.044715 * a**3)).exp())"),),
         in_vectors=True,
+        sources=("EleutherAI/gpt-neo#79", "waybarrios/vllm-mlx#486"),
     ),
-    Mutant("silu", "The activation is SiLU instead of ReLU.", (("a.relu()", "a / (1 + (-a).exp())"),)),
+    Mutant(
+        "silu",
+        "The activation is SiLU instead of ReLU.",
+        (("a.relu()", "a / (1 + (-a).exp())"),),
+        sources=("microsoft/BitNet#602", "ggml-org/llama.cpp#26751"),
+    ),
     Mutant("leaky_relu", "Of what ReLU makes 0 a hundredth is left.", (("a.relu()", "(0.99 * a.relu() + 0.01 * a)"),)),
     Mutant(
         "relu6",
@@ -32,16 +38,19 @@ MLP = of_stage(
         "relu_open_at_zero",
         "The gradient of ReLU at exactly 0 is 1 instead of 0.",
         (("float(self.data > 0)", "float(self.data >= 0)"),),
+        sources=("tensorflow/playground#19", "pytorch/tutorials#269"),
     ),
     Mutant(
         "relu_half_open_at_zero",
         "The gradient of ReLU at exactly 0 is a half instead of 0.",
         (("float(self.data > 0)", "0.5 * (self.data > 0) + 0.5 * (self.data >= 0)"),),
+        sources=("jax-ml/jax#37821", "jax-ml/jax#2342"),
     ),
     Mutant(
         "relu_always_open",
         "Backward lets the gradient through every ReLU, whether it is open or shut.",
         (("float(self.data > 0)", "1.0"),),
+        sources=("iamtrask/Grokking-Deep-Learning#56", "iamtrask/Grokking-Deep-Learning#13"),
     ),
     Mutant(
         "activation_confused",
@@ -72,6 +81,7 @@ MLP = of_stage(
         "The residual connection around the MLP is missing.",
         (('mlp_fc2"])\n        x = [a + b for a, b in zip(x, residual)]', 'mlp_fc2"])'),),
         in_vectors=True,
+        sources=("yilundu/improved_contrastive_divergence#7",),
     ),
     Mutant(
         "mlp_residual_after_norm",
@@ -82,17 +92,29 @@ MLP = of_stage(
                 'x = tap(f"{layer}.mlp.norm", rmsnorm(x))\n        residual = x',
             ),
         ),
+        sources=("SHI-Labs/Compact-Transformers#25", "Project-MONAI/MONAI#9011"),
     ),
 )
 
 LAYERS = of_stage(
     "layers",
-    Mutant("layers_share_weights", "Every layer takes the weights of the first one.", ((_LAYER, 'layer = "layer0"'),)),
-    Mutant("first_layer_only", "Only the first layer is run.", ((_EVERY_LAYER, "for i in range(1):\n        layer"),)),
+    Mutant(
+        "layers_share_weights",
+        "Every layer takes the weights of the first one.",
+        ((_LAYER, 'layer = "layer0"'),),
+        sources=("zalandoresearch/pytorch-vq-vae#2", "linkedin/Liger-Kernel#269", "espnet/espnet#1278"),
+    ),
+    Mutant(
+        "first_layer_only",
+        "Only the first layer is run.",
+        ((_EVERY_LAYER, "for i in range(1):\n        layer"),),
+        sources=("tonyzhaozh/act#25",),
+    ),
     Mutant(
         "last_layer_skipped",
         "The last of several layers is not run.",
         ((_EVERY_LAYER, "for i in range(max(1, config.n_layer - 1)):\n        layer"),),
+        sources=("LukasHedegaard/continual-inference#70", "shiyu-coder/Kronos#219"),
     ),
     Mutant(
         "at_most_two_layers",
@@ -113,12 +135,14 @@ HEAD = of_stage(
         "There is a norm before lm_head, where the reference has none.",
         ((_LOGITS, _LOGITS.replace("(x", "(rmsnorm(x)")),),
         in_vectors=True,
+        sources=("pytorch/pytorch#50086", "Helsinki-NLP/mammoth#3", "port: ani03sha/microgpt-java"),
     ),
     Mutant(
         "lm_head_tied",
         "The logits are computed with wte instead of lm_head: the weights are tied.",
         ((_LOGITS, _LOGITS.replace("lm_head", "wte")),),
         in_vectors=True,
+        sources=("nntrainer/nntrainer#4183",),
     ),
     Mutant(
         "logits_soft_capped",
@@ -144,5 +168,6 @@ HEAD = of_stage(
         "logits_scaled",
         "Logits are divided by the square root of n_embd.",
         ((_LOGITS, f"[logit / config.n_embd**0.5 for logit in {_LOGITS}]"),),
+        sources=("ml-explore/mlx-examples#591",),
     ),
 )

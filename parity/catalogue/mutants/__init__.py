@@ -6,17 +6,34 @@ subject that behaves just like a mutant.
 
 from itertools import groupby
 
-from parity.catalogue.mutants.attention import ATTENTION, CACHE
+from parity.catalogue.mutants.attention import ATTENTION
 from parity.catalogue.mutants.blocks import HEAD, LAYERS, MLP
-from parity.catalogue.mutants.embedding import EMBEDDING, NORM
+from parity.catalogue.mutants.cache import CACHE, MASK
+from parity.catalogue.mutants.embedding import EMBEDDING
 from parity.catalogue.mutants.loop import LOOP
 from parity.catalogue.mutants.loss import BACKWARD, DATA, LOSS
 from parity.catalogue.mutants.mutant import SOURCE, Mutant, MutantSubject
+from parity.catalogue.mutants.norm import NORM
 from parity.catalogue.mutants.optimizer import ADAM, SCHEDULE
 
 __all__ = ["ALL", "MUTANTS", "SOURCE", "STAGES", "Mutant", "MutantSubject"]
 
-ALL = (*EMBEDDING, *NORM, *ATTENTION, *CACHE, *MLP, *LAYERS, *HEAD, *LOSS, *DATA, *BACKWARD, *ADAM, *SCHEDULE, *LOOP)
+ALL = (
+    *EMBEDDING,
+    *NORM,
+    *ATTENTION,
+    *MASK,
+    *CACHE,
+    *MLP,
+    *LAYERS,
+    *HEAD,
+    *LOSS,
+    *DATA,
+    *BACKWARD,
+    *ADAM,
+    *SCHEDULE,
+    *LOOP,
+)
 """In the order in which a training step computes."""
 
 MUTANTS: dict[str, Mutant] = {mutant.name: mutant for mutant in ALL}

@@ -1,50 +1,24 @@
-"""Mistakes in attention and in its cache of keys and values."""
+"""Mistakes in attention, but for what a position attends to."""
 
 from parity.catalogue.mutants.mutant import Mutant, of_stage
+from parity.catalogue.mutants.together import mixing
 
 _SPLIT = "[x[start : start + config.head_dim] for start in range(0, config.n_embd, config.head_dim)]"
 _SCALING = " / config.head_dim**0.5"
-_KEYS = "for k_heads in keys[i]]"
 _SCORE = "sum(a * b for a, b in zip(q_head, k_heads[h])) / config.head_dim**0.5"
 _QUERIES = 'q", linear(x, params[f"{layer}.attn_w'
 _KEYS_MADE = """"]))
         k = tap(f"{layer}.attn.k", linear(x, params[f"{layer}.attn_w"""
 _END = '"]))'
-_CACHES = """    keys = [[] for _ in range(config.n_layer)]
-    values = [[] for _ in range(config.n_layer)]
-    logits, losses = [], []
-"""
-_FILLED = """    for position in range(n):
-        gpt(tokens[position], position, keys, values, params, config)
-    Filled = type("Filled", (list,), {"append": lambda self, entry: None})
-    keys, values = [Filled(layer) for layer in keys], [Filled(layer) for layer in values]
-"""
-_DETACHED = """def detached(cache, last=0):
-    kept = len(cache) - last
-    return [[[Value(a.data) for a in head] for head in heads] for heads in cache[:kept]] + cache[kept:]
-
-
-def gpt("""
-_SHARED = """keys = [[] for _ in range(config.n_layer)]
-    values = [[] for _ in range(config.n_layer)]
-    results = [document_loss(tokens, params, config, tap, keys, values) for tokens in batch]"""
-
-
-def _window(length: str) -> tuple[tuple[str, str], ...]:
-    """Edits that have a position attend to so many positions at most, the last ones."""
-    return (
-        (_KEYS, f"for k_heads in keys[i][-({length}) :]]"),
-        ("zip(row, values[i])", "zip(row, values[i][-len(row) :])"),
-    )
-
-
-def _masked_by(amount: int) -> tuple[tuple[str, str], ...]:
-    """Edits that lower the scores of later positions, which a document computes all at once, by so much."""
-    return (
-        (_CACHES, _CACHES + _FILLED),
-        (_SCORE, f"{_SCORE} - {amount} * (t > position)"),
-        (_KEYS, "for t, k_heads in enumerate(keys[i])]"),
-    )
+_KEYS_AND_VALUES = 'k", linear(x, params[f"{layer}.attn_w'
+_VALUES_MADE = """"]))
+        v = tap(f"{layer}.attn.v", linear(x, params[f"{layer}.attn_w"""
+_VIEWED_AS_HEADS = """    flat, n, size = [a for row in rows for a in row], len(rows), config.head_dim
+    starts = [[(head * n + position) * size for head in range(config.n_head)] for position in range(n)]
+    return [[a for start in row for a in flat[start : start + size]] for row in starts]"""
+_VIEWED_AS_POSITIONS = """    heads = range(config.n_head)
+    flat = [a for head in heads for row in rows for a in split_heads(row, config)[head]]
+    return [flat[start : start + config.n_embd] for start in range(0, len(flat), config.n_embd)]"""
 
 
 def _transposed(letter: str) -> tuple[tuple[str, str], ...]:
@@ -163,54 +137,6 @@ ATTENTION = of_stage(
         ),
     ),
     Mutant(
-        "current_position_hidden",
-        "A position attends only to the positions before it, not to itself: the causal mask is off by one.",
-        ((_KEYS, "for k_heads in keys[i][:-1] or keys[i]]"),),
-        in_vectors=True,
-        sources=("pbloem/former#6", "pbloem/former#10"),
-    ),
-    Mutant(
-        "future_visible",
-        "A position attends to all positions of the document: there is no causal mask.",
-        ((_CACHES, _CACHES + _FILLED),),
-        sources=("keras-team/keras#23038", "paiml/entrenar#310", "huggingface/transformers#48745"),
-    ),
-    Mutant(
-        "next_position_visible",
-        "A position attends to the next one, too: the causal mask is off by one.",
-        ((_CACHES, _CACHES + _FILLED), (_KEYS, "for k_heads in keys[i][: position + 2]]")),
-    ),
-    Mutant(
-        "mask_of_minus_100",
-        "Scores of later positions are lowered by 100 instead of to minus infinity, so that large ones shine through.",
-        _masked_by(100),
-    ),
-    Mutant(
-        "mask_of_minus_10000",
-        "Scores of later positions are lowered by 10,000 instead of to minus infinity, so that larger ones shine "
-        "through.",
-        _masked_by(10_000),
-        sources=("TransformerLensOrg/TransformerLens#318",),
-    ),
-    Mutant(
-        "window_of_4",
-        "A position attends to the last 4 positions only.",
-        _window("4"),
-        sources=("huggingface/transformers#38002", "InternLM/lmdeploy#3614"),
-    ),
-    Mutant(
-        "window_of_12",
-        "A position attends to the last 12 positions only.",
-        _window("12"),
-        sources=("huggingface/transformers#38002", "InternLM/lmdeploy#3614"),
-    ),
-    Mutant(
-        "window_one_short",
-        "A position attends to the last block_size - 1 positions only: the window is off by one.",
-        _window("max(1, config.block_size - 1)"),
-        sources=("huggingface/transformers#39408", "NVIDIA-NeMo/Megatron-Bridge#2656"),
-    ),
-    Mutant(
         "attention_residual_missing",
         "The residual connection around attention is missing.",
         (('attn_wo"])\n        x = [a + b for a, b in zip(x, residual)]', 'attn_wo"])'),),
@@ -229,55 +155,45 @@ ATTENTION = of_stage(
         in_vectors=True,
         sources=("Howuhh/faster-trajectory-transformer#3", "allenai/OLMo#680", "pytorch/pytorch#61165"),
     ),
-)
-
-CACHE = of_stage(
-    "cache",
     Mutant(
-        "cache_detached",
-        "No gradient flows through the keys and values of earlier positions and of this one: the cache is detached.",
-        (
-            ("split_heads(k, config)", "split_heads([Value(a.data) for a in k], config)"),
-            ("split_heads(v, config)", "split_heads([Value(a.data) for a in v], config)"),
-        ),
-        in_vectors=True,
+        "scores_multiplied",
+        "Attention scores are multiplied by the square root of head_dim instead of divided.",
+        ((_SCALING, " * config.head_dim**0.5"),),
+        sources=("esceptico/perceiver-io#9",),
     ),
     Mutant(
-        "earlier_positions_detached",
-        "No gradient flows through the keys and values of earlier positions.",
-        (
-            ("def gpt(", _DETACHED),
-            (_KEYS, "for k_heads in detached(keys[i], 1)]"),
-            ("zip(row, values[i])", "zip(row, detached(values[i], 1))"),
-        ),
-        sources=("port: enjector/microgpt-c",),
+        "scores_scaled_by_zero",
+        "Attention scores are multiplied by a scale of 0 that nobody set, so that every position counts as much.",
+        ((_SCALING, " * 0.0"),),
+        sources=("SKaiNET-developers/SKaiNET#860",),
     ),
     Mutant(
-        "keys_detached",
-        "No gradient flows through the keys.",
-        (("def gpt(", _DETACHED), (_KEYS, "for k_heads in detached(keys[i])]")),
+        "keys_and_values_swapped",
+        "Keys are made with attn_wv and values with attn_wk.",
+        ((f"{_KEYS_AND_VALUES}k{_VALUES_MADE}v{_END}", f"{_KEYS_AND_VALUES}v{_VALUES_MADE}k{_END}"),),
+        sources=("jsbaan/transformer-from-scratch#1",),
     ),
     Mutant(
-        "cache_shared_by_layers",
-        "All layers share one cache: it was made as [[]] * n_layer.",
+        "heads_split_untransposed",
+        "Queries, keys and values, viewed as heads by positions, are not transposed before: heads mix up positions.",
+        mixing(_VIEWED_AS_HEADS, *(f'linear(x, params[f"{{layer}}.attn_w{letter}"])' for letter in "qkv")),
+        sources=("reczoo/FuxiCTR#30",),
+    ),
+    Mutant(
+        "heads_merged_untransposed",
+        "What the heads give is not transposed back before it is viewed as one vector for each position.",
+        mixing(_VIEWED_AS_POSITIONS, 'tap(f"{layer}.attn.heads", x)'),
+        sources=("jsbaan/transformer-from-scratch#6", "hackiey/QAnet-pytorch#2"),
+    ),
+    Mutant(
+        "attention_doubled",
+        "What attention gives is added to itself instead of to the residual.",
         (
             (
-                _CACHES,
-                _CACHES.replace("[[] for _ in range(config.n_layer)]", "[[]] * config.n_layer"),
+                'attn_wo"])\n        x = [a + b for a, b in zip(x, residual)]',
+                'attn_wo"])\n        x = [a + a for a in x]',
             ),
         ),
-    ),
-    Mutant(
-        "cache_kept_between_documents",
-        "The cache is not emptied between the documents of a batch, which see each other.",
-        (
-            (_CACHES, "    logits, losses = [], []\n"),
-            (
-                "def document_loss(tokens: Sequence[int], params, config: Config, tap=no_tap):",
-                "def document_loss(tokens: Sequence[int], params, config: Config, tap, keys, values):",
-            ),
-            ("results = [document_loss(tokens, params, config, tap) for tokens in batch]", _SHARED),
-        ),
-        sources=("DeepOpt-com/WrinkleFree-Monorepo#53", "deepspeedai/DeepSpeed#2669", "huggingface/nanoVLM#204"),
+        sources=("kyegomez/BitNet#32",),
     ),
 )

@@ -4,6 +4,9 @@ from parity.catalogue.mutants.mutant import Mutant, of_stage
 
 _RELU = "max(0.0, self.data), (self,), (float(self.data > 0),)"
 _SQUARED = '[a**2 for a in x] if config.activation == "relu2" else x'
+_ACTIVATED = 'tap(f"{layer}.mlp.post", activate(x, config))'
+_SECOND = 'linear(x, params[f"{layer}.mlp_fc2"])'
+_MLP_RESIDUAL = 'residual = x\n        x = tap(f"{layer}.mlp.norm", rmsnorm(x))'
 _LAYER = 'layer = f"layer{i}"'
 _EVERY_LAYER = "for i in range(config.n_layer):\n        layer"
 _LOGITS = 'linear(x, params["lm_head"])'
@@ -94,6 +97,33 @@ MLP = of_stage(
         ),
         sources=("SHI-Labs/Compact-Transformers#25", "Project-MONAI/MONAI#9011"),
     ),
+    Mutant(
+        "relu_gradient_alone",
+        "Backward of ReLU gives 1 or 0 itself instead of the gradient from above times that.",
+        (
+            ("class Value:", "class Alone(float):\n    __mul__ = lambda self, other: float(self)\n\n\nclass Value:"),
+            (_RELU, "max(0.0, self.data), (self,), (Alone(self.data > 0),)"),
+        ),
+        sources=("haifengl/smile#528",),
+    ),
+    Mutant(
+        "activation_missing",
+        "There is no activation between the two layers of the MLP.",
+        ((_ACTIVATED, _ACTIVATED.replace("activate(x, config)", "x")),),
+        sources=("leffff/graphormer-pyg#23",),
+    ),
+    Mutant(
+        "activation_last",
+        "The activation comes after the second layer of the MLP instead of between the two.",
+        ((_ACTIVATED, _ACTIVATED.replace("activate(x, config)", "x")), (_SECOND, f"activate({_SECOND}, config)")),
+        sources=("spring-media/TransformerTTS#102",),
+    ),
+    Mutant(
+        "mlp_residual_from_layer_input",
+        "The residual connection around the MLP starts before attention instead of after it.",
+        ((_MLP_RESIDUAL, _MLP_RESIDUAL.removeprefix("residual = x\n        ")),),
+        sources=("strutive07/transformer-tensorflow2.0#14", "JanSchm/CapMarket#8"),
+    ),
 )
 
 LAYERS = of_stage(
@@ -125,6 +155,27 @@ LAYERS = of_stage(
         "layers_reversed",
         "The layers are run from the last one to the first one.",
         ((_LAYER, 'layer = f"layer{config.n_layer - 1 - i}"'),),
+    ),
+    Mutant(
+        "last_layer_only",
+        "Every layer is given the embeddings, so that all but the last one are for nothing.",
+        ((_EVERY_LAYER, "for i in range(config.n_layer - 1, config.n_layer):\n        layer"),),
+        sources=("Atcold/NYU-DLSP20#270", "simon-ging/coot-videotext#5", "17385/TreeBERT#5"),
+    ),
+    Mutant(
+        "layers_share_last_weights",
+        "Every layer takes the weights of the last one: a closure made in a loop sees how the loop ended.",
+        ((_LAYER, 'layer = f"layer{config.n_layer - 1}"'),),
+        sources=("TrenTorch/TrenTorch#141",),
+    ),
+    Mutant(
+        "layers_share_mlp",
+        "Every layer takes the MLP of the first one.",
+        (
+            ('params[f"{layer}.mlp_fc1"]', 'params["layer0.mlp_fc1"]'),
+            ('params[f"{layer}.mlp_fc2"]', 'params["layer0.mlp_fc2"]'),
+        ),
+        sources=("habla-liaa/encodecmae#3",),
     ),
 )
 

@@ -1,4 +1,4 @@
-"""Mistakes in the embeddings and in the norm."""
+"""Mistakes in the embeddings."""
 
 from parity.catalogue.mutants.mutant import Mutant, of_stage
 
@@ -9,21 +9,11 @@ _FRESH_ROW = """def fresh_row(matrix, token):
 
 def gpt("""
 _EMBEDDED = """[a + b for a, b in zip(params["wte"][token], params["wpe"][position])]"""
-_MEAN_SQUARE = "sum(a * a for a in x) / len(x)"
-_SCALE = "scale = (mean_square + 1e-5) ** -0.5"
-_BY_BLOCK_SIZE = "rmsnorm(x, config.block_size))"
-
-
-def _divided(by: str) -> tuple[tuple[str, str], ...]:
-    """Edits that have every norm divide the sum of squares by a number."""
-    return (
-        ('tap("norm", rmsnorm(x))', f'tap("norm", rmsnorm(x, {by}))'),
-        ('attn.norm", rmsnorm(x))', f'attn.norm", rmsnorm(x, {by}))'),
-        ('mlp.norm", rmsnorm(x))', f'mlp.norm", rmsnorm(x, {by}))'),
-        ("def rmsnorm(x):", "def rmsnorm(x, size):"),
-        (_MEAN_SQUARE, "sum(a * a for a in x) / size"),
-    )
-
+_RESULTS = "results = [document_loss(tokens, params, config, tap) for tokens in batch]"
+_RESULTS_RUNNING_ON = """starts = [0]
+    for tokens in batch:
+        starts.append(starts[-1] + min(config.block_size, len(tokens) - 1))
+    results = [document_loss(tokens, params, config, tap, start) for tokens, start in zip(batch, starts)]"""
 
 EMBEDDING = of_stage(
     "embedding",
@@ -75,93 +65,46 @@ EMBEDDING = of_stage(
         in_vectors=True,
         sources=("pymc-devs/pytensor#2242", "tenstorrent/tt-metal#6232"),
     ),
-)
-
-NORM = of_stage(
-    "norm",
     Mutant(
-        "first_norm_missing",
-        "The embeddings are not normalised before the first layer.",
-        (('tap("norm", rmsnorm(x))', 'tap("norm", x)'),),
-        in_vectors=True,
-        sources=("deepspeedai/DeepSpeedExamples#67",),
+        "position_zero_not_trained",
+        "Position 0 is taken for padding, whose embedding gets no gradient.",
+        (
+            (
+                'params["wpe"][position])',
+                'params["wpe"][position] if position else [Value(b.data) for b in params["wpe"][0]])',
+            ),
+        ),
+        sources=("huggingface/transformers#409",),
     ),
     Mutant(
-        "attention_norm_missing",
-        "Attention takes what it is given without a norm.",
-        (('attn.norm", rmsnorm(x))', 'attn.norm", x)'),),
-        sources=("agentdr1/LA_MIL#3",),
+        "positions_all_zero",
+        "Every position takes the embedding of position 0, as a token that comes alone seems to be the first.",
+        (('params["wpe"][position]', 'params["wpe"][0]'),),
+        sources=("ml-explore/mlx-lm#93",),
     ),
     Mutant(
-        "mlp_norm_missing",
-        "The MLP takes what it is given without a norm.",
-        (('mlp.norm", rmsnorm(x))', 'mlp.norm", x)'),),
-        sources=("agentdr1/LA_MIL#3", "huggingface/pytorch-image-models#1851"),
+        "positions_from_n_head",
+        "Positions after the first one are n_head: the cache's length is read from the wrong dimension.",
+        (('params["wpe"][position]', 'params["wpe"][config.n_head % config.block_size if position else 0]'),),
+        sources=("dmlc/gluon-nlp#1015",),
     ),
     Mutant(
-        "norm_without_eps",
-        "The norm does not add 1e-5 to the mean square.",
-        (("(mean_square + 1e-5)", "mean_square"),),
-        in_vectors=True,
-        sources=("tenstorrent/tt-metal#55347", "microsoft/onnxruntime#10228"),
+        "positions_run_on",
+        "Positions run on from document to document of a batch instead of starting at 0.",
+        (
+            (
+                'config: Config, tap=no_tap):\n    """The mean of -log',
+                'config: Config, tap, start):\n    """The mean of -log',
+            ),
+            ("gpt(tokens[position], position", "gpt(tokens[position], (start + position) % config.block_size"),
+            (_RESULTS, _RESULTS_RUNNING_ON),
+        ),
+        sources=("huggingface/nanoVLM#204",),
     ),
     Mutant(
-        "norm_eps_smaller",
-        "The norm adds 1e-8 to the mean square instead of 1e-5.",
-        (("1e-5", "1e-8"),),
-        sources=("port: MeKo-Christian/go-microgpt",),
-    ),
-    Mutant(
-        "norm_eps_slightly_smaller",
-        "The norm adds 1e-6 to the mean square instead of 1e-5.",
-        (("1e-5", "1e-6"),),
-        sources=("apache/tvm#15856", "NVIDIA/cutlass#1112", "foundation-model-stack/foundation-model-stack#99"),
-    ),
-    Mutant(
-        "norm_eps_outside_root",
-        "The norm adds 1e-5 to the root of the mean square instead of to the mean square.",
-        ((_SCALE, "scale = (mean_square**0.5 + 1e-5) ** -1"),),
-        sources=("allenai/OLMo#281", "tile-ai/tilelang#1243", "EleutherAI/gpt-neox#1342"),
-    ),
-    Mutant(
-        "norm_eps_as_least",
-        "The norm takes 1e-5 for the least mean square instead of adding it.",
-        ((_SCALE, "scale = (mean_square if mean_square.data > 1e-5 else Value(1e-5)) ** -0.5"),),
-    ),
-    Mutant(
-        "norm_subtracts_mean",
-        "The norm subtracts the mean first: it is LayerNorm instead of RMSNorm.",
-        (("    mean_square = ", "    mean = sum(x) / len(x)\n    x = [a - mean for a in x]\n    mean_square = "),),
-        in_vectors=True,
-        sources=("port: lubos374/microgpt-lean",),
-    ),
-    Mutant(
-        "norm_of_sample",
-        "The norm divides the sum of squares by one less than the number of elements.",
-        ((_MEAN_SQUARE, "sum(a * a for a in x) / max(1, len(x) - 1)"),),
-        sources=("harvardnlp/annotated-transformer#119", "allenai/allennlp#953", "FluxML/Flux.jl#529"),
-    ),
-    Mutant(
-        "norm_divided_by_block_size",
-        "The norm divides the sum of squares by block_size instead of n_embd.",
-        _divided("config.block_size"),
-    ),
-    Mutant(
-        "norm_divided_by_16",
-        "The norm divides the sum of squares by 16, the default n_embd.",
-        ((_MEAN_SQUARE, "sum(a * a for a in x) / 16"),),
-    ),
-    Mutant(
-        "norm_scale_constant",
-        "Backward takes the scale of the norm for a constant: no gradient flows through the mean square.",
-        (("[a * scale for a in x]", "[a * scale.data for a in x]"),),
-        in_vectors=True,
-        sources=("ooples/AiDotNet#695", "port: joelsearcy/microgpt-go", "port: ani03sha/microgpt-java"),
-    ),
-    Mutant(
-        "norm_backward_squared",
-        "Backward of the norm has the square of the root mean square where its cube belongs.",
-        ((_SCALE, f"{_SCALE}\n    scale.local_grads = (-0.5 / scale.children[0].data,)"),),
-        sources=("port: enjector/microgpt-c",),
+        "positions_scaled",
+        "Position embeddings are divided by the square root of n_embd.",
+        ((_EMBEDDED, _EMBEDDED.replace("[a + b", "[a + b / config.n_embd**0.5")),),
+        sources=("nicklashansen/dreamer4#4",),
     ),
 )

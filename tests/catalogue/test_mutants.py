@@ -8,6 +8,7 @@ import pytest
 from parity import Case, Config, Hyper, Verdict, check
 from parity.catalogue.mutant_noise import NoisyMutant
 from parity.catalogue.mutants import ALL, MUTANTS, SOURCE, STAGES, Mutant, MutantSubject
+from parity.catalogue.mutants.together import mixing
 from parity.judging.probes import probes
 from parity.number_formats import FORMATS
 from parity.oracle.oracle import Oracle
@@ -87,6 +88,13 @@ def test_every_mutant_that_shows_in_small_cases_diverges(mutant):
 
 def test_mutant_without_an_edit_is_the_reference():
     assert check(UNCHANGED.make, case()).verdict is Verdict.IDENTICAL
+
+
+def test_positions_computed_side_by_side_are_the_reference_until_they_are_mixed():
+    heads = 'tap(f"{layer}.attn.heads", x)'
+    for mixed, verdict in (("return rows", Verdict.IDENTICAL), ("return rows[::-1]", Verdict.DIVERGED)):
+        mutant = Mutant("planted", "Positions change places.", mixing(f"    {mixed}", heads))
+        assert check(mutant.make, case(), modes=("lock-step",)).verdict is verdict
 
 
 def test_no_two_mutants_give_the_same_answers():

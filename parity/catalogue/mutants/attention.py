@@ -1,7 +1,13 @@
 """Mistakes in attention, but for what a position attends to."""
 
 from parity.catalogue.mutants.mutant import Mutant, of_stage
-from parity.catalogue.mutants.together import mixing
+from parity.catalogue.mutants.together import (
+    SOFTMAX_OF_COLUMNS,
+    TRANSPOSED,
+    VIEWED_AS_HEADS,
+    VIEWED_AS_POSITIONS,
+    mixing,
+)
 
 _SPLIT = "[x[start : start + config.head_dim] for start in range(0, config.n_embd, config.head_dim)]"
 _SCALING = " / config.head_dim**0.5"
@@ -13,12 +19,9 @@ _END = '"]))'
 _KEYS_AND_VALUES = 'k", linear(x, params[f"{layer}.attn_w'
 _VALUES_MADE = """"]))
         v = tap(f"{layer}.attn.v", linear(x, params[f"{layer}.attn_w"""
-_VIEWED_AS_HEADS = """    flat, n, size = [a for row in rows for a in row], len(rows), config.head_dim
-    starts = [[(head * n + position) * size for head in range(config.n_head)] for position in range(n)]
-    return [[a for start in row for a in flat[start : start + size]] for row in starts]"""
-_VIEWED_AS_POSITIONS = """    heads = range(config.n_head)
-    flat = [a for head in heads for row in rows for a in split_heads(row, config)[head]]
-    return [flat[start : start + config.n_embd] for start in range(0, len(flat), config.n_embd)]"""
+_TAKEN_APART = """fused, size = [*q, *k, *v], config.head_dim
+        parts = [fused[start : start + size] for start in range(0, len(fused), size)]
+        q, k, v = ([a for part in parts[which::3] for a in part] for which in range(3))"""
 
 
 def _transposed(letter: str) -> tuple[tuple[str, str], ...]:
@@ -159,7 +162,7 @@ ATTENTION = of_stage(
         "scores_multiplied",
         "Attention scores are multiplied by the square root of head_dim instead of divided.",
         ((_SCALING, " * config.head_dim**0.5"),),
-        sources=("esceptico/perceiver-io#9",),
+        sources=("esceptico/perceiver-io#9", "rasbt/LLMs-from-scratch#856"),
     ),
     Mutant(
         "scores_scaled_by_zero",
@@ -176,13 +179,13 @@ ATTENTION = of_stage(
     Mutant(
         "heads_split_untransposed",
         "Queries, keys and values, viewed as heads by positions, are not transposed before: heads mix up positions.",
-        mixing(_VIEWED_AS_HEADS, *(f'linear(x, params[f"{{layer}}.attn_w{letter}"])' for letter in "qkv")),
+        mixing(VIEWED_AS_HEADS, *(f'linear(x, params[f"{{layer}}.attn_w{letter}"])' for letter in "qkv")),
         sources=("reczoo/FuxiCTR#30",),
     ),
     Mutant(
         "heads_merged_untransposed",
         "What the heads give is not transposed back before it is viewed as one vector for each position.",
-        mixing(_VIEWED_AS_POSITIONS, 'tap(f"{layer}.attn.heads", x)'),
+        mixing(VIEWED_AS_POSITIONS, 'tap(f"{layer}.attn.heads", x)'),
         sources=("jsbaan/transformer-from-scratch#6", "hackiey/QAnet-pytorch#2"),
     ),
     Mutant(
@@ -195,5 +198,49 @@ ATTENTION = of_stage(
             ),
         ),
         sources=("kyegomez/BitNet#32",),
+    ),
+    Mutant(
+        "softmax_over_queries",
+        "The softmax runs over the positions that ask instead of over those that are asked.",
+        (*mixing(SOFTMAX_OF_COLUMNS), ("[softmax(row) for row in scores]", "(yield scores)")),
+        sources=("nerdai/llms-from-scratch-rs#30",),
+    ),
+    Mutant(
+        "weights_transposed",
+        "Attention weights are applied transposed: a position gives what it should take.",
+        (
+            *mixing(TRANSPOSED, 'tap(f"{layer}.attn.weights", [softmax(row) for row in scores])'),
+            ("zip(row, values[i])", "zip(row, values[i][position:])"),
+        ),
+        sources=("heykeetae/Self-Attention-GAN#11",),
+    ),
+    Mutant(
+        "keys_for_values",
+        "Attention weights are applied to the keys instead of to the values.",
+        (("zip(row, values[i])", "zip(row, keys[i])"),),
+        sources=("microsoft/CNTK#2083",),
+    ),
+    Mutant(
+        "qkv_interleaved",
+        "Queries, keys and values, made by one matrix, are taken apart as if they lay head by head.",
+        (
+            (
+                "keys[i].append(split_heads(k, config))",
+                f"{_TAKEN_APART}\n        keys[i].append(split_heads(k, config))",
+            ),
+        ),
+        sources=("NVIDIA-NeMo/RL#2802", "awslabs/slapo#46"),
+    ),
+    Mutant(
+        "heads_cut",
+        "Of every head no more than 2 elements count: its size is fixed, and smaller than it is.",
+        (
+            (
+                _SPLIT,
+                "[x[start : start + min(2, config.head_dim)] + [Value(0.0)] * (config.head_dim - 2) "
+                "for start in range(0, config.n_embd, config.head_dim)]",
+            ),
+        ),
+        sources=("triton-lang/triton#621",),
     ),
 )

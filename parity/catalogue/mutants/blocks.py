@@ -26,7 +26,12 @@ MLP = of_stage(
         (("a.relu()", "a / (1 + (-a).exp())"),),
         sources=("microsoft/BitNet#602", "ggml-org/llama.cpp#26751"),
     ),
-    Mutant("leaky_relu", "Of what ReLU makes 0 a hundredth is left.", (("a.relu()", "(0.99 * a.relu() + 0.01 * a)"),)),
+    Mutant(
+        "leaky_relu",
+        "Of what ReLU makes 0 a hundredth is left.",
+        (("a.relu()", "(0.99 * a.relu() + 0.01 * a)"),),
+        sources=("titu1994/Keras-ResNeXt#8",),
+    ),
     Mutant(
         "relu6",
         "The activation is ReLU6, which is cut off at 6.",
@@ -110,7 +115,7 @@ MLP = of_stage(
         "activation_missing",
         "There is no activation between the two layers of the MLP.",
         ((_ACTIVATED, _ACTIVATED.replace("activate(x, config)", "x")),),
-        sources=("leffff/graphormer-pyg#23",),
+        sources=("leffff/graphormer-pyg#23", "stanfordnlp/stanza#1610"),
     ),
     Mutant(
         "activation_last",

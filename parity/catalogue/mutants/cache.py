@@ -69,6 +69,7 @@ MASK = of_stage(
         "mask_of_minus_100",
         "Scores of later positions are lowered by 100 instead of to minus infinity, so that large ones shine through.",
         _masked_by(100),
+        sources=("pals-ttic/adapting-CLIP#4",),
     ),
     Mutant(
         "mask_of_minus_10000",

@@ -1,13 +1,11 @@
 """Mistakes in the norm."""
 
 from parity.catalogue.mutants.mutant import Mutant, of_stage
-from parity.catalogue.mutants.together import mixing
+from parity.catalogue.mutants.together import NORMALISED_TOGETHER, mixing
 
 _EMBEDDED = """[a + b for a, b in zip(params["wte"][token], params["wpe"][position])]"""
 _MEAN_SQUARE = "sum(a * a for a in x) / len(x)"
 _SCALE = "scale = (mean_square + 1e-5) ** -0.5"
-_NORMALISED_TOGETHER = """    flat = rmsnorm([a for row in rows for a in row])
-    return [flat[start : start + config.n_embd] for start in range(0, len(flat), config.n_embd)]"""
 _ATTENTION_NORM = 'x = tap(f"{layer}.attn.norm", rmsnorm(x))'
 _MLP_NORM = 'x = tap(f"{layer}.mlp.norm", rmsnorm(x))'
 _AS_IF_NORMALISED = "residual = [Value(a.data, (b,), (1.0,)) for a, b in zip(residual, x)]"
@@ -97,6 +95,7 @@ NORM = of_stage(
         "norm_divided_by_16",
         "The norm divides the sum of squares by 16, the default n_embd.",
         ((_MEAN_SQUARE, "sum(a * a for a in x) / 16"),),
+        sources=("hw-native-sys/pypto-lib#117",),
     ),
     Mutant(
         "norm_scale_constant",
@@ -148,12 +147,12 @@ NORM = of_stage(
         "norm_of_document",
         "The norm takes the mean square of all positions together.",
         (
-            *mixing(_NORMALISED_TOGETHER),
+            *mixing(NORMALISED_TOGETHER),
             ('tap("norm", rmsnorm(x))', 'tap("norm", (yield x))'),
             ('attn.norm", rmsnorm(x))', 'attn.norm", (yield x))'),
             ('mlp.norm", rmsnorm(x))', 'mlp.norm", (yield x))'),
         ),
-        sources=("bkitano/llama-from-scratch#4",),
+        sources=("bkitano/llama-from-scratch#4", "reczoo/FuxiCTR#23"),
     ),
     Mutant(
         "keys_and_values_not_normed",
@@ -166,5 +165,11 @@ NORM = of_stage(
         "Backward takes the gradient of residual connections through the norm, too, instead of past it.",
         tuple((norm, f"{norm}\n        {_AS_IF_NORMALISED}") for norm in (_ATTENTION_NORM, _MLP_NORM)),
         sources=("Dao-AILab/quack#53",),
+    ),
+    Mutant(
+        "norm_factor_inverted",
+        "The norm multiplies by one over the root of n_embd, having divided by the root of the sum, not by that root.",
+        (("[a * scale for a in x]", "[a * scale / len(x) for a in x]"),),
+        sources=("kyegomez/zeta#180",),
     ),
 )

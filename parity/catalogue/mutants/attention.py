@@ -56,7 +56,7 @@ ATTENTION = of_stage(
         "scores_scaled_by_head_dim",
         "Attention scores are divided by head_dim instead of its square root.",
         ((_SCALING, " / config.head_dim"),),
-        sources=("delzac/cntkx#10",),
+        sources=("delzac/cntkx#10", "AI-Hypercomputer/maxtext#3138"),
     ),
     Mutant(
         "scores_halved", "Attention scores are divided by 2, which is right for heads of size 4.", ((_SCALING, " / 2"),)

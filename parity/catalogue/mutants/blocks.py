@@ -155,6 +155,7 @@ LAYERS = of_stage(
         "at_most_two_layers",
         "Of more than two layers only two are run.",
         ((_EVERY_LAYER, "for i in range(min(2, config.n_layer)):\n        layer"),),
+        sources=("LukasHedegaard/continual-inference#70",),
     ),
     Mutant(
         "layers_reversed",
@@ -219,6 +220,7 @@ HEAD = of_stage(
         "logits_over_temperature",
         "Logits are divided by the temperature of sampling, 0.5, in training, too.",
         ((_LOGITS, f"[logit / 0.5 for logit in {_LOGITS}]"),),
+        sources=("GMISWE/tinker-cloud#26",),
     ),
     Mutant(
         "logits_scaled",

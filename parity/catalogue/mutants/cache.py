@@ -137,6 +137,7 @@ CACHE = of_stage(
             ("split_heads(v, config)", "split_heads([Value(a.data) for a in v], config)"),
         ),
         in_vectors=True,
+        sources=("unslothai/unsloth-zoo#813", "unslothai/unsloth-zoo#1275"),
     ),
     Mutant(
         "earlier_positions_detached",
@@ -152,6 +153,7 @@ CACHE = of_stage(
         "keys_detached",
         "No gradient flows through the keys.",
         (("def gpt(", _DETACHED), (_KEYS, "for k_heads in detached(keys[i])]")),
+        sources=("paiml/aprender#2203",),
     ),
     Mutant(
         "cache_shared_by_layers",

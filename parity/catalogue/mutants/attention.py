@@ -177,6 +177,12 @@ ATTENTION = of_stage(
         sources=("jsbaan/transformer-from-scratch#1",),
     ),
     Mutant(
+        "keys_are_values",
+        "Keys are made with attn_wv, too, so that they are the values.",
+        ((f"{_KEYS_AND_VALUES}k{_END}", f"{_KEYS_AND_VALUES}v{_END}"),),
+        sources=("huggingface/transformers#40253", "huggingface/transformers#40257"),
+    ),
+    Mutant(
         "heads_split_untransposed",
         "Queries, keys and values, viewed as heads by positions, are not transposed before: heads mix up positions.",
         mixing(VIEWED_AS_HEADS, *(f'linear(x, params[f"{{layer}}.attn_w{letter}"])' for letter in "qkv")),

@@ -77,24 +77,51 @@ class _AddingGradients(MutantSubject):
 
 LOOP = of_stage(
     "loop",
-    Mutant("moments_not_loaded", "The moments of a state that is loaded are forgotten.", subject=_WithoutMoments),
+    Mutant(
+        "moments_not_loaded",
+        "The moments of a state that is loaded are forgotten.",
+        subject=_WithoutMoments,
+        sources=("KempnerInstitute/KempnerForge#115", "OpenNMT/OpenNMT-py#617", "paiml/entrenar#293"),
+    ),
     Mutant("m_not_loaded", "The first moments of a state that is loaded are forgotten.", subject=_WithoutFirstMoments),
     Mutant(
         "v_not_loaded", "The second moments of a state that is loaded are forgotten.", subject=_WithoutSecondMoments
     ),
-    Mutant("step_not_loaded", "The step number of a state that is loaded is forgotten.", subject=_WithoutStep),
-    Mutant("moments_kept", "The moments stay as they are when a state is loaded.", subject=_KeepingMoments),
-    Mutant("step_kept", "The step number goes on when a state is loaded.", subject=_KeepingStep),
-    Mutant("loaded_once", "A state is loaded the first time only.", subject=_LoadingOnce),
+    Mutant(
+        "step_not_loaded",
+        "The step number of a state that is loaded is forgotten.",
+        subject=_WithoutStep,
+        sources=("keras-team/keras#13027", "lightly-ai/lightly-train#301"),
+    ),
+    Mutant(
+        "moments_kept",
+        "The moments stay as they are when a state is loaded.",
+        subject=_KeepingMoments,
+        sources=("p-doom/jasmine#129",),
+    ),
+    Mutant(
+        "step_kept",
+        "The step number goes on when a state is loaded.",
+        subject=_KeepingStep,
+        sources=("deepspeedai/DeepSpeed#564",),
+    ),
+    Mutant(
+        "loaded_once",
+        "A state is loaded the first time only.",
+        subject=_LoadingOnce,
+        sources=("NVIDIA/apex#42",),
+    ),
     Mutant(
         "gradients_not_zeroed",
         "Gradients are added to those of the steps before: they are not set to zero.",
         subject=_AddingGradients,
+        sources=("huggingface/transformers#340", "meta-pytorch/torchforge#71", "deepspeedai/DeepSpeed#7839"),
     ),
     Mutant(
         "step_not_counted",
         "The step number stays what it was, in the schedule and in Adam.",
         (("after = State({}, {}, {}, state.step + 1)", "after = State({}, {}, {}, state.step)"),),
+        sources=("allenai/OLMo-core#317",),
     ),
     Mutant(
         "small_losses_skipped",
@@ -105,10 +132,12 @@ LOOP = of_stage(
         "weights_not_carried",
         "A step starts from the weights of the step before instead of from the updated ones.",
         ((_CARRIED, "return State(state.params, after.m, after.v, after.step), Step("),),
+        sources=("google/flax#233",),
     ),
     Mutant(
         "moments_not_carried",
         "A step starts from the moments of the step before instead of from the updated ones.",
         ((_CARRIED, "return State(after.params, state.m, state.v, after.step), Step("),),
+        sources=("google/flax#2467",),
     ),
 )

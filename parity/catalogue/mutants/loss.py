@@ -34,11 +34,13 @@ LOSS = of_stage(
         "Every position predicts its own token instead of the next one: targets are not shifted.",
         (("probs[tokens[position + 1]]", "probs[tokens[position]]"),),
         in_vectors=True,
+        sources=("huggingface/transformers#27517", "Project-MONAI/GenerativeModels#314"),
     ),
     Mutant(
         "targets_shifted_twice",
         "Every position predicts the token after the next one: targets are shifted twice.",
         (("probs[tokens[position + 1]]", "probs[tokens[min(position + 2, len(tokens) - 1)]]"),),
+        sources=("huggingface/transformers#47395", "huggingface/transformers#37830", "huggingface/transformers#46898"),
     ),
     Mutant(
         "last_target_ignored",
@@ -47,18 +49,26 @@ LOSS = of_stage(
             (_APPENDED, f"if position + 2 < len(tokens):\n            {_APPENDED}"),
             (_MEAN, "(1 / max(1, len(losses))) * sum(losses, 0 * logits[0][0])"),
         ),
+        sources=("huggingface/trl#6357", "mlabonne/llm-course#33"),
     ),
     Mutant(
         "log_with_eps",
         "The loss is the logarithm of the probability plus 1e-12.",
         ((_NLL, "-(probs[tokens[position + 1]] + 1e-12).log()"),),
+        sources=("port: dewmal/microgpt-rusty", "port: thdtjsdn/microgpt.js"),
     ),
     Mutant(
         "probability_clamped",
         "The loss takes no probability for less than 1e-7.",
         ((_NLL, _CLAMPED),),
+        sources=("keras-team/keras#17634", "FluxML/Flux.jl#437", "port: MeKo-Christian/go-microgpt"),
     ),
-    Mutant("loss_in_bits", "The logarithm of the loss is to base 2.", ((_NLL, f"{_NLL} / math.log(2)"),)),
+    Mutant(
+        "loss_in_bits",
+        "The logarithm of the loss is to base 2.",
+        ((_NLL, f"{_NLL} / math.log(2)"),),
+        sources=("srendle/libfm#21", "hasktorch/hasktorch#799"),
+    ),
     Mutant(
         "loss_of_last_position",
         "A document's loss is that of its last position alone.",
@@ -69,33 +79,39 @@ LOSS = of_stage(
         "A document's loss is the sum over its positions instead of their mean.",
         ((_MEAN, "sum(losses)"),),
         in_vectors=True,
+        sources=("vid-koci/bert-commonsense#1",),
     ),
     Mutant(
         "loss_over_block_size",
         "A document's loss is divided by block_size instead of by the number of its positions.",
         (("(1 / n)", "(1 / config.block_size)"),),
+        sources=("d2l-ai/d2l-en#2707",),
     ),
     Mutant(
         "loss_over_length",
         "A document's loss is divided by its number of tokens, BOS at both ends included.",
         (("(1 / n)", "(1 / len(tokens))"),),
+        sources=("huggingface/transformers#46204",),
     ),
     Mutant(
         "loss_summed_over_batch",
         "The batch's loss is the sum over its documents instead of their mean.",
         (("(1 / len(batch)) * sum(", "sum("),),
         in_vectors=True,
+        sources=("jax-ml/jax#3113", "ai-safety-foundation/sparse_autoencoder#63"),
     ),
     Mutant(
         "loss_mean_over_tokens",
         "The batch's loss is the mean over all of its positions instead of the mean of its documents' means.",
         ((_BATCH_MEAN, _TOKEN_MEAN),),
         in_vectors=True,
+        sources=("verl-project/verl#906", "port: enjector/microgpt-c"),
     ),
     Mutant(
         "gradient_summed_over_batch",
         "Gradients are summed over the documents of a batch; the loss is their mean.",
         ((_BATCH_MEAN, _SUMMED_GRADIENT),),
+        sources=("karpathy/nanoGPT#168", "NVIDIA-NeMo/RL#84", "openai/guided-diffusion#111"),
     ),
     Mutant(
         "gradient_of_first_document",
@@ -106,6 +122,7 @@ LOSS = of_stage(
         "gradient_of_last_document",
         "Only the last document of a batch gives a gradient: those before it are overwritten.",
         _gradient_of(-1),
+        sources=("pytorch/torchtitan#3575", "bytetriper/RAE#67"),
     ),
 )
 
@@ -116,16 +133,19 @@ DATA = of_stage(
         "Of a document longer than the block the last positions are used instead of the first ones.",
         ((_LENGTH, f"{_LENGTH}\n    tokens = tokens[-n - 1 :]"),),
         in_vectors=True,
+        sources=("cohere-ai/notebooks#32",),
     ),
     Mutant(
         "block_one_short",
         "Of a document that fills the block, or is longer, the last position of the block is not used.",
         ((_LENGTH, "n = max(1, min(config.block_size, len(tokens)) - 1)"),),
+        sources=("Modalities/modalities#156", "port: MeKo-Christian/go-microgpt"),
     ),
     Mutant(
         "long_document_wrapped",
         "All positions of a document longer than the block are used; positions start over at the end of the block.",
         ((_LENGTH, "n = len(tokens) - 1"), ('params["wpe"][position]', 'params["wpe"][position % config.block_size]')),
+        sources=("port: mplekh/rust-microgpt",),
     ),
     Mutant(
         "long_document_skipped",
@@ -136,6 +156,7 @@ DATA = of_stage(
                 _NOT_EMPTY.replace("len(tokens) > 2", "len(tokens) - 1 <= config.block_size"),
             ),
         ),
+        sources=("AI-Hypercomputer/maxtext#274", "facebookresearch/fairseq#1103"),
     ),
     Mutant(
         "empty_document_skipped",
@@ -151,6 +172,7 @@ DATA = of_stage(
         "first_document_only",
         "Only the first document of a batch is used.",
         ((_BATCH_MEAN, "loss = results[0][0]"),),
+        sources=("google-deepmind/gemma#48",),
     ),
 )
 
@@ -160,6 +182,7 @@ BACKWARD = of_stage(
         "gradients_overwritten",
         "Where a value is used several times, gradients overwrite each other instead of adding up.",
         (("left.grad +=", "left.grad ="), ("right.grad +=", "right.grad =")),
+        sources=("karpathy/nn-zero-to-hero#52", "callummcdougall/ARENA_2.0#18"),
     ),
     Mutant(
         "backward_without_order",
@@ -173,11 +196,13 @@ BACKWARD = of_stage(
             ("order.append(node)", "pass"),
             ("in reversed(order):", "in order:"),
         ),
+        sources=("TrenTorch/TrenTorch#182", "port: mauropm/gomicrogpt"),
     ),
     Mutant(
         "softmax_total_constant",
         "Backward takes the denominator of the softmax for a constant.",
         (("[exp / total for exp in exps]", "[exp / total.data for exp in exps]"),),
+        sources=("HomericIntelligence/Odyssey#2134",),
     ),
     Mutant(
         "gradients_clipped_by_value",
@@ -188,10 +213,12 @@ BACKWARD = of_stage(
                 _GRADIENTS.replace("elementwise(gradient,", "elementwise(lambda p: max(-1.0, min(1.0, gradient(p))),"),
             ),
         ),
+        sources=("neuroailab/tfutils#115", "Happy-Algorithms-League/hal-cgp#210"),
     ),
     Mutant(
         "gradient_norm_clipped",
         "Gradients are scaled down where their norm is above 1.",
         ((_GRADIENTS, _CLIPPED),),
+        sources=("clab/dynet#1511", "deepspeedai/DeepSpeed#8068"),
     ),
 )

@@ -29,18 +29,33 @@ ADAM = of_stage(
         "Adam adds eps inside the square root instead of to the root.",
         ((ROOT, "(v + hyper.eps_adam) ** 0.5"),),
         in_vectors=True,
+        sources=("FluxML/Flux.jl#448", "kozistr/pytorch_optimizer#397"),
     ),
     Mutant("eps_missing", "Adam does not add eps to the root.", ((ROOT, "(v**0.5 or 1.0)"),)),
-    Mutant("eps_hard_coded", "Adam's eps is 1e-8, whatever was asked for.", _hyper(eps_adam=1e-8)),
+    Mutant(
+        "eps_hard_coded",
+        "Adam's eps is 1e-8, whatever was asked for.",
+        _hyper(eps_adam=1e-8),
+        sources=("LaurentMazare/ocaml-torch#54", "facebookresearch/pytext#858"),
+    ),
     Mutant(
         "eps_before_correction",
         "Adam adds eps before the second moment is bias-corrected, so that the correction scales it.",
         ((ROOT, "(v**0.5 + hyper.eps_adam / v_correction**0.5)"),),
+        sources=("karpathy/nanochat#304", "pytorch/pytorch#22628", "tensorflow/tensorflow#35102"),
     ),
     Mutant(
-        "betas_hard_coded", "Adam's betas are 0.85 and 0.99, whatever was asked for.", _hyper(beta1=0.85, beta2=0.99)
+        "betas_hard_coded",
+        "Adam's betas are 0.85 and 0.99, whatever was asked for.",
+        _hyper(beta1=0.85, beta2=0.99),
+        sources=("OpenNMT/OpenNMT-py#386", "port: thdtjsdn/microgpt.js"),
     ),
-    Mutant("betas_of_pytorch", "Adam's betas are 0.9 and 0.999, PyTorch's defaults.", _hyper(beta1=0.9, beta2=0.999)),
+    Mutant(
+        "betas_of_pytorch",
+        "Adam's betas are 0.9 and 0.999, PyTorch's defaults.",
+        _hyper(beta1=0.9, beta2=0.999),
+        sources=("AI-Hypercomputer/maxtext#17",),
+    ),
     Mutant(
         "betas_swapped",
         "Adam averages the first moment with beta2 and the second one with beta1.",
@@ -62,6 +77,7 @@ ADAM = of_stage(
         "Adam's moments are not bias-corrected.",
         ((_M_CORRECTION, "1"), (_V_CORRECTION, "1")),
         in_vectors=True,
+        sources=("oxiglade/mlx-rs#301", "allenai/OLMo-core#317"),
     ),
     Mutant(
         "m_not_corrected", "Adam's first moment is not bias-corrected, only the second one is.", ((_M_CORRECTION, "1"),)
@@ -71,6 +87,7 @@ ADAM = of_stage(
         "Adam's second moment is not bias-corrected, only the first one is.",
         ((_V_CORRECTION, "1"),),
         in_vectors=True,
+        sources=("phlippe/uvadlc_notebooks#35",),
     ),
     Mutant(
         "correction_one_step_ahead",
@@ -80,11 +97,13 @@ ADAM = of_stage(
             ("hyper.beta2 ** (state.step + 1)", "hyper.beta2 ** (state.step + 2)"),
         ),
         in_vectors=True,
+        sources=("port: smimram/ocaml-microgpt",),
     ),
     Mutant(
         "correction_inverted",
         "Adam's bias correction takes one minus twice: it divides by a power of beta.",
         ((_M_CORRECTION, "hyper.beta1 ** (state.step + 1)"), (_V_CORRECTION, "hyper.beta2 ** (state.step + 1)")),
+        sources=("kozistr/pytorch_optimizer#308", "kozistr/pytorch_optimizer#525", "kozistr/AdaBound-tensorflow#3"),
     ),
     Mutant(
         "correction_ends",
@@ -98,6 +117,7 @@ ADAM = of_stage(
         "corrected_moments_kept",
         "Adam keeps the bias-corrected moments for the next step.",
         (("update = elementwise(", "after.m[name], after.v[name] = m_hat, v_hat\n        update = elementwise("),),
+        sources=("frgfm/holocron#1",),
     ),
     Mutant(
         "v_never_falls",
@@ -118,6 +138,7 @@ ADAM = of_stage(
                 f"m_hat = elementwise(lambda m, g: ({_FIRST_MOMENT}) / m_correction, after.m[name], grad)",
             ),
         ),
+        sources=("AtheMathmo/rusty-machine#190",),
     ),
     Mutant(
         "sparse_adam",
@@ -130,6 +151,7 @@ ADAM = of_stage(
                 "m_hat = elementwise(lambda m, g: m / m_correction if g else 0.0, after.m[name], grad)",
             ),
         ),
+        sources=("clab/dynet#70", "neuro-galaxy/torch_brain#49", "tensorflow/tensorflow#23668"),
     ),
     Mutant(
         "update_clipped",
@@ -146,22 +168,26 @@ ADAM = of_stage(
         "Weights decay by 0.01 of the learning rate, as AdamW's do unless told otherwise.",
         ((_STEP, f"{_STEP} - 0.01 * rate * p"),),
         in_vectors=True,
+        sources=("ServiceNow/Fast-LLM#545", "dingo-actual/om#12"),
     ),
     Mutant(
         "weight_decay_in_gradient",
         "A hundredth of the weights is added to their gradients before Adam takes them.",
         ((_EVERY_GRADIENT, f"{_EVERY_GRADIENT}\n        {_DECAYING}"),),
+        sources=("nntrainer/nntrainer#3565", "pytorch/pytorch#48793"),
     ),
     Mutant(
         "embeddings_frozen",
         "The token embeddings are not updated.",
         ((_STEP, 'lambda p, u: p if name == "wte" else p - u'),),
+        sources=("dhansmair/flamingo-mini#2",),
     ),
     Mutant(
         "never_updated",
         "The weights are never updated.",
         ((_STEP, "lambda p, u: p"),),
         in_vectors=True,
+        sources=("tedlasai/learn2refocus#5", "dotnet/TorchSharp#414"),
     ),
 )
 
@@ -182,41 +208,51 @@ SCHEDULE = of_stage(
         "schedule_always_cosine",
         "The learning rate falls as a cosine even where a line is asked for.",
         (('hyper.lr_schedule == "cosine"', "True"),),
+        sources=("port: enjector/microgpt-c",),
     ),
     Mutant(
         "cosine_of_quarter",
         "The learning rate falls as the first quarter of a cosine instead of the first half, moved above 0.",
         ((_COSINE, "math.cos(math.pi / 2 * progress)"),),
+        sources=("goodfire-ai/spd#311", "goodfire-ai/spd#236"),
     ),
     Mutant(
         "rate_one_step_ahead",
         "The learning rate decays one step too early: it is that of step + 1.",
         ((_PROGRESS, "progress = (step + 1) / hyper.num_steps"),),
         in_vectors=True,
+        sources=("port: smimram/ocaml-microgpt", "port: dewmal/microgpt-rusty", "port: MeKo-Christian/go-microgpt"),
     ),
     Mutant(
         "rate_ends_one_step_early",
         "The learning rate reaches 0 in the last step instead of after it: progress is step / (num_steps - 1).",
         ((_PROGRESS, "progress = step / max(1, hyper.num_steps - 1)"),),
+        sources=("pytorch/torchtitan#1010",),
     ),
     Mutant(
         "rate_constant",
         "The learning rate does not decay.",
         ((_DECAYED, "hyper.learning_rate"),),
         in_vectors=True,
+        sources=("thu-ml/tianshou#774", "facebookresearch/ParlAI#4384", "hiyouga/LlamaFactory#2495"),
     ),
     Mutant(
-        "rate_hard_coded", "The learning rate starts at 0.01, whatever was asked for.", ((_DECAYED, "0.01 * decay"),)
+        "rate_hard_coded",
+        "The learning rate starts at 0.01, whatever was asked for.",
+        ((_DECAYED, "0.01 * decay"),),
+        sources=("buriburisuri/sugartensor#40", "yifita/DSS#25", "david-vazquez/mcv-m5#7"),
     ),
     Mutant(
         "num_steps_hard_coded",
         "The learning rate decays over 1000 steps, whatever was asked for.",
         ((_PROGRESS, "progress = step / 1000"),),
+        sources=("lucidrains/imagen-pytorch#71", "port: mauropm/gomicrogpt"),
     ),
     Mutant(
         "rate_floored",
         "The learning rate never falls below a tenth of where it started.",
         ((_DECAYED, "hyper.learning_rate * max(0.1, decay)"),),
+        sources=("EleutherAI/gpt-neox#1008", "ml-explore/mlx#1138"),
     ),
     Mutant(
         "rate_decays_to_a_tenth",
@@ -227,10 +263,12 @@ SCHEDULE = of_stage(
         "rate_warms_up",
         "The learning rate rises over the first ten steps.",
         ((_DECAYED, f"{_DECAYED} * min(1.0, (step + 1) / 10)"),),
+        sources=("port: enjector/microgpt-c",),
     ),
     Mutant(
         "rate_starts_over",
         "The learning rate starts over every hundred steps.",
         ((_PROGRESS, "progress = step % 100 / hyper.num_steps"),),
+        sources=("tracel-ai/burn#5191",),
     ),
 )

@@ -12,7 +12,8 @@ from parity.judging.probes import CHOSEN, DOUBLE, EVERY_FORMAT, WIDE_RANGE, prob
 from parity.options import MODES
 from tests.implementations import IMPLEMENTATIONS
 
-STORED = json.loads((Path(__file__).parents[2] / "benchmarks/results/probes.json").read_text(encoding="utf-8"))
+ROOT = Path(__file__).parents[2]
+STORED = json.loads((ROOT / "benchmarks/results/probes.json").read_text(encoding="utf-8"))
 RUNGS = ("padded", "packed", "fused_attention")
 BY_NAME = {probe.name: probe for probe in probes()}
 
@@ -44,6 +45,10 @@ def test_stored_matrix_is_of_these_mutants_and_probes():
     assert STORED["probes"] == list(CHOSEN)
     assert STORED["nowhere"]["float64"] == []
     assert STORED["nowhere"]["float32"] == ["mask_of_minus_10000"]
+
+
+def test_readme_counts_the_known_mistakes():
+    assert f"Of the {len(MUTANTS)} known mistakes in" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(("number", "probe"), list(enumerate(probes())), ids=BY_NAME)

@@ -75,6 +75,39 @@ class _AddingGradients(MutantSubject):
         return Step(step.loss, step.logits, grads, self.state.params, self.state.m, self.state.v)
 
 
+class _LeakingGradients(MutantSubject):
+    """What the last document of a batch gives is cleared too early, and is added to the next step's gradients."""
+
+    left: dict[str, list[list[float]]] | None = None
+
+    @override
+    def train_step(self, batch: list[list[int]]) -> Step:
+        _, step = self.model.train_step(self.state, batch, self.config, self.hyper)
+        _, last = self.model.train_step(self.state, batch[-1:], self.config, self.hyper)
+        before, grads = self.left, step.grads
+        if before is not None:
+            grads = {name: elementwise(lambda g, h: g + h, grad, before[name]) for name, grad in grads.items()}
+        self.left = {name: elementwise(lambda g: g / len(batch), grad) for name, grad in last.grads.items()}
+        self.state = self.model.adam(self.state, grads, self.hyper)
+        return Step(step.loss, step.logits, grads, self.state.params, self.state.m, self.state.v)
+
+
+class _UpdatingOldWeights(MutantSubject):
+    """The optimizer holds a copy of the weights that it updates, and a load does not reach it."""
+
+    @override
+    def load(self, state: State) -> None:
+        self.copy = self.state.params if hasattr(self, "state") else state.params
+        self.state = state
+
+    @override
+    def train_step(self, batch: list[list[int]]) -> Step:
+        _, step = self.model.train_step(self.state, batch, self.config, self.hyper)
+        self.state = self.model.adam(replace(self.state, params=self.copy), step.grads, self.hyper)
+        self.copy = self.state.params
+        return Step(step.loss, step.logits, step.grads, self.state.params, self.state.m, self.state.v)
+
+
 LOOP = of_stage(
     "loop",
     Mutant(
@@ -109,13 +142,25 @@ LOOP = of_stage(
         "loaded_once",
         "A state is loaded the first time only.",
         subject=_LoadingOnce,
-        sources=("NVIDIA/apex#42",),
+        sources=("huggingface/diffusers#5405",),
     ),
     Mutant(
         "gradients_not_zeroed",
         "Gradients are added to those of the steps before: they are not set to zero.",
         subject=_AddingGradients,
         sources=("huggingface/transformers#340", "meta-pytorch/torchforge#71", "deepspeedai/DeepSpeed#7839"),
+    ),
+    Mutant(
+        "last_gradient_leaks",
+        "The gradient of a batch's last document is added to those of the next step, too.",
+        subject=_LeakingGradients,
+        sources=("TrenTorch/TrenTorch#187",),
+    ),
+    Mutant(
+        "old_weights_updated",
+        "After a load the step's update is made to the weights of before: the optimizer has a copy of its own.",
+        subject=_UpdatingOldWeights,
+        sources=("NovaSky-AI/SkyRL#2149", "NVIDIA/Megatron-LM#174", "NVIDIA/apex#42"),
     ),
     Mutant(
         "step_not_counted",

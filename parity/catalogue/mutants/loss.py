@@ -1,4 +1,4 @@
-"""Mistakes in the loss, in which tokens of which documents count, and in backward as a whole."""
+"""Mistakes in the loss, in the weights of what is averaged, and in which tokens of which documents count."""
 
 from parity.catalogue.mutants.mutant import Mutant, of_stage
 
@@ -15,16 +15,18 @@ _NLL = "-probs[tokens[position + 1]].log()"
 _CLAMPED = "-(p if (p := probs[tokens[position + 1]]).data > 1e-7 else Value(1e-7)).log()"
 _LENGTH = "n = min(config.block_size, len(tokens) - 1)"
 _APPENDED = 'losses.append(tap("loss", -probs[tokens[position + 1]].log()))'
-_GRADIENTS = "grads = {name: elementwise(gradient, matrix) for name, matrix in params.items()}"
-_CLIPPED = f"""{_GRADIENTS}
-    norm = sum(g * g for matrix in grads.values() for row in matrix for g in row) ** 0.5
-    grads = {{name: elementwise(lambda g: g / max(1.0, norm), matrix) for name, matrix in grads.items()}}"""
 
 
 def _gradient_of(document: int) -> tuple[tuple[str, str], ...]:
     """Edits that let the gradient of one document through; the loss stays the mean."""
     only = f"sum(loss if loss is results[{document}][0] else loss.data for loss, _ in results)"
     return ((_BATCH_MEAN, f"loss = (1 / len(batch)) * {only}"),)
+
+
+def _gradient_weighted(weight: str) -> tuple[tuple[str, str], ...]:
+    """Edits that multiply the gradient of a document's loss, its number in the batch given; the loss stays the mean."""
+    weighted = f"sum(({weight}) * loss for number, (loss, logits) in enumerate(results))"
+    return ((_BATCH_MEAN, f"{_BATCH_MEAN}\n    loss = Value(loss.data, ({weighted},), (1.0,))"),)
 
 
 LOSS = of_stage(
@@ -94,6 +96,12 @@ LOSS = of_stage(
         sources=("huggingface/transformers#46204",),
     ),
     Mutant(
+        "loss_over_vocabulary",
+        "A document's loss is divided by the size of the vocabulary, too, as a mean over all probabilities is.",
+        (("(1 / n)", "(1 / n / config.vocab_size)"),),
+        sources=("ooples/AiDotNet#1191",),
+    ),
+    Mutant(
         "loss_summed_over_batch",
         "The batch's loss is the sum over its documents instead of their mean.",
         (("(1 / len(batch)) * sum(", "sum("),),
@@ -112,6 +120,30 @@ LOSS = of_stage(
         "Gradients are summed over the documents of a batch; the loss is their mean.",
         ((_BATCH_MEAN, _SUMMED_GRADIENT),),
         sources=("karpathy/nanoGPT#168", "NVIDIA-NeMo/RL#84", "openai/guided-diffusion#111"),
+    ),
+    Mutant(
+        "gradient_summed_over_tokens",
+        "Gradients are summed over all positions of a batch: the loss is averaged after backward.",
+        _gradient_weighted("len(logits)"),
+        sources=("pytorch/torchtitan#2972", "radixark/miles#3231"),
+    ),
+    Mutant(
+        "gradient_weighted_as_first",
+        "The gradient of every position weighs as much as that of the first document's.",
+        _gradient_weighted("len(logits) / len(results[0][1]) / len(batch)"),
+        sources=("linkedin/Liger-Kernel#1298",),
+    ),
+    Mutant(
+        "gradient_averaged_repeatedly",
+        "What has been accumulated is divided by the number of documents after each of them, not once.",
+        _gradient_weighted("len(batch) ** float(number - len(batch))"),
+        sources=("pytorch/torchtitan#1733", "pytorch/torchtitan#1732"),
+    ),
+    Mutant(
+        "last_gradient_not_averaged",
+        "The gradient of the last document of a batch is added after the others have been averaged.",
+        _gradient_weighted("1 / len(batch) if number + 1 < len(batch) else 1.0"),
+        sources=("deepspeedai/DeepSpeed#7985",),
     ),
     Mutant(
         "gradient_of_first_document",
@@ -173,52 +205,5 @@ DATA = of_stage(
         "Only the first document of a batch is used.",
         ((_BATCH_MEAN, "loss = results[0][0]"),),
         sources=("google-deepmind/gemma#48",),
-    ),
-)
-
-BACKWARD = of_stage(
-    "backward",
-    Mutant(
-        "gradients_overwritten",
-        "Where a value is used several times, gradients overwrite each other instead of adding up.",
-        (("left.grad +=", "left.grad ="), ("right.grad +=", "right.grad =")),
-        sources=("karpathy/nn-zero-to-hero#52", "callummcdougall/ARENA_2.0#18"),
-    ),
-    Mutant(
-        "backward_without_order",
-        "Backward walks the graph depth first without a topological order, and passes gradients on too early.",
-        (
-            (
-                "order, path, node, children = [], [], self, iter(self.children)",
-                "order, path, node, children = [self], [], self, iter(self.children)",
-            ),
-            ("path.append((node, children))", "path.append((node, children)); order.append(child)"),
-            ("order.append(node)", "pass"),
-            ("in reversed(order):", "in order:"),
-        ),
-        sources=("TrenTorch/TrenTorch#182", "port: mauropm/gomicrogpt"),
-    ),
-    Mutant(
-        "softmax_total_constant",
-        "Backward takes the denominator of the softmax for a constant.",
-        (("[exp / total for exp in exps]", "[exp / total.data for exp in exps]"),),
-        sources=("HomericIntelligence/Odyssey#2134",),
-    ),
-    Mutant(
-        "gradients_clipped_by_value",
-        "Every element of a gradient is cut off at -1 and 1.",
-        (
-            (
-                _GRADIENTS,
-                _GRADIENTS.replace("elementwise(gradient,", "elementwise(lambda p: max(-1.0, min(1.0, gradient(p))),"),
-            ),
-        ),
-        sources=("neuroailab/tfutils#115", "Happy-Algorithms-League/hal-cgp#210"),
-    ),
-    Mutant(
-        "gradient_norm_clipped",
-        "Gradients are scaled down where their norm is above 1.",
-        ((_GRADIENTS, _CLIPPED),),
-        sources=("clab/dynet#1511", "deepspeedai/DeepSpeed#8068"),
     ),
 )

@@ -42,7 +42,8 @@ class Mutant:
     mistake: a sentence that says what is wrong. edits: pairs of a text that the reference's source holds exactly
     once, and what stands in its place. stage: the part of a training step that is wrong, one of
     `parity.catalogue.mutants.STAGES`. subject: what runs it. in_vectors: it shows in the conformance vectors, whose
-    cases are few and small. sources: where somebody really made it: issues and pull requests, as in
+    cases are few and small. equivalent: why it computes the same in exact arithmetic, so that no check may refuse it;
+    empty where it does not. sources: where somebody really made it: issues and pull requests, as in
     "huggingface/transformers#34191", and ports, as in "port: enjector/microgpt-c"; none where nobody is known to have.
     """
 
@@ -53,6 +54,7 @@ class Mutant:
     subject: type[MutantSubject] = MutantSubject
     in_vectors: bool = False
     sources: tuple[str, ...] = ()
+    equivalent: str = ""
 
     @cached_property
     def module(self) -> ModuleType:

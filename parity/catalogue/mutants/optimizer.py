@@ -1,5 +1,6 @@
-"""Mistakes in Adam and in its learning-rate schedule."""
+"""Mistakes in Adam's moments and in their bias correction."""
 
+from parity.catalogue.mutants.backward import SHORT
 from parity.catalogue.mutants.mutant import Mutant, of_stage
 
 _FIRST_MOMENT = "hyper.beta1 * m + (1 - hyper.beta1) * g"
@@ -8,12 +9,8 @@ _M_CORRECTION = "1 - hyper.beta1 ** (state.step + 1)"
 _V_CORRECTION = "1 - hyper.beta2 ** (state.step + 1)"
 RATE = "rate = learning_rate(state.step, hyper)"
 ROOT = "(v**0.5 + hyper.eps_adam)"
-_STEP = "lambda p, u: p - u"
-_PROGRESS = "progress = step / hyper.num_steps"
-_DECAYED = "hyper.learning_rate * decay"
-_EVERY_GRADIENT = "for name, grad in grads.items():"
-_DECAYING = "grad = elementwise(lambda g, p: g + 0.01 * p, grad, state.params[name])"
-_COSINE = "0.5 * (1 + math.cos(math.pi * progress))"
+_ADAM = "def adam("
+_SHORT_BETAS = "beta1=short(hyper.beta1), beta2=short(hyper.beta2)"
 
 
 def _hyper(**values: float) -> tuple[tuple[str, str], ...]:
@@ -67,6 +64,34 @@ ADAM = of_stage(
         ),
     ),
     Mutant(
+        "betas_complemented",
+        "Adam's betas are the weights of the gradient in the averages, as in the first version of the paper.",
+        (
+            (_FIRST_MOMENT, "(1 - hyper.beta1) * m + hyper.beta1 * g"),
+            (_SECOND_MOMENT, "(1 - hyper.beta2) * v + hyper.beta2 * g**2"),
+        ),
+        sources=("mila-iqia/blocks#1159", "ryankiros/skip-thoughts#82"),
+    ),
+    Mutant(
+        "betas_in_bfloat16",
+        "Adam's betas are rounded to the eight digits of bfloat16.",
+        (
+            (RATE, f"from dataclasses import replace\n    {RATE}\n    hyper = replace(hyper, {_SHORT_BETAS})"),
+            (_ADAM, f"{SHORT}{_ADAM}"),
+        ),
+        sources=("FluxML/Optimisers.jl#215",),
+    ),
+    Mutant(
+        "complements_rounded",
+        "Adam takes 0.1 for 1 - 0.9, which in float64 is 0.09999999999999998.",
+        (
+            (_FIRST_MOMENT, _FIRST_MOMENT.replace("(1 - hyper.beta1)", "round(1 - hyper.beta1, 12)")),
+            (_SECOND_MOMENT, _SECOND_MOMENT.replace("(1 - hyper.beta2)", "round(1 - hyper.beta2, 12)")),
+        ),
+        equivalent="The complement of a decimal fraction is one, too: only the subtraction rounds.",
+        sources=("port: thdtjsdn/microgpt.js",),
+    ),
+    Mutant(
         "m_with_beta2",
         "Adam averages the first moment with beta2 instead of beta1.",
         ((_FIRST_MOMENT, _FIRST_MOMENT.replace("beta1", "beta2")),),
@@ -100,6 +125,24 @@ ADAM = of_stage(
         sources=("port: smimram/ocaml-microgpt",),
     ),
     Mutant(
+        "correction_multiplied",
+        "Adam multiplies the moments by their bias corrections instead of dividing them.",
+        (("m / m_correction", "m * m_correction"), ("v / v_correction", "v * v_correction")),
+        sources=("karpathy/convnetjs#70", "karpathy/convnetjs#107"),
+    ),
+    Mutant(
+        "correction_without_power",
+        "Adam's bias correction is 1 - beta in every step: beta is not raised to the number of the step.",
+        ((_M_CORRECTION, "1 - hyper.beta1"), (_V_CORRECTION, "1 - hyper.beta2")),
+        sources=("ufal/npfl114#79", "eriklindernoren/ML-From-Scratch#35"),
+    ),
+    Mutant(
+        "v_corrected_with_beta1",
+        "Adam's second moment is bias-corrected with beta1 instead of beta2.",
+        ((_V_CORRECTION, _V_CORRECTION.replace("beta2", "beta1")),),
+        sources=("juntang-zhuang/Adabelief-Optimizer#47",),
+    ),
+    Mutant(
         "correction_inverted",
         "Adam's bias correction takes one minus twice: it divides by a power of beta.",
         ((_M_CORRECTION, "hyper.beta1 ** (state.step + 1)"), (_V_CORRECTION, "hyper.beta2 ** (state.step + 1)")),
@@ -114,6 +157,15 @@ ADAM = of_stage(
         ),
     ),
     Mutant(
+        "correction_of_other_betas",
+        "Adam's bias correction is that of betas of 0.9 and 0.999, though the moments take those that were asked for.",
+        (
+            (_M_CORRECTION, _M_CORRECTION.replace("hyper.beta1", "0.9")),
+            (_V_CORRECTION, _V_CORRECTION.replace("hyper.beta2", "0.999")),
+        ),
+        sources=("tenstorrent/tt-metal#53212",),
+    ),
+    Mutant(
         "corrected_moments_kept",
         "Adam keeps the bias-corrected moments for the next step.",
         (("update = elementwise(", "after.m[name], after.v[name] = m_hat, v_hat\n        update = elementwise("),),
@@ -123,6 +175,37 @@ ADAM = of_stage(
         "v_never_falls",
         "Adam's second moment never falls, as in AMSGrad.",
         ((_SECOND_MOMENT, f"max(v, {_SECOND_MOMENT})"),),
+    ),
+    Mutant(
+        "v_gradient_not_weighted",
+        "Adam adds the whole square of the gradient to the second moment, without the factor 1 - beta2.",
+        ((_SECOND_MOMENT, "hyper.beta2 * v + g**2"),),
+        sources=("fastai/fastbook#342",),
+    ),
+    Mutant(
+        "first_moments_not_weighted",
+        "In the first step Adam's moments are the gradient and its square, without the factors 1 - beta.",
+        (
+            (_FIRST_MOMENT, f"g if state.step == 0 else {_FIRST_MOMENT}"),
+            (_SECOND_MOMENT, f"g**2 if state.step == 0 else {_SECOND_MOMENT}"),
+        ),
+        sources=("PennyLaneAI/pennylane#1928",),
+    ),
+    Mutant(
+        "moments_in_bfloat16",
+        "Adam's moments are kept with the eight digits of bfloat16, whatever the weights have.",
+        (
+            (_FIRST_MOMENT, f"short({_FIRST_MOMENT})"),
+            (_SECOND_MOMENT, f"short({_SECOND_MOMENT})"),
+            (_ADAM, f"{SHORT}{_ADAM}"),
+        ),
+        sources=("google-deepmind/optax#1552", "FluxML/Optimisers.jl#215"),
+    ),
+    Mutant(
+        "v_squared",
+        "Adam divides by the square of the second moment instead of by its root.",
+        ((ROOT, "(v**2 + hyper.eps_adam)"),),
+        sources=("torch/optim#48",),
     ),
     Mutant(
         "v_of_magnitudes",
@@ -152,123 +235,5 @@ ADAM = of_stage(
             ),
         ),
         sources=("clab/dynet#70", "neuro-galaxy/torch_brain#49", "tensorflow/tensorflow#23668"),
-    ),
-    Mutant(
-        "update_clipped",
-        "Adam's step is never longer than the learning rate.",
-        (("rate * m / (v**0.5 + hyper.eps_adam)", "rate * max(-1.0, min(1.0, m / (v**0.5 + hyper.eps_adam)))"),),
-    ),
-    Mutant(
-        "update_clipped_at_10",
-        "No weight changes by more than 10 in a step.",
-        ((_STEP, "lambda p, u: p - max(-10.0, min(10.0, u))"),),
-    ),
-    Mutant(
-        "weight_decay",
-        "Weights decay by 0.01 of the learning rate, as AdamW's do unless told otherwise.",
-        ((_STEP, f"{_STEP} - 0.01 * rate * p"),),
-        in_vectors=True,
-        sources=("ServiceNow/Fast-LLM#545", "dingo-actual/om#12"),
-    ),
-    Mutant(
-        "weight_decay_in_gradient",
-        "A hundredth of the weights is added to their gradients before Adam takes them.",
-        ((_EVERY_GRADIENT, f"{_EVERY_GRADIENT}\n        {_DECAYING}"),),
-        sources=("nntrainer/nntrainer#3565", "pytorch/pytorch#48793"),
-    ),
-    Mutant(
-        "embeddings_frozen",
-        "The token embeddings are not updated.",
-        ((_STEP, 'lambda p, u: p if name == "wte" else p - u'),),
-        sources=("dhansmair/flamingo-mini#2",),
-    ),
-    Mutant(
-        "never_updated",
-        "The weights are never updated.",
-        ((_STEP, "lambda p, u: p"),),
-        in_vectors=True,
-        sources=("tedlasai/learn2refocus#5", "dotnet/TorchSharp#414"),
-    ),
-)
-
-SCHEDULE = of_stage(
-    "schedule",
-    Mutant(
-        "schedule_confused",
-        "The learning rate falls linearly where it should fall as a cosine, or as a cosine where it should linearly.",
-        (('hyper.lr_schedule == "cosine"', 'hyper.lr_schedule != "cosine"'),),
-        in_vectors=True,
-    ),
-    Mutant(
-        "schedule_always_linear",
-        "The learning rate falls linearly even where a cosine is asked for.",
-        (('hyper.lr_schedule == "cosine"', "False"),),
-    ),
-    Mutant(
-        "schedule_always_cosine",
-        "The learning rate falls as a cosine even where a line is asked for.",
-        (('hyper.lr_schedule == "cosine"', "True"),),
-        sources=("port: enjector/microgpt-c",),
-    ),
-    Mutant(
-        "cosine_of_quarter",
-        "The learning rate falls as the first quarter of a cosine instead of the first half, moved above 0.",
-        ((_COSINE, "math.cos(math.pi / 2 * progress)"),),
-        sources=("goodfire-ai/spd#311", "goodfire-ai/spd#236"),
-    ),
-    Mutant(
-        "rate_one_step_ahead",
-        "The learning rate decays one step too early: it is that of step + 1.",
-        ((_PROGRESS, "progress = (step + 1) / hyper.num_steps"),),
-        in_vectors=True,
-        sources=("port: smimram/ocaml-microgpt", "port: dewmal/microgpt-rusty", "port: MeKo-Christian/go-microgpt"),
-    ),
-    Mutant(
-        "rate_ends_one_step_early",
-        "The learning rate reaches 0 in the last step instead of after it: progress is step / (num_steps - 1).",
-        ((_PROGRESS, "progress = step / max(1, hyper.num_steps - 1)"),),
-        sources=("pytorch/torchtitan#1010",),
-    ),
-    Mutant(
-        "rate_constant",
-        "The learning rate does not decay.",
-        ((_DECAYED, "hyper.learning_rate"),),
-        in_vectors=True,
-        sources=("thu-ml/tianshou#774", "facebookresearch/ParlAI#4384", "hiyouga/LlamaFactory#2495"),
-    ),
-    Mutant(
-        "rate_hard_coded",
-        "The learning rate starts at 0.01, whatever was asked for.",
-        ((_DECAYED, "0.01 * decay"),),
-        sources=("buriburisuri/sugartensor#40", "yifita/DSS#25", "david-vazquez/mcv-m5#7"),
-    ),
-    Mutant(
-        "num_steps_hard_coded",
-        "The learning rate decays over 1000 steps, whatever was asked for.",
-        ((_PROGRESS, "progress = step / 1000"),),
-        sources=("lucidrains/imagen-pytorch#71", "port: mauropm/gomicrogpt"),
-    ),
-    Mutant(
-        "rate_floored",
-        "The learning rate never falls below a tenth of where it started.",
-        ((_DECAYED, "hyper.learning_rate * max(0.1, decay)"),),
-        sources=("EleutherAI/gpt-neox#1008", "ml-explore/mlx#1138"),
-    ),
-    Mutant(
-        "rate_decays_to_a_tenth",
-        "The learning rate decays to a tenth of where it started instead of to 0.",
-        ((_DECAYED, "hyper.learning_rate * (0.1 + 0.9 * decay)"),),
-    ),
-    Mutant(
-        "rate_warms_up",
-        "The learning rate rises over the first ten steps.",
-        ((_DECAYED, f"{_DECAYED} * min(1.0, (step + 1) / 10)"),),
-        sources=("port: enjector/microgpt-c",),
-    ),
-    Mutant(
-        "rate_starts_over",
-        "The learning rate starts over every hundred steps.",
-        ((_PROGRESS, "progress = step % 100 / hyper.num_steps"),),
-        sources=("tracel-ai/burn#5191",),
     ),
 )

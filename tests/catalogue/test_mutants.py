@@ -1,13 +1,14 @@
 """A mutant is the reference with one mistake: every one is caught, told from every other, and has a noise floor."""
 
 import random
+import re
 
 import numpy as np
 import pytest
 
 from parity import Case, Config, Hyper, Verdict, check
 from parity.catalogue.mutant_noise import NoisyMutant
-from parity.catalogue.mutants import ALL, MUTANTS, SOURCE, STAGES, Mutant, MutantSubject
+from parity.catalogue.mutants import ALL, EQUIVALENT, MUTANTS, SOURCE, STAGES, Mutant, MutantSubject
 from parity.catalogue.mutants.together import mixing
 from parity.judging.probes import probes
 from parity.number_formats import FORMATS
@@ -17,6 +18,9 @@ from reference.config import State, Step
 from reference.microgpt import init_params, init_state
 
 UNCHANGED = Mutant("unchanged", "There is no mistake.", ())
+EVERY = (*ALL, *EQUIVALENT)
+SOURCE_FORM = re.compile(r"[\w.-]+/[\w.-]+#[1-9]\d*|port: [\w.-]+/[\w.-]+")
+"""An issue or a pull request, or a port as a whole."""
 SMALL = [mutant for mutant in ALL if mutant.in_vectors]
 """Those that show in small cases, with small weights, and run on numbers that round at random."""
 NAMES = [mutant.name for mutant in SMALL]
@@ -43,7 +47,7 @@ def free_running(subject) -> np.ndarray:
     return np.concatenate([flat(subject.train_step(batch)) for batch in case().batches()])
 
 
-@pytest.mark.parametrize("mutant", ALL, ids=MUTANTS)
+@pytest.mark.parametrize("mutant", EVERY, ids=[mutant.name for mutant in EVERY])
 def test_texts_of_every_edit_stand_in_the_reference_exactly_once(mutant):
     assert mutant.edits or mutant.subject is not MutantSubject
     for old, new in mutant.edits:
@@ -70,13 +74,42 @@ def test_edits_do_not_touch_what_other_edits_put_in():
 
 
 def test_names_and_sentences_tell_the_mutants_apart():
-    assert len(MUTANTS) == len(ALL) == len({mutant.mistake for mutant in ALL})
-    for mutant in ALL:
+    assert len(MUTANTS) == len(ALL)
+    assert len({mutant.name for mutant in EVERY}) == len(EVERY) == len({mutant.mistake for mutant in EVERY})
+    for mutant in EVERY:
         assert mutant.name.isidentifier()
         assert mutant.mistake[0].isupper()
         assert mutant.mistake.endswith(".")
         assert mutant.stage in STAGES
     assert len(STAGES) == len(set(STAGES)) == len({mutant.stage for mutant in ALL})
+
+
+@pytest.mark.parametrize("mutant", EQUIVALENT, ids=[mutant.name for mutant in EQUIVALENT])
+def test_mutant_that_is_equivalent_passes_and_differs_by_rounding(mutant):
+    assert mutant.equivalent.endswith(".")
+    assert check(mutant.make, case()).verdict is Verdict.PARITY
+
+
+def test_no_two_mutants_make_the_same_edits():
+    assert len({(frozenset(mutant.edits), mutant.subject) for mutant in EVERY}) == len(EVERY)
+
+
+def test_sources_are_issues_or_ports():
+    for mutant in EVERY:
+        assert all(SOURCE_FORM.fullmatch(source) for source in mutant.sources), mutant.sources
+        assert len(set(mutant.sources)) == len(mutant.sources) <= 3
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["", "transformers#1", "huggingface/transformers", "huggingface/transformers#0", "port: enjector", "a/b#1 "],
+)
+def test_what_leads_nowhere_is_no_source(source):
+    assert not SOURCE_FORM.fullmatch(source)
+
+
+def test_most_mutants_are_mistakes_that_somebody_made():
+    assert sum(bool(mutant.sources) for mutant in EVERY) >= 80
 
 
 @pytest.mark.parametrize("mutant", SMALL, ids=NAMES)

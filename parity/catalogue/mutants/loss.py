@@ -75,6 +75,7 @@ LOSS = of_stage(
         "loss_of_last_position",
         "A document's loss is that of its last position alone.",
         ((_MEAN, "losses[-1]"),),
+        sources=("PAIR-code/tiny-transformers#17",),
     ),
     Mutant(
         "loss_summed_over_positions",

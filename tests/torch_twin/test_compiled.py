@@ -30,7 +30,6 @@ needs_compiler = pytest.mark.skipif(bool(lacking := missing(Rung("", "", compile
 RUNGS = ("compiled", "whole_step", "documents_last", "chunks", "batched_step", "bfloat16")
 COMPILED = (
     ("compiled", "float64"),
-    ("whole_step", "float64"),
     ("whole_step", "float32"),
     ("documents_last", "float32"),
     ("chunks", "float32"),

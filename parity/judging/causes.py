@@ -59,6 +59,24 @@ class LosesPrecision:
 
 
 @dataclass(frozen=True)
+class RoundsMore:
+    """In exact arithmetic it is the reference's function, and its own operations round farther than its format does."""
+
+    first: Difference
+    limit: float
+    form: str
+    formats: tuple[str, ...]
+    """Shorter ones that it was seen to compute in."""
+    times: float
+    """How many times as wide as the format's its own noise floor is, where it is outside."""
+
+
+@dataclass(frozen=True)
+class RightExactly:
+    """In exact arithmetic it is the reference's function, and rounding of its own operations does not explain it."""
+
+
+@dataclass(frozen=True)
 class AnswersChange:
     """Asked about a step a second time, the subject answers something else."""
 
@@ -183,6 +201,8 @@ Cause = (
     | RoundingExplains
     | Outside
     | LosesPrecision
+    | RoundsMore
+    | RightExactly
     | AnswersChange
     | NarrowAnswers
     | NarrowRounding

@@ -1,5 +1,6 @@
 """The check itself: a subject beside the reference, in lock-step and free-running."""
 
+import sys
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Unpack, cast
@@ -164,7 +165,17 @@ def _checked_case(
     for found in result.modes:
         if other and found.verdict is Verdict.DIVERGED:
             found.causes.append(other)
+    if factory is not None and result.verdict is not Verdict.ERROR and _may_run_exactly(result, options):
+        from parity.judging.exact_arithmetic import look_in_exact_arithmetic  # it needs torch
+
+        look_in_exact_arithmetic(result, make, case, sites=options.sites)
     return result
+
+
+def _may_run_exactly(result: Result, options: CheckOptions) -> bool:
+    """Whether there is a program of PyTorch in this process, whose rounding hides what exact arithmetic shows."""
+    short = result.judge.form.name != "float64" and "lock-step" in options.modes and not options.truth
+    return short and not options.isolate and "torch" in sys.modules
 
 
 def _modes(subject: Subject, options: CheckOptions) -> tuple[str, ...]:

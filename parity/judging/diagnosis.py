@@ -101,13 +101,13 @@ def _in_another_format(factory: Factory, run: Run, here: Format, device: str | N
 def look_for_a_cause(trial: Trial) -> None:
     """Add to the causes what the subject seems to do instead."""
     try:
-        cause = _narrow_answers(trial) if trial.result.mode == "lock-step" else _never_updated(trial)
+        cause = narrow_answers(trial) if trial.result.mode == "lock-step" else _never_updated(trial)
     except (SubjectError, NoExpectation):  # the verdict stands without it
         return
     trial.result.causes += [cause] if cause else []
 
 
-def _narrow_answers(trial: Trial) -> NarrowAnswers | NarrowRounding | None:
+def narrow_answers(trial: Trial) -> NarrowAnswers | NarrowRounding | None:
     """Whether the answers are numbers of a narrower format, every one of them, or rounding in one explains them."""
     assert trial.diverged is not None
     answers = trial.diverged.pairs.of_quantities("logits", "grad").actual

@@ -103,7 +103,7 @@ class Run:
         truth: "TruthJudge | None" = None,
     ) -> None:
         self.case, self.subject, self.judge, self.sites, self.truth = case, subject, judge, sites, truth
-        self.oracle = Oracle(case.config, case.hyper, judge.form, judge.limit, oracle, judge.storage)
+        self.oracle = Oracle(case.config, case.hyper, judge.form, judge.limit, oracle, judge.storage, judge.rounding)
         self._tied = tied_head(subject)
         self._exposed: frozenset[tuple[str, str]] | None = None
         # In short formats many ReLUs lie so near to their kink that the subject is best asked for its own gates.

@@ -13,6 +13,7 @@ from parity.judging.pairs import Difference, Pairs
 from parity.number_formats import FORMATS, Format
 from parity.oracle.noisy_replay import REPLICAS
 from parity.oracle.oracle import site_elements
+from parity.oracle.rounding import Rounding
 from parity.verdict import limit
 
 
@@ -28,6 +29,13 @@ class Judge:
     """The chance that a correct subject gets beyond it somewhere."""
     storage: Format | None = None
     """The format that weights and moments lie in, if that is another one."""
+    exactly: bool = False
+    """Whether the subject runs in exact arithmetic behind the formats that it was written for."""
+
+    @property
+    def rounding(self) -> Rounding | None:
+        """The rules of rounding, where they are not those of the formats."""
+        return Rounding.in_exact_arithmetic() if self.exactly else None
 
     @classmethod
     def of_elements(cls, elements: int, false_alarm: float, form: Format = FORMATS["float64"]) -> "Judge":

@@ -92,10 +92,14 @@ class Location:
 
 @dataclass(frozen=True)
 class Place:
-    """Where a step goes wrong in another format: tensor by tensor, and at the first site outside, if it has sites."""
+    """Where a step goes wrong in another format: tensor by tensor, and at the first site outside, if it has sites.
+
+    exactly: in exact arithmetic behind its own format, rather than made for another one.
+    """
 
     location: Location
     first_site: Difference | None
+    exactly: bool = False
 
     @property
     def begins_at(self) -> list[TensorKey]:

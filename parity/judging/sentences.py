@@ -23,7 +23,9 @@ from parity.judging.causes import (
     OtherOptimizer,
     OtherRevision,
     Outside,
+    RightExactly,
     RoundingExplains,
+    RoundsMore,
     SameBits,
     StateNotCarried,
 )
@@ -66,6 +68,17 @@ def sentence(cause: Cause) -> str:
             return f"{first.beside(limit)}."
         case LosesPrecision():
             return _loses_precision(cause)
+        case RoundsMore(first, limit, form, formats, times):
+            what = f"{' and '.join(formats)}, as under autocast" if formats else "another order, or with more steps"
+            return (
+                f"{first.beside(limit)}, and in exact arithmetic it is the reference's function: its own operations "
+                f"round {times:.2g} times as far as {form} does where it is outside, since it computes in {what}."
+            )
+        case RightExactly():
+            return (
+                "But in exact arithmetic it is the reference's function: what runs is not what its code says. Is it "
+                "compiled, or a kernel of its own, wrong, or does its code do otherwise for tensors of other types?"
+            )
         case AnswersChange(step):
             return (
                 f"Asked about step {step} a second time, from the same state, the subject answers something else: does "
@@ -166,6 +179,8 @@ def located(
     if wider and wider.begins_at != begins_at(location, first_site):
         dtype = wider.location.form
         there = _begins(wider.location, wider.first_site)
+        if wider.exactly:
+            return [*told, ("in exact arithmetic", f"begins at {there}")]
         return [*told, (f"in {dtype}", f"begins at {there} (--dtype {dtype} shows all of it)")]
     if begins and not wider and FORMATS[location.form].digits <= SHORT_DIGITS:
         told.append(("", f"what is below the noise floor of {location.form} is not seen: {_SEE_MORE}"))

@@ -79,7 +79,7 @@ class Noise:
     """Noisy replays of one model in a number format, by the rules of `parity.oracle.rounding`.
 
     storage: the format that weights and moments lie in and are updated in, where that is another one: then weights are
-    rounded once more where they are read.
+    rounded once more where they are read. rounding: other rules than the formats'.
     """
 
     def __init__(
@@ -90,9 +90,10 @@ class Noise:
         storage: Format | None = None,
         seed: int = 0,
         replicas: int = REPLICAS,
+        rounding: Rounding | None = None,
     ) -> None:
         self.config, self.hyper, self.replicas = config, hyper, replicas
-        self.rounding, self.stored = Rounding.of(form), Rounding.of(storage or form)
+        self.rounding, self.stored = rounding or Rounding.of(form), rounding or Rounding.of(storage or form)
         self.seeds = _generators(seed, replicas * (1 + _UPDATED_AT_A_TIME))
 
     def step(

@@ -14,6 +14,7 @@ from parity.oracle.noisy_replay import DocumentSamples, Generators, Noise, Noisy
 from parity.oracle.program import Program
 from parity.oracle.python_reference import Reference
 from parity.oracle.replay import Gates, Outcome, Replay, program
+from parity.oracle.rounding import Rounding
 from parity.oracle.spread import deviation, near_kinks
 from parity.tensors import TensorViews, flat, listed_state, named_state, vectors
 from reference.config import Config, Hyper, State, Step
@@ -85,8 +86,8 @@ class Oracle:
 
     storage: the format that weights and moments lie in, if that is another one. limit: the number of standard
     deviations that rounding explains. source: "replay", or "python" for the reference itself, step by step; both give
-    the same bits. Noise begins anew at every `start`, so that what a run starts from decides all that follows. Raises
-    UsageError for another source.
+    the same bits. rounding: other rules than the formats'. Noise begins anew at every `start`, so that what a run
+    starts from decides all that follows. Raises UsageError for another source.
     """
 
     def __init__(
@@ -97,12 +98,13 @@ class Oracle:
         limit: float,
         source: str = "replay",
         storage: Format | None = None,
+        rounding: Rounding | None = None,
     ) -> None:
         if source not in ORACLES:
             raise UsageError(f"There is no oracle {source!r}; there are {' and '.join(ORACLES)}.")
         self.config, self.hyper, self.form, self.limit, self.source = config, hyper, form, limit, source
         self.smooth = config.activation == "relu2"
-        self._noise = Noise(config, hyper, form, storage)
+        self._noise = Noise(config, hyper, form, storage, rounding=rounding)
         self._replay = Replay(config, hyper)
         self._first: tuple[Any, Expectation] | None = None
 

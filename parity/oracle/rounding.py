@@ -52,6 +52,15 @@ class Rounding:
         return cls._of(form, form.u)
 
     @classmethod
+    def in_exact_arithmetic(cls) -> "Rounding":
+        """Of a program that was written for a shorter format and runs in float64, beside the reference.
+
+        Rates, betas and what is made of them it may have been given in float32.
+        """
+        double, single = FORMATS["float64"], FORMATS["float32"]
+        return cls(2 * double.u, double.tiny, single.u, single.tiny, hypers_round=True)
+
+    @classmethod
     def _of(cls, form: Format, u: float) -> "Rounding":
         single = FORMATS["float32"]
         return cls(u, form.tiny, min(u, single.u), min(form.tiny, single.tiny), form.name != "float64")

@@ -74,7 +74,7 @@ def case(n_layer: int = 2, activation: str = "relu", zero: str = "") -> Case:
 
 
 def located_by(subject, case: Case):
-    (mode,) = check(subject, case, modes=["lock-step"]).modes
+    mode = check(subject, case, modes=["lock-step"]).modes[0]
     assert mode.location is not None, mode.reason
     return mode
 
@@ -303,7 +303,13 @@ def test_what_rounding_hides_is_looked_for_in_a_wider_format():
     assert mode.to_dict()["wider"]["location"]["tensors"][0]["origin"]
 
 
-def test_what_rounding_hides_is_said_where_there_is_no_wider_format():
+def test_what_rounding_hides_is_seen_in_exact_arithmetic_where_there_is_no_wider_format():
+    lines = dict(below_the_floor(outputs_scaled_in_bfloat16).location_lines)
+    assert lines["in exact arithmetic"].startswith("begins at logits, so somewhere in the forward pass")
+
+
+def test_what_rounding_hides_is_said_where_nothing_wider_can_be_asked(monkeypatch):
+    monkeypatch.setattr("parity.judging.checking._may_run_exactly", lambda result, options: False)
     *_, (label, hint) = below_the_floor(outputs_scaled_in_bfloat16).location_lines
     assert label == ""
     assert hint.startswith("what is below the noise floor of bfloat16 is not seen: a wider format shows more of it ")

@@ -261,7 +261,7 @@ class Tied(Twin):
 def test_tied_head_is_checked_from_states_in_which_it_is_tied(dtype):
     result = check(Tied, Case.from_names(steps=3, config={"n_embd": 4}), probes=True, dtype=dtype)
     assert result.verdict is Verdict.PARITY, result.reason
-    assert [mode.mode for mode in result.modes] == ["lock-step"]
+    assert [mode.mode for mode in result.modes] == ["lock-step", *(["exact arithmetic"] if dtype == "bfloat16" else [])]
     assert in_short(result.unchecked) == "grad, m, v, param of wte, lm_head"
     assert any(phrase.startswith("lm_head and wte apart") for phrase in result.not_exercised)
     assert len([found for found in result.probes if found.verdict is Verdict.PARITY]) == len(probes(dtype))

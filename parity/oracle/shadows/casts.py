@@ -60,6 +60,14 @@ def _item(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
     return inner_of(args[0]).item()
 
 
+def _lift(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
+    """A tensor made of Python's numbers: a constant of the program."""
+    x = args[0]
+    if x.dtype not in WIDE:
+        return func(x)
+    return Shadow(execution.given(inner_of(x).clone(), x.dtype), x.dtype)
+
+
 def _conjugate(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
     """A copy, where torch has a view that is conjugated when it is read; what shadows hold is read as it lies."""
     return Shadow(inner_of(args[0]).conj_physical(), args[0].dtype)
@@ -78,6 +86,7 @@ SPECIAL: dict[str, Any] = {
     "copy_": _copy,
     "_foreach_copy_": _foreach_copy,
     "_local_scalar_dense": _item,
+    "lift_fresh": _lift,
     "_conj": _conjugate,
     "_neg_view": _negated,
     "_sparse_coo_tensor_with_dims_and_tensors": _sparse,

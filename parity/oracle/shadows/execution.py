@@ -14,7 +14,7 @@ from typing_extensions import override
 
 from parity.oracle.shadows.gated import Decided
 from parity.oracle.shadows.models import MODELS, SPECIAL, Model
-from parity.oracle.shadows.noise import LARGEST, SINGLE, Arithmetic, Noise
+from parity.oracle.shadows.noise import LARGEST, SINGLE, UNIT, Arithmetic, Noise
 from parity.oracle.shadows.operations import EXACT, KNOWN, POWERS, SCALES, TRANSCENDENTAL
 from parity.oracle.shadows.shadow import WIDE, Shadow
 from parity.oracle.shadows.signatures import functional, is_given, opened, output_dtypes, tensors, written
@@ -23,18 +23,21 @@ from parity.oracle.shadows.signatures import functional, is_given, opened, outpu
 class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A mode in which tensors of floats are shadows; within it, a program runs in exact arithmetic or on noise.
 
-    noise: a replica's; None for exact arithmetic. Afterwards, `elementwise` and `decomposed` are the operations without
-    a model of their own, by name, and how they were treated instead; `random` those that draw numbers. `gates` may
-    be set to what the program itself decided.
+    noise: a replica's; None for exact arithmetic. unrounded: numbers of Python's that become constants of a format are
+    not rounded to it, and nothing is too large for one. Afterwards, `elementwise` and `decomposed` are the operations without
+    a model of their own, by name, and how they were treated instead; `random` those that draw numbers; `formats` are
+    those of the results of arithmetic. `gates` may be set to what the program itself decided.
     """
 
-    def __init__(self, noise: Noise | None = None) -> None:
+    def __init__(self, noise: Noise | None = None, *, unrounded: bool = False) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.noise = noise
+        self.noise, self.unrounded = noise, unrounded
+        self._constant: Callable[[Any, torch.dtype], Any] = (lambda x, dtype: x) if unrounded else _constant
         self.gates: Decided | None = None
         self.elementwise: set[str] = set()
         self.decomposed: set[str] = set()
         self.random: set[str] = set()
+        self.formats: set[torch.dtype] = set()
         self._arithmetics: dict[torch.dtype, Arithmetic] = {}
         self._within: dict[tuple[torch.dtype, ...], Arithmetic] = {}
 
@@ -49,7 +52,7 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return self._arithmetics[dtype]
 
     def _rounding(self, dtype: torch.dtype) -> Arithmetic:
-        largest = LARGEST.get(dtype, math.inf)
+        largest = math.inf if self.unrounded else LARGEST.get(dtype, math.inf)
         if self.noise is None:
             return Arithmetic(None, 0.0, largest=largest)
         tiny = _TINY_HALF if dtype == torch.float16 and not self.noise.wide else 0.0
@@ -87,6 +90,8 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
                 return found
             self.elementwise.add(name)
         dtypes = output_dtypes(tuple(key), func, args, kwargs) or [torch.float32]
+        if name not in EXACT:
+            self.formats.update(dtypes)
         out = self._computed(name, model, func, inner_args, inner_kwargs, dtypes)
         left = iter(dtypes)
 
@@ -105,7 +110,9 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
         if model is not None:
             return model(self.accumulating(*dtypes), func, args, kwargs)
         factor = kwargs.get("alpha")
-        scalar = _constant if name in EXACT else self._scalar if self.noise is not None else None
+        scalar = self._constant if name in EXACT else self._scalar if self.noise is not None else None
+        if name in EXACT and self.noise is not None and self.noise.given:
+            scalar = self._given_scalar
         if scalar is not None:
             args = [scalar(x, dtypes[0]) for x in args]
             kwargs = {k: scalar(x, dtypes[0]) for k, x in kwargs.items()}
@@ -129,12 +136,27 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
         """
         if type(x) is list:
             return [self._scalar(y, dtype) for y in x]
-        if type(x) is not float or self.noise is None or self.noise.wide or dtype in _DOUBLE:
+        rounds = self.noise is not None and (self.noise.given or not self.noise.wide)
+        if type(x) is not float or self.noise is None or not rounds or dtype in _DOUBLE:
             return x
-        unit = self.noise.unit(dtype) if in_format else SINGLE
-        if not math.isfinite(x) or math.frexp(x)[0] / unit % 1 == 0:
+        unit = UNIT[dtype] if in_format else SINGLE
+        exact = unit if not self.noise.given else unit**0.5  # what has come through float32 has all of its digits
+        if not math.isfinite(x) or math.frexp(x)[0] / exact % 1 == 0:
             return x
         return x * (1 + unit * self.noise.number())
+
+    def _given_scalar(self, x: Any, dtype: torch.dtype) -> Any:
+        """A number of Python's that becomes one of a format, by which it is moved."""
+        if type(x) is not float or dtype in _DOUBLE:
+            return x
+        return float(self.given(torch.tensor(x, dtype=torch.float64), dtype))
+
+    def given(self, numbers: Tensor, dtype: torch.dtype) -> Tensor:
+        """Constants in a format: moved by its rounding, where that is asked for, if they are not short numbers."""
+        if self.noise is None or not self.noise.given or dtype in _DOUBLE or dtype not in UNIT:
+            return numbers
+        short = (torch.frexp(numbers.nan_to_num()).mantissa / UNIT[dtype] ** 0.5).frac() == 0
+        return torch.where(short, numbers, numbers * self.noise.factors(numbers, UNIT[dtype]))
 
     def _run_in_place(self, name: str, func: Any, places: list[Any], given: Any, inner: Any) -> Any:
         """What an operation writes is written inside, and rounded there."""
@@ -167,9 +189,12 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
 
     def _wrapped_natively(self, out: Any) -> Any:
         """Results of an operation without floats, as it gives them natively."""
-        return tree_map(
-            lambda x: Shadow(x.to(WIDE[x.dtype]), x.dtype) if isinstance(x, Tensor) and x.dtype in WIDE else x, out
-        )
+
+        def wrapped(x: Any) -> Any:
+            constant = isinstance(x, Tensor) and x.dtype in WIDE
+            return Shadow(self.given(x.to(WIDE[x.dtype]), x.dtype), x.dtype) if constant else x
+
+        return tree_map(wrapped, out)
 
 
 def _constant(x: Any, dtype: torch.dtype) -> Any:

@@ -37,11 +37,13 @@ class Noise:
     """The random moves of one replica.
 
     wide: the formats' rounding is left out, and every operation rounds as float64 does; it is what a program that runs
-    on shadows does by itself, and how far two of them may lie apart.
+    on shadows does by itself, and how far two of them may lie apart. given: constants are moved by the rounding of the
+    format that they lie in, and Python's numbers by that of float32: so torch may have taken them, and no arithmetic
+    takes that back.
     """
 
-    def __init__(self, seed: int, *, wide: bool = False) -> None:
-        self.wide = wide
+    def __init__(self, seed: int, *, wide: bool = False, given: bool = False) -> None:
+        self.wide, self.given = wide, given
         self._places = random.Random(seed)
         self._pools: dict[tuple[torch.device, float], Tensor] = {}
 

@@ -1,0 +1,141 @@
+"""A subject that is PyTorch and computes in a short format, in exact arithmetic: what its rounding would hide.
+
+Its own program runs on shadows (`parity.oracle.shadows`), which hold float64 behind its formats. So its answer is held
+to the reference's within the rounding of float64, whatever it was written for: an eps that is off by a tenth is lost in
+bfloat16, and is not there. And how far its own operations round is seen over replicas, with nothing declared: what
+rounds more than the format that it says, as under autocast, is a loss of precision and no other function.
+"""
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+
+import numpy as np
+
+from parity.case import Case
+from parity.errors import NoExpectation, SubjectError
+from parity.judging.causes import RightExactly, RoundsMore
+from parity.judging.diagnosis import narrow_answers
+from parity.judging.exchange import Exchange, Run
+from parity.judging.judge import Judge
+from parity.judging.location import Place
+from parity.judging.moderation import moderated
+from parity.judging.on_shadows import OnShadows
+from parity.judging.probing import Make
+from parity.judging.result import ModeResult, Result
+from parity.judging.trial import Trial
+from parity.number_formats import FORMATS, Floats
+from parity.oracle.shadows.noise import Noise
+from parity.verdict import Verdict
+
+EXACT = "exact arithmetic"
+"""The name of the mode."""
+
+REPLICAS = 16
+"""Runs with noise, where they are needed."""
+
+
+def look_in_exact_arithmetic(result: Result, make: Make, case: Case, *, sites: bool) -> None:
+    """Add to a result its mode in exact arithmetic, and where that is right, what its own rounding explains.
+
+    Where the subject cannot be run so, the result says that its rounding hides something.
+    """
+    hidden = f"what rounding in {result.judge.form.name} hides"
+    try:
+        mode = _ExactRun(result, make, case, sites).mode()
+    except (SubjectError, NoExpectation) as error:
+        result.left_out += (f"{hidden} (in exact arithmetic: {str(error).rstrip('.')})",)
+        return
+    first = result.modes[0]
+    if mode.location and first.location and first.wider is None:
+        first.wider = Place(mode.location, mode.first_site, exactly=True)
+    result.modes.append(mode)
+    if mode.verdict.passes:
+        _look_for_its_own_rounding(result, make, case)
+
+
+class _ExactRun:
+    """The first question of a case, put to a subject on shadows."""
+
+    def __init__(self, result: Result, make: Make, case: Case, sites: bool = False) -> None:
+        judge = result.judge
+        self.judge: Judge = replace(judge, form=FORMATS["float64"], storage=judge.storage or judge.form, exactly=True)
+        self.make, self.case, self.sites = make, replace(case, steps=1), sites
+        self.run = self._run()
+
+    def _run(self, noise: Noise | None = None) -> Run:
+        subject = OnShadows(lambda: self.make(self.case), noise)
+        return Run(self.case, subject, self.judge, sites=self.sites)
+
+    def mode(self) -> ModeResult:
+        """What it gives; SubjectError where what it answers was not computed on shadows."""
+        trial = Trial(self.run, EXACT)
+        trial.go()
+        mode = trial.result
+        if mode.first_divergence is None or trial.diverged is None:
+            return mode
+        if narrow_answers(trial) is not None:
+            raise SubjectError("Its answers are rounded all the same: something else than PyTorch computes them.")
+        # What it was given in its formats, such as a mask's 1/3, no exact arithmetic takes back.
+        asked = trial.diverged
+        spread = self.spread(asked, (Noise(seed, wide=True, given=True) for seed in range(REPLICAS)))
+        pairs = asked.pairs.with_sides(sigma=np.hypot(asked.pairs.sigma, spread))
+        if not self.judge.accepts(pairs):
+            return mode
+        again = ModeResult(EXACT)
+        again.add(pairs, self.judge)
+        again.conclude(self.judge)
+        return again
+
+    def spread(self, asked: Exchange, noises: Iterable[Noise]) -> Floats:
+        """How far replicas lie from the exact answer to a question, moderated, (elements,)."""
+        before, pairs, number = asked.expectation.before, asked.pairs, 0
+        squares: Floats = np.zeros_like(pairs.sigma)
+        state = before.state(self.case.config)
+        with np.errstate(all="ignore"):
+            for noise in noises:
+                replica = self._run(noise)
+                replica.load(state)
+                found = replica.compared(asked.expectation, replica.answer(asked.number, asked.batch))
+                if found.keys != pairs.keys:
+                    raise SubjectError("With noise it exposes something else.")
+                squares, number = squares + np.square(found.actual - pairs.actual), number + 1
+        sigma: Floats = np.sqrt(squares / number)
+        for start, end in zip(pairs.layout.starts, pairs.layout.starts[1:]):
+            here = slice(int(start), int(end))
+            of_tensor = sigma[here], pairs.expected[here]
+            sigma[here] = moderated(*of_tensor, number, self.judge.false_alarm, len(sigma))
+        return sigma
+
+
+def _look_for_its_own_rounding(result: Result, make: Make, case: Case) -> None:
+    """Turn DIVERGED into PRECISION LOSS where the subject's own operations round as far as it is off."""
+    diverged = [mode for mode in result.modes if mode.verdict is Verdict.DIVERGED]
+    first = result.modes[0]
+    asked, divergence = first.diverged, first.first_divergence
+    if first not in diverged or asked is None or divergence is None or first.repeatable is False:
+        return
+    try:
+        exact = _ExactRun(result, make, case)
+        state = asked.expectation.before.state(case.config)
+        exact.run.load(state)
+        answer = exact.run.answer(asked.number, asked.batch)
+        beside = replace(asked, pairs=exact.run.compared(asked.expectation, answer))
+        spread = exact.spread(beside, (Noise(seed) for seed in range(REPLICAS)))
+    except SubjectError:
+        return
+    pairs, judge = asked.pairs, result.judge
+    if not judge.accepts(pairs.with_sides(sigma=np.maximum(pairs.sigma, spread))):
+        first.causes.append(RightExactly())
+        return
+    outside = judge.outside(pairs) & (pairs.sigma > 0)
+    times = float(np.median(spread[outside] / pairs.sigma[outside])) if outside.any() else math.inf
+    formats = _shorter(exact.run.subject, judge)
+    for mode in diverged:
+        mode.decide(Verdict.PRECISION_LOSS, RoundsMore(divergence, judge.limit, judge.form.name, formats, times))
+
+
+def _shorter(subject: object, judge: Judge) -> tuple[str, ...]:
+    """The formats that a subject on shadows had results in that are shorter than the one that it says."""
+    seen = {str(dtype).removeprefix("torch.") for dtype in getattr(subject, "formats", ())}
+    return tuple(name for name, form in FORMATS.items() if name in seen and form.digits < judge.form.digits)

@@ -1,0 +1,212 @@
+"""What rounding hides from anybody who looks at answers shows in exact arithmetic, and nothing else does."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+
+from parity import Case, Verdict, check
+from parity.judging.on_shadows import UnroundedConstants
+from parity.oracle.shadows.execution import Execution
+from parity.oracle.shadows.noise import Noise
+from parity.oracle.shadows.shadow import Shadow
+from parity.strategies import cases, configs
+from tests.faults import planted
+from torch_twin.microgpt import Twin
+from torch_twin.microgpt import make as twin
+from torch_twin.positions import Positions
+
+SMALL = Case.from_names(seed=5, steps=2, batch_size=2, config={"n_layer": 2, "n_embd": 8, "n_head": 2})
+TINY = Case.from_names(seed=5, steps=1, config={"n_embd": 4, "n_head": 2, "block_size": 4})
+RUNGS = (
+    *("microgpt", "positions", "padded", "packed", "fused_attention", "foreach_adam", "fused_adam"),
+    *("checkpointing", "accumulation", "decoding", "whole_step"),
+)
+HIDDEN = {
+    "eps of the norm": (("+ 1e-5) ** -0.5", "+ 1.1e-5) ** -0.5"), "begins at logits"),
+    "scale of the scores": (("/ config.head_dim**0.5", "/ (1.0005 * config.head_dim**0.5)"), "begins at logits"),
+    "eps of Adam": (("(v_hat**0.5 + hyper.eps_adam)", "(v_hat**0.5 + 1.01 * hyper.eps_adam)"), "begins at param"),
+    "rate": (("rate * m_hat /", "1.0003 * rate * m_hat /"), "begins at param"),
+}
+"""Too small for bfloat16 to show, and where they begin."""
+
+
+def exact(result):
+    """The mode in exact arithmetic."""
+    (mode,) = (mode for mode in result.modes if mode.mode == "exact arithmetic")
+    return mode
+
+
+@pytest.fixture(autouse=True)
+def _eager():
+    with torch.compiler.set_stance("force_eager"):
+        yield
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("rung", RUNGS)
+def test_rung_is_the_references_function_behind_its_format(rung, dtype):
+    result = check(f"torch_twin.{rung}:make", SMALL, dtype=dtype, modes="lock-step")
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert exact(result).largest_z < 5
+    assert max(row.largest_z.error for row in exact(result).quantities.values()) < 1e-9
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
+def test_drawn_cases_are_no_false_alarms(dtype):
+    found = []
+
+    @settings(max_examples=15)
+    @given(case=cases(config=configs(max_embd=6, max_block=4), max_steps=1, max_batch=2))
+    def inner(case):
+        subject = Positions if len(found) % 2 else Twin
+        result = check(lambda c, h: subject(c, h, dtype), case, modes="lock-step")
+        found.extend(mode for mode in result.modes if mode.mode == "exact arithmetic")
+
+    inner()
+    assert found
+    assert not [mode.reason for mode in found if mode.verdict is Verdict.DIVERGED]
+
+
+@pytest.mark.parametrize("mistake", HIDDEN)
+def test_mistake_that_bfloat16_hides_is_seen(mistake):
+    edit, where = HIDDEN[mistake]
+    with planted(edit) as make:
+        hidden = check(make, TINY, dtype="bfloat16", modes="free-running")
+        result = check(make, TINY, dtype="bfloat16", modes="lock-step")
+    assert hidden.verdict is Verdict.PARITY
+    assert result.verdict is Verdict.DIVERGED
+    assert result.modes[0].verdict is Verdict.PARITY
+    assert where in " ".join(map(" ".join, exact(result).location_lines))
+
+
+class Autocast(Positions):
+    def loss(self, *arguments):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return super().loss(*arguments)
+
+
+def autocast(config, hyper):
+    return Autocast(config, hyper, "float32")
+
+
+def test_wider_rounding_of_its_own_is_a_loss_of_precision():
+    result = check(autocast, SMALL, modes="lock-step")
+    assert result.verdict is Verdict.PRECISION_LOSS, result.reason
+    assert "in exact arithmetic it is the reference's function" in result.reason
+    assert "it computes in bfloat16, as under autocast" in result.reason
+
+
+class WrongKernel(torch.autograd.Function):
+    """Right in its code on shadows, and a percent off where it runs."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x * (1 if isinstance(x, Shadow) or Shadow in map(type, [x.data]) else 1.01)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient
+
+
+class Miscompiled(Positions):
+    def loss(self, *arguments):
+        loss, logits = super().loss(*arguments)
+        return WrongKernel.apply(loss), logits
+
+
+def test_what_runs_otherwise_than_it_is_written_diverges():
+    result = check(lambda c, h: Miscompiled(c, h, "float32"), SMALL, modes="lock-step")
+    assert result.verdict is Verdict.DIVERGED
+    assert result.modes[0].verdict is Verdict.DIVERGED
+    assert exact(result).verdict is Verdict.PARITY
+    assert "in exact arithmetic it is the reference's function" in result.reason
+
+
+class FromNumpy(Twin):
+    """Its weights of positions come through an array of float32, of which nobody knows what they were meant to be."""
+
+    def load(self, state):
+        super().load(state)
+        self.third = torch.from_numpy(np.array(1 / 3, dtype=np.float32))
+
+    def train_step(self, batch):
+        step = super().train_step(batch)
+        return replace(step, loss=step.loss * (3 * self.third))
+
+
+def test_constant_that_was_rounded_before_is_no_other_function():
+    result = check(lambda c, h: FromNumpy(c, h, "float32"), TINY, modes="lock-step")
+    assert result.verdict is Verdict.PARITY, result.reason
+
+
+class NotOnShadows(Twin):
+    def train_step(self, batch):
+        if any(isinstance(x, Shadow) for x in self.state.params.values()):
+            raise RuntimeError("no kernel for this")
+        return super().train_step(batch)
+
+
+def test_subject_that_cannot_run_in_exact_arithmetic_says_so():
+    result = check(lambda c, h: NotOnShadows(c, h, "float32"), SMALL, modes="lock-step")
+    assert result.verdict is Verdict.PARITY
+    (phrase,) = (phrase for phrase in result.not_exercised if phrase.startswith("what rounding in float32 hides"))
+    assert "The subject raised RuntimeError: no kernel for this" in phrase
+
+
+def test_ranks_of_other_processes_are_not_taken_for_exact():
+    result = check("torch_twin.data_parallel:make", SMALL, dtype="bfloat16", modes="lock-step", probes=False)
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert any("Its answers are no tensors that PyTorch computed here" in phrase for phrase in result.not_exercised)
+
+
+def test_subject_without_torch_is_left_alone():
+    result = check("tests.examples.numpy_port:make", SMALL, modes="lock-step")
+    assert [mode.mode for mode in result.modes] == ["lock-step"]
+
+
+def test_float64_hides_nothing():
+    result = check(twin, SMALL, modes="lock-step")
+    assert [mode.mode for mode in result.modes] == ["lock-step"]
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        lambda: torch.tensor([1 / 3], dtype=torch.bfloat16),
+        lambda: torch.tensor(1 / 3),
+        lambda: torch.as_tensor([1 / 3], dtype=torch.float16),
+        lambda: torch.full((2,), 1 / 3, dtype=torch.bfloat16),
+        lambda: torch.full_like(torch.zeros(2), 1 / 3),
+        lambda: torch.zeros(2).new_full((3,), 1 / 3),
+        lambda: torch.zeros(2).new_tensor([1 / 3]),
+        lambda: torch.zeros(2).fill_(1 / 3),
+        lambda: torch.nn.Parameter(torch.tensor([1 / 3])),
+    ],
+)
+def test_constants_are_what_they_were_meant_to_be(made):
+    with UnroundedConstants(), Execution(unrounded=True):
+        third = made()
+    assert third.dtype is not torch.float64
+    assert (third.detach().held == 1 / 3).all()
+    with Execution(Noise(0, wide=True, given=True)):  # as where nobody knows what they were meant to be
+        moved = made().detach().held
+    assert (moved != third.detach().held).all()
+    assert moved.flatten()[0].item() == pytest.approx(1 / 3, rel=2**-7)
+
+
+def test_constants_that_are_short_are_exact():
+    with Execution(Noise(0, wide=True, given=True)):
+        for x in (0.0, 1.0, -0.5, 3.0, float("inf")):
+            assert torch.full((2,), x, dtype=torch.bfloat16).held.tolist() == [x, x]
+            assert torch.tensor([x]).held.tolist() == [x]
+
+
+def test_element_that_is_set_to_a_number_of_pythons():
+    with UnroundedConstants(), Execution(unrounded=True):
+        x = torch.zeros(3)
+        x[:2] = 1 / 3
+    assert x.held.tolist() == [1 / 3, 1 / 3, 0]

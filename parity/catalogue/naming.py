@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from parity.catalogue.mutants import ALL, STAGES, Mutant
 from parity.catalogue.mutants.mutant import MutantSubject
 from parity.errors import SubjectError, UsageError
 from parity.judging.exchange import Exchange
+from parity.judging.judge import Judge
 from parity.judging.pairing import paired
 from parity.judging.pairs import Pairs
 from parity.judging.probes import probes_for
@@ -56,10 +58,11 @@ def name_mistakes(result: Result, again: Again | None = None, seconds: float = S
     again: to ask the subject in small models, where it takes them, which is sooner than to put a large question to
     every mutant; what fits there must fit the question at which it diverged, too, unless that is very large.
     """
-    asked = _question(result) if result.verdict is Verdict.DIVERGED else None
-    if asked is None:
+    question = _question(result) if result.verdict is Verdict.DIVERGED else None
+    if question is None:
         return
-    deciding, end = result.deciding, time.thread_time() + seconds
+    asked, judge = question
+    deciding, end = replace(result.deciding, judge=judge), time.thread_time() + seconds
     products, fitting = _products(deciding, asked), None
     if again and products > _FEW_PRODUCTS:
         fitting = _fitting_in_a_small_model(deciding, again, end)
@@ -74,11 +77,16 @@ def name_mistakes(result: Result, again: Again | None = None, seconds: float = S
         result.mistakes = {mutant.name: mutant.mistake for mutant in fitting}
 
 
-def _question(result: Result) -> Exchange | None:
-    """The question of a step that diverged first, from a state that was loaded; None where there is none."""
-    start = result.deciding.case.state.step
-    asked = ((mode, mode.diverged) for mode in result.deciding.modes if mode.diverged)
-    return next((found for mode, found in asked if mode.mode == "lock-step" or found.number == start), None)
+def _question(result: Result) -> tuple[Exchange, Judge] | None:
+    """The question of a step that diverged first, from a state that was loaded, and its judge; None where is none.
+
+    Where it was put in exact arithmetic, too, it is that one, which sees most.
+    """
+    deciding = result.deciding
+    asked = [(mode, mode.diverged) for mode in deciding.modes if mode.diverged]
+    fitting = [(mode, x) for mode, x in asked if mode.mode == "lock-step" or x.number == deciding.case.state.step]
+    fitting.sort(key=lambda pair: pair[0].judge is None)
+    return next(((found, mode.judge or deciding.judge) for mode, found in fitting), None)
 
 
 def _products(result: Result, asked: Exchange) -> int:
@@ -94,11 +102,12 @@ def _fitting_in_a_small_model(result: Result, again: Again, end: float) -> list[
             found = again(probe.case)
         except UsageError:  # as where a name map fits one size alone
             return None
-        asked = _question(found) if found.verdict is Verdict.DIVERGED else None
+        question = _question(found) if found.verdict is Verdict.DIVERGED else None
         if found.verdict is Verdict.ERROR or time.thread_time() > end:
             return None
-        if asked is not None:
-            return _fitting(found, asked, ALL, end)
+        if question is not None:
+            asked, judge = question
+            return _fitting(replace(found, judge=judge), asked, ALL, end)
     return None
 
 

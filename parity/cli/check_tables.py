@@ -25,7 +25,8 @@ class Cells:
 def heading(result: Result, source: str) -> list[tuple[str, str]]:
     """What was checked: labels, and what stands beside them."""
     case, config = result.case, result.case.config
-    modes = " and ".join(mode.mode for mode in result.modes)
+    *most, last = (mode.mode for mode in result.modes)
+    modes = f"{', '.join(most)} and {last}" if most else last
     lines = [
         ("subject", f"{result.subject} in {formats(result)}"),
         (
@@ -49,17 +50,23 @@ def formats(result: Result) -> str:
 
 
 def overview(result: Result) -> Cells:
-    """A row for each quantity, over all modes: how near to the limit, and what would have been caught."""
+    """A row for each quantity, over all modes: how near to the limit, and what would have been caught.
+
+    Where the subject was run in exact arithmetic, too, that is what catches most; its own run is the other half.
+    """
     modes = [mode for mode in result.modes if mode.quantities]
-    of_modes = [f"z {mode.mode.removesuffix('-running')}" for mode in modes]
-    table = Cells(["quantity", "compared", *of_modes, "would catch", "at worst"], ("quantity",))
+    of_modes = [f"z {mode.mode.split()[0].removesuffix('-running')}" for mode in modes]
+    exact = modes[-1] if modes and modes[-1].judge else None
+    of_its_run = ["of its run"] if exact else []
+    table = Cells(["quantity", "compared", *of_modes, "would catch", "at worst", *of_its_run], ("quantity",))
     for quantity in FIELDS.values():
         rows = [mode.quantities.get(quantity) for mode in modes]
         known = [row for row in rows if row is not None and row.compared]
         if known:
             best = known[0]
             z = ["-" if row is None else _largest_z(row, result.judge.limit) for row in rows]
-            table.rows.append([quantity, f"{best.compared:,}", *z, *_power(best)])
+            power = _power(rows[-1] if exact and rows[-1] is not None and rows[-1].compared else best)
+            table.rows.append([quantity, f"{best.compared:,}", *z, *power, *(_power(best)[:1] if exact else [])])
     return table
 
 

@@ -59,6 +59,17 @@ The table has a row for each quantity: logits, loss, gradients, Adam's m and v, 
                element: how sharp the check is
   at worst     the same in the one element in which rounding hides most
 
+Your subject is PyTorch in this process and computes in a shorter format than float64? Then its own program
+is run once more in exact arithmetic: each tensor says that it has the format that you gave it, and holds
+float64 inside. What rounding hides shows there, and `would catch` is what that catches:
+
+  z exact      the largest error of that run, over the noise floor of float64
+  of its run   what your run itself would have caught, which is less; that it is what its code says, as
+               far as rounding lets one tell, is what the other columns say
+
+Where it is right there and its own run is outside, its operations round farther than your format (as
+under autocast): PRECISION LOSS; or what runs is not what its code says (a compiler, a kernel): DIVERGED.
+
 σ is the spread of 64 replays of the reference's own scalar operations, each result moved at random by up
 to one unit roundoff of your number format. The limit is no knob: it is the quantile of Student's t for
 the chance of a false alarm (1e-09 over all elements, --false-alarm). Where σ is 0, equality is due.

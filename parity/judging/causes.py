@@ -72,6 +72,13 @@ class RoundsMore:
 
 
 @dataclass(frozen=True)
+class OnlyExactly:
+    """It is outside in exact arithmetic, and rounding in its format hides that from whoever looks at its answers."""
+
+    form: str
+
+
+@dataclass(frozen=True)
 class RightExactly:
     """In exact arithmetic it is the reference's function, and rounding of its own operations does not explain it."""
 
@@ -202,6 +209,7 @@ Cause = (
     | Outside
     | LosesPrecision
     | RoundsMore
+    | OnlyExactly
     | RightExactly
     | AnswersChange
     | NarrowAnswers

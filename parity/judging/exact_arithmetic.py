@@ -14,7 +14,7 @@ import numpy as np
 
 from parity.case import Case
 from parity.errors import NoExpectation, SubjectError
-from parity.judging.causes import RightExactly, RoundsMore
+from parity.judging.causes import OnlyExactly, RightExactly, RoundsMore
 from parity.judging.diagnosis import narrow_answers
 from parity.judging.exchange import Exchange, Run
 from parity.judging.judge import Judge
@@ -47,6 +47,11 @@ def look_in_exact_arithmetic(result: Result, make: Make, case: Case, *, sites: b
         result.left_out += (f"{hidden} (in exact arithmetic: {str(error).rstrip('.')})",)
         return
     first = result.modes[0]
+    if mode.verdict is Verdict.INCONCLUSIVE:
+        result.left_out += (f"{hidden} (in exact arithmetic: {mode.reason.rstrip('.')})",)
+        return
+    if mode.verdict is Verdict.DIVERGED and all(found.verdict.passes for found in result.modes):
+        mode.causes.append(OnlyExactly(result.judge.form.name))
     if mode.location and first.location and first.wider is None:
         first.wider = Place(mode.location, mode.first_site, exactly=True)
     result.modes.append(mode)
@@ -72,6 +77,7 @@ class _ExactRun:
         trial = Trial(self.run, EXACT)
         trial.go()
         mode = trial.result
+        mode.judge = self.judge
         if mode.first_divergence is None or trial.diverged is None:
             return mode
         if narrow_answers(trial) is not None:
@@ -82,7 +88,7 @@ class _ExactRun:
         pairs = asked.pairs.with_sides(sigma=np.hypot(asked.pairs.sigma, spread))
         if not self.judge.accepts(pairs):
             return mode
-        again = ModeResult(EXACT)
+        again = ModeResult(EXACT, judge=self.judge)
         again.add(pairs, self.judge)
         again.conclude(self.judge)
         return again

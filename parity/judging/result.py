@@ -106,6 +106,8 @@ class ModeResult:
     repeatable: bool | None = None
     """Whether a question asked a second time got an answer of the same bits; None where none was."""
     truth: TruthResult | None = None
+    judge: Judge | None = None
+    """What judged it, where that is another one than the result's."""
     verdict: Verdict = Verdict.INCONCLUSIVE
     causes: list[Cause] = field(default_factory=lambda: [NothingCompared()])
     """Why, the decisive one first."""

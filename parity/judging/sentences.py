@@ -20,6 +20,7 @@ from parity.judging.causes import (
     NoAnswer,
     NoFloor,
     NothingCompared,
+    OnlyExactly,
     OtherOptimizer,
     OtherRevision,
     Outside,
@@ -74,6 +75,8 @@ def sentence(cause: Cause) -> str:
                 f"{first.beside(limit)}, and in exact arithmetic it is the reference's function: its own operations "
                 f"round {times:.2g} times as far as {form} does where it is outside, since it computes in {what}."
             )
+        case OnlyExactly(form):
+            return f"That is in exact arithmetic: it is another function, by less than rounding in {form} shows."
         case RightExactly():
             return (
                 "But in exact arithmetic it is the reference's function: what runs is not what its code says. Is it "

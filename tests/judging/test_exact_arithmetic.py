@@ -8,6 +8,8 @@ import torch
 from hypothesis import given, settings
 
 from parity import Case, Verdict, check
+from parity.catalogue.naming import name_mistakes
+from parity.cli.check_tables import heading, overview
 from parity.judging.on_shadows import UnroundedConstants
 from parity.oracle.shadows.execution import Execution
 from parity.oracle.shadows.noise import Noise
@@ -210,3 +212,24 @@ def test_element_that_is_set_to_a_number_of_pythons():
         x = torch.zeros(3)
         x[:2] = 1 / 3
     assert x.held.tolist() == [1 / 3, 1 / 3, 0]
+
+
+def test_what_is_printed_says_that_only_exact_arithmetic_shows_it():
+    with planted(HIDDEN["eps of the norm"][0]) as make:
+        result = check(make, TINY, dtype="bfloat16")
+    assert "That is in exact arithmetic: it is another function, by less than rounding in bfloat16 shows." in str(
+        result
+    )
+    table = overview(result)
+    assert table.columns[2:] == ["z lock-step", "z free", "z exact", "would catch", "at worst", "of its run"]
+    logits = dict(zip(table.columns, table.rows[0], strict=True))
+    assert float(logits["would catch"]) < 1e-9 < float(logits["of its run"])
+    assert dict(heading(result, "names"))["case"].endswith("lock-step, free-running and exact arithmetic")
+
+
+def test_mistake_is_named_in_exact_arithmetic():
+    with planted(("+ 1e-5) ** -0.5", "+ 1e-6) ** -0.5")) as make:
+        result = check(make, TINY, dtype="bfloat16")
+    name_mistakes(result)
+    assert result.verdict is Verdict.DIVERGED
+    assert list(result.mistakes) == ["norm_eps_slightly_smaller"]

@@ -24,9 +24,9 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """A mode in which tensors of floats are shadows; within it, a program runs in exact arithmetic or on noise.
 
     noise: a replica's; None for exact arithmetic. unrounded: numbers of Python's that become constants of a format are
-    not rounded to it, and nothing is too large for one. Afterwards, `elementwise` and `decomposed` are the operations without
-    a model of their own, by name, and how they were treated instead; `random` those that draw numbers; `formats` are
-    those of the results of arithmetic. `gates` may be set to what the program itself decided.
+    not rounded to it, and nothing is too large for one. Afterwards, `elementwise` and `decomposed` are the operations
+    without a model of their own, by name, and how they were treated instead; `random` those that draw numbers;
+    `formats` are those of the results of arithmetic. `gates` may be set to what the program itself decided.
     """
 
     def __init__(self, noise: Noise | None = None, *, unrounded: bool = False) -> None:

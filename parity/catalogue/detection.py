@@ -1,5 +1,6 @@
 """Which mutant shows in which case: every answer against the noise floor of a number format, without any diagnosis."""
 
+import string
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -14,11 +15,15 @@ from parity.number_formats import FORMATS
 from parity.options import MODES
 from parity.oracle.noisy_replay import REPLICAS
 from parity.oracle.oracle import Expectation, Oracle
+from parity.quantities import FIELDS, SITES
 from parity.tensors import listed_state, named_state, vectors
 from parity.verdict import FALSE_ALARM, limit
 from reference.config import State
 
-_CLEARLY = 2.0
+COMPARED = tuple(quantity for quantity in FIELDS.values() if quantity not in SITES)
+"""The quantities that every check asks for."""
+
+CLEARLY = 2.0
 """A mistake shows where z is so many times the limit: not by a hair, which another compiler may bend."""
 
 _ANY_ELEMENTS = 100_000
@@ -33,12 +38,40 @@ class Question:
     expected: Expectation
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The quantities in which a mutant shows: at the first question, in all of lock-step, and free-running."""
+
+    first: frozenset[str]
+    lock_step: frozenset[str]
+    free_running: frozenset[str]
+
+    @property
+    def text(self) -> str:
+        """Three letters, one for each set."""
+        return "".join(_LETTERS[sum(1 << COMPARED.index(q) for q in part)] for part in self._parts)
+
+    @property
+    def _parts(self) -> tuple[frozenset[str], ...]:
+        return (self.first, self.lock_step, self.free_running)
+
+    @classmethod
+    def of_text(cls, text: str) -> "Shown":
+        """What `text` says."""
+        return cls(*(frozenset(q for i, q in enumerate(COMPARED) if _LETTERS.index(x) >> i & 1) for x in text))
+
+
+NOWHERE = Shown(frozenset(), frozenset(), frozenset())
+_LETTERS = "." + string.ascii_letters + string.digits + "-"
+"""By the quantities that they stand for, of six, in binary."""
+
+
 class AskedCase:
     """What a check asks in a case, in both modes, with the answers that it expects in a number format."""
 
     def __init__(self, case: Case, dtype: str) -> None:
         self.case, self.form = case, FORMATS[dtype]
-        self.limit = _CLEARLY * limit(FALSE_ALARM, _ANY_ELEMENTS, REPLICAS)
+        self.limit = CLEARLY * limit(FALSE_ALARM, _ANY_ELEMENTS, REPLICAS)
         self.oracle = Oracle(case.config, case.hyper, self.form, self.limit)
         self.modes = {mode: self._asked(mode) for mode in MODES}
 
@@ -63,18 +96,29 @@ class AskedCase:
         refusing = (mode for mode, asked in self.modes.items() if any(self._refused(subject, q) for q in asked))
         return next(refusing, None)
 
+    def shown(self, mutant: Mutant) -> "Shown":
+        """The quantities in which the mutant is clearly outside: at the first question, in lock-step, free-running."""
+        subject = mutant.make(self.case.config, self.case.hyper)
+        found = {mode: [self._outside(subject, q) for q in asked] for mode, asked in self.modes.items()}
+        lock_step, free = found["lock-step"], found["free-running"]
+        return Shown(lock_step[0], frozenset().union(*lock_step), frozenset().union(*free))
+
     def _refused(self, subject: Any, question: Question) -> bool:
+        return bool(self._outside(subject, question))
+
+    def _outside(self, subject: Any, question: Question) -> frozenset[str]:
+        """The quantities that are clearly outside; all of them where the mutant has no answer."""
         expected = question.expected
         lengths = [min(self.case.config.block_size, len(tokens) - 1) for tokens in expected.batch]
         try:
             if question.state is not None:
                 subject.load(question.state)
             answer = subject.train_step(expected.batch)
-            z = paired(expected.before.number, answer, expected.step, expected.sigma, lengths).z
+            pairs = paired(expected.before.number, answer, expected.step, expected.sigma, lengths)
         except (ArithmeticError, ValueError, SubjectError):
-            return True  # it has no answer, or one of another shape
+            return frozenset(COMPARED)  # it has no answer, or one of another shape
         # A z that is NaN says that the noise floor is not finite: there, nobody knows.
-        return bool(np.any(z > self.limit))
+        return frozenset(q for q in COMPARED if np.any(pairs.z[pairs.place(q)] > self.limit))
 
 
 def cover(shown_in: Mapping[str, set[str]], needed: Iterable[str]) -> list[str]:

@@ -74,7 +74,8 @@ def edits(config, hyper):
 ROOT = %(root)r
 PORT = Port(
     repository="somebody/port", commit="c0ffee", language="Python", file="port.py", blob=%(blob)r,
-    deviates="1e-10 is added to the loss", corrected={" + 1e-10": ""}, config=dict(n_embd=4, n_head=2, block_size=8), needs=%(needs)r, build=%(build)r,
+    deviates="1e-10 is added to the loss", corrected={" + 1e-10": ""}, needs=%(needs)r, build=%(build)r,
+    config={"n_embd": 4, "n_head": 2, "block_size": 8},
     command=(sys.executable, "{file}"), helpers=("lines_in_python.py",), edits=edits,
 )
 '''

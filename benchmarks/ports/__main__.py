@@ -50,15 +50,16 @@ def main() -> None:
     )
     parser.add_argument("checkouts", type=Path, help="a folder with the ports' files, each in owner+name")
     parser.add_argument("--only", metavar="NAME", help="one adapter, by its file's name")
-    parser.add_argument("--adapters", type=Path, default=ADAPTERS, help="another folder of adapters")
+    parser.add_argument("--adapters", metavar="FOLDER", type=Path, action="append", help="in place of this project's")
     parser.add_argument("--steps", type=int, default=STEPS, help="of the check's case (%(default)s)")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--markdown", type=Path)
     arguments = parser.parse_args()
-    for folder in (arguments.checkouts, arguments.adapters):
+    folders = arguments.adapters or [ADAPTERS]
+    for folder in (arguments.checkouts, *folders):
         if not folder.is_dir():
             parser.error(f"There is no folder {folder}.")
-    found = dict(adapters(arguments.adapters))
+    found = {name: port for folder in folders for name, port in adapters(folder)}
     if arguments.only is not None and arguments.only not in found:
         parser.error(f"There is no adapter {arguments.only}; there are {', '.join(found)}.")
     rows = []

@@ -19,11 +19,13 @@ from reference.config import Config, State, Step
 
 PATIENCE = 120.0
 """Seconds that an answer may take."""
+_TELLING = ("error", "exception", "panicked")
+"""Words of the line that says what went wrong."""
 _STATE = ("params", "m", "v")
 
 
 class Process:
-    """A port that runs; SubjectError with the last line that it wrote to standard error where it ends or hangs."""
+    """A port that runs; SubjectError with what it wrote to standard error where it ends or hangs."""
 
     def __init__(self, command: Sequence[str], folder: Path) -> None:
         self.errors = (folder / "errors.txt").open("w+")
@@ -58,8 +60,11 @@ class Process:
         self.process.wait()
         self.errors.seek(0)
         lines = [line.strip() for line in self.errors if line.strip()]
-        telling = [line for line in lines if "error" in line.lower()]
-        return (telling or lines or ["it wrote nothing to standard error"])[-1]
+        telling = [n for n, line in enumerate(lines) if any(word in line.lower() for word in _TELLING)]
+        if not lines:
+            return f"it wrote nothing to standard error; its status is {self.process.returncode}"
+        at = telling[0] if telling else len(lines) - 1
+        return " ".join(lines[at : at + 1 + lines[at].endswith(":")])
 
     def close(self) -> None:
         """End it."""
@@ -105,7 +110,8 @@ class Lines:
         loss = sum(answer.loss for answer in answers) / len(batch)
         matrices = {name: self._matrices(getattr(last, name)) for name in ("grads", *_STATE)}
         self.state = State(*(matrices[name] for name in _STATE), self.state.step + 1)
-        return Step(loss=loss, logits=[answer.logits for answer in answers], **matrices)
+        logits = [answer.logits for answer in answers] if last.logits else None
+        return Step(loss=loss, logits=logits, **matrices)
 
     def _tell_state(self) -> None:
         kinds = (_words(self._flat(getattr(self.state, name))) for name in _STATE)

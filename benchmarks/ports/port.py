@@ -38,7 +38,8 @@ class Port:
     program that must be there for it. build: commands before that. extra: other files in the folder, by name.
     corrected: words that other words take the place of to undo what deviates, found once each: a second run shows
     whether that is all. factory: in place of all
-    these, makes a Python factory of a checkout and the corrections. preset, config, hyper: the case's.
+    these, makes a Python factory of a checkout and the corrections. preset, config, hyper: the case's. dtypes: the
+    formats besides its own, `dtype`, that it can be told to compute in: @dtype@ in an edit is the one that is asked for.
     """
 
     repository: str
@@ -60,6 +61,7 @@ class Port:
     edits: Callable[[Config, Hyper], Mapping[str, str]] = lambda config, hyper: {}
     corrected: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "float64"
+    dtypes: Sequence[str] = ()
     factory: Callable[[Path, Mapping[str, str]], Callable[[Config, Hyper], Any]] | None = None
 
     @property
@@ -103,35 +105,38 @@ class Subjects:
         port.require_programs()
         self._in_python = port.factory(checkouts / port.folder, self.corrections) if port.factory else None
 
-    def __call__(self, config: Config, hyper: Hyper) -> Any:
+    def __call__(self, config: Config, hyper: Hyper, dtype: str | None = None) -> Any:
         """A subject of this model."""
         own = self.port.case(1)
         kind = own.config.activation, own.hyper.lr_schedule
         if (config.activation, hyper.lr_schedule) != kind:
             raise NotImplementedError(f"{self.name} has {' and a schedule that is '.join(kind)}")
+        form = dtype or self.port.dtype
+        if form not in (self.port.dtype, *self.port.dtypes):
+            raise NotImplementedError(f"{self.name} computes in {self.port.dtype}")
         if self._in_python:
             return self._in_python(config, hyper)
         folder = Path(self.open.enter_context(tempfile.TemporaryDirectory(prefix="port")))
-        self._prepare(folder, config, hyper)
+        self._prepare(folder, config, hyper, form)
         process = Process([word.format(file=self._name) for word in self.port.command], folder)
-        return self.open.enter_context(Lines(process, config, self.port.dtype))
+        return self.open.enter_context(Lines(process, config, form))
 
     @property
     def _name(self) -> str:
         return self.port.name or self.source.name
 
-    def _prepare(self, folder: Path, config: Config, hyper: Hyper) -> None:
+    def _prepare(self, folder: Path, config: Config, hyper: Hyper, form: str) -> None:
         """The file with its edits, among its neighbours and our helpers, built."""
         for neighbour in self.source.parent.iterdir():
             if neighbour.name not in (self.source.name, "input.txt") and not neighbour.name.startswith("."):
                 (folder / neighbour.name).symlink_to(neighbour.resolve())
         text = corrected(self.source.read_text(encoding="utf-8"), self.corrections, self.name)
         text = edited(text, self.port.edits(config, hyper), self.name)
-        self._write(folder / self._name, text)
+        self._write(folder / self._name, text.replace("@dtype@", form))
         for helper in self.port.helpers:
             self._write(folder / helper, (HERE / helper).read_text(encoding="utf-8"))
-        # So many characters as there are tokens beside BOS: the documents themselves come from parity.
-        self._write(folder / "input.txt", "".join(chr(33 + token) for token in range(config.vocab_size - 1)) + "\n")
+        # As many characters as there are tokens beside BOS: the documents themselves come from parity.
+        self._write(folder / "input.txt", "".join(f"{chr(97 + token)}\n" for token in range(config.vocab_size - 1)))
         for name, content in self.port.extra.items():
             self._write(folder / name, content)
         for words in self.port.build:

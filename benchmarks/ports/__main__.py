@@ -22,7 +22,8 @@ STEPS = 10
 
 
 def markdown(rows: list[dict[str, Any]]) -> str:
-    """The table."""
+    """The table, those in parity first."""
+    rows = sorted(rows, key=lambda row: (row["verdict"] not in PASSED, row["port"].lower()))
     head = "| port | language | verdict | what deviates | ms/step | × ref. | left unexercised |"
     lines = [head, "| --- | --- | --- | --- | ---: | ---: | --- |"]
     for row in rows:
@@ -31,7 +32,7 @@ def markdown(rows: list[dict[str, Any]]) -> str:
         speed = f"{1000 * seconds['step']:.3g} | {seconds['speed_up']:.3g}" if seconds else " | "
         verdict = f"{row['verdict']} {row.get('dtype', '')}".strip()
         told = row["reason"] if row["verdict"] == "not run" else row["deviates"] or why(row)
-        told += f" (with that undone: {row['corrected_verdict']})" if "corrected_verdict" in row else ""
+        told += f" (with that undone: {row['corrected_verdict']})" if row.get("corrected_verdict") in PASSED else ""
         cells = f"[{row['port']}]({link}) | {row['language']} | {verdict} | {told} | {speed} | {row['limits']}"
         lines.append(f"| {cells} |")
     return "\n".join(lines) + "\n"

@@ -4,7 +4,6 @@ import importlib.util
 import statistics
 import time
 from collections.abc import Iterator
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -76,6 +75,7 @@ def _checked(port: Port, subjects: Subjects, steps: int) -> dict[str, Any]:
     row["probe"] = probe.probe.name if probe and row["verdict"] not in PASSED else ""
     located = [dict(mode.location_lines).get("begins at", "") for mode in result.deciding.modes]
     row["begins_at"] = next(filter(None, located), "")
+    row["located"] = [line for mode in result.deciding.modes[:1] for line in mode.location_lines]
     row["not_exercised"] = found["not_exercised"]
     if row["verdict"] in PASSED:
         row["seconds"] = seconds_a_step(subjects, case)
@@ -116,6 +116,6 @@ def seconds_a_step(subjects: Subjects, case: Case) -> dict[str, float]:
 
     own()  # what is compiled as it runs
     with frozen_garbage():
-        rounds = list(islice(in_turns([own, partial(others)]), 2 * ROUNDS))
+        rounds = list(islice(in_turns([own, others]), 2 * ROUNDS))
     port, beside = (statistics.median(each) for each in zip(*rounds, strict=True))
     return {"step": port, "reference": beside, "speed_up": beside / port}

@@ -33,13 +33,14 @@ class Port:
     where to look; empty where nothing. limits: what the adapter leaves unexercised.
 
     edits: for a model, which lines are others (`edited`) in the copy that is run: sizes and hyper-parameters that are
-    constants, and the places in its training loop where a document comes in and results go out.
-    command: runs the file, {file}, in a folder where it lies as `name`, beside the helpers and input.txt; needs: the
-    program that must be there for it. build: commands before that. extra: other files in the folder, by name.
-    corrected: words that other words take the place of to undo what deviates, found once each: a second run shows
-    whether that is all. factory: in place of all
-    these, makes a Python factory of a checkout and the corrections. preset, config, hyper: the case's. dtypes: the
-    formats besides its own, `dtype`, that it can be told to compute in: @dtype@ in an edit is the one that is asked for.
+    constants, and the places in its training loop where a document comes in and results go out. corrected: words that
+    other words take the place of to undo what deviates, found once each: a second run shows whether that is all.
+
+    preset, config, hyper: the case's. dtype: what it computes in; dtypes: other formats that it can be told to compute
+    in: @dtype@ in an edit is the one that is asked for. command: runs the file, {file}, in a folder where it lies as
+    `name` beside its neighbours, the helpers and input.txt; needs: a program that must be there for it; build: commands
+    before that; extra: other files in the folder, by name. factory: in place of all these, makes a Python factory of a
+    checkout and the corrections.
     """
 
     repository: str

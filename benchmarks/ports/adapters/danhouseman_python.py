@@ -1,5 +1,6 @@
 """The optimised script of DanHouseman/microgpt-optimizations: fused dot products and log-sum-exp in its graph."""
 
+import sys
 from collections.abc import Mapping
 
 from benchmarks.ports.port import Port
@@ -32,8 +33,7 @@ PORT = Port(
     file="microgpt_optimized.py",
     blob="0cb69f729f756637cdf84a58ef07c453b5ffc18d",
     limits="its shuffling, tokenizer, initialisation and sampling",
-    needs="python3",
-    command=("python3", "{file}"),
+    command=(sys.executable, "{file}"),
     helpers=("lines_in_python.py",),
     edits=edits,
 )

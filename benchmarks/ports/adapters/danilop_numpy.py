@@ -1,5 +1,6 @@
 """Lab 02 of danilop/micro-gpt-and-beyond: NumPy, every gradient by hand, matrices that stand to the right."""
 
+import sys
 from collections.abc import Mapping
 
 from benchmarks.ports.port import Port
@@ -59,8 +60,7 @@ PORT = Port(
     blob="73c8b0597a12478ea65b3a5d78350227044f2f30",
     deviates="1e-10 is added to each probability before its logarithm, in the loss alone",
     limits="its shuffling, tokenizer, initialisation and sampling",
-    needs="python3",
-    command=("python3", "{file}"),
+    command=(sys.executable, "{file}"),
     helpers=("lines_in_python.py",),
     edits=edits,
     corrected={" + 1e-10": ""},

@@ -69,8 +69,8 @@ PORT = Port(
     language="Python",
     file="microgpt/model.py",
     blob="dee30f6db6340eec855046b1456f0cf069a4b935",
-    deviates="no gradient goes through the sum of the softmax, in attention and in the loss, and none through the scale "
-    "of the norm, which are plain numbers; probabilities below 1e-10 count as that",
+    deviates="no gradient goes through the softmax's sum, in attention and in the loss, nor through the norm's scale: "
+    "both are plain numbers; and probabilities below 1e-10 count as that",
     limits="logits, dropout, clipping, decay; its tokenizer, initialisation and sampling",
     corrected={
         "total = sum(e.data for e in exps)": "total = sum(exps)",

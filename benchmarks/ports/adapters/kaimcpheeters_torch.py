@@ -1,5 +1,6 @@
 """The PyTorch script of kaimcpheeters/microgpt, in float32: its loop asks for documents and shows what it computed."""
 
+import sys
 from collections.abc import Mapping
 
 from benchmarks.ports.port import Port
@@ -61,8 +62,7 @@ PORT = Port(
     blob="6d2dfa3646b0ee8b0cd62ad073f0615e75593fb4",
     deviates="gradients flow through the maximum that the softmax subtracts: 0 in exact arithmetic, and rounding here",
     limits="its shuffling, tokenizer, initialisation and sampling",
-    needs="python3",
-    command=("python3", "{file}"),
+    command=(sys.executable, "{file}"),
     helpers=("lines_in_python.py",),
     edits=edits,
     dtype="float32",

@@ -44,7 +44,6 @@ def edits(config: Config, hyper: Hyper) -> Mapping[str, str]:
         "n_head = ": f"n_head = {config.n_head}",
         "learning_rate, beta1": f"{VIEWS}\nlearning_rate, beta1, beta2, eps_adam = {hyper.learning_rate!r}, "
         f"{hyper.beta1!r}, {hyper.beta2!r}, {hyper.eps_adam!r}",
-        "optimizer = Adam(": "optimizer = Adam(params, learning_rate, (beta1, beta2), eps_adam)",
         "def train(": f"def train(num_steps={hyper.num_steps}):",
         "for step in": "    while True:\n        step = next_step()",
         "tokens = [": "        tokens = parity.tokens",

@@ -7,13 +7,12 @@ from reference.config import Config, Hyper
 
 
 def edits(config: Config, hyper: Hyper) -> Mapping[str, str]:
-    """Sizes, the rate, the first calls, and four places in the loop; its betas and eps stand in the update itself."""
-    if (hyper.beta1, hyper.beta2, hyper.eps_adam) != (0.9, 0.99, 1e-8):
-        raise NotImplementedError("its betas are 0.9 and 0.99, its eps 1e-8")
+    """Sizes, the first calls, and four places in the loop; other hyper-parameters stand in the update itself."""
+    if (hyper.learning_rate, hyper.beta1, hyper.beta2, hyper.eps_adam) != (0.01, 0.9, 0.99, 1e-8):
+        raise NotImplementedError("its rate is 0.01, its betas are 0.9 and 0.99, its eps 1e-8")
     return {
         "n_layer: 1,": f"var config = {{ n_layer: {config.n_layer}, n_embd: {config.n_embd}, "
         f"block_size: {config.block_size}, n_head: {config.n_head} }};",
-        "var lr =": f"var lr = {hyper.learning_rate!r} * (1 - step / numSteps);",
         "var params =": f"numSteps = {hyper.num_steps}; @@",
         "var doc =": "step = parity.next(params, m, v); var doc = '.';",
         "for await (const line of trainRl)": "for (;;) {",
@@ -33,7 +32,7 @@ PORT = Port(
     file="microgpt.js",
     blob="3113c8416e46bcff935f6bc8e73a03dfc215b3de",
     deviates="1e-10 is added to each probability before its logarithm, in the loss and in its gradient",
-    limits="other betas and eps than its own; its tokenizer, initialisation, storing and sampling",
+    limits="other hyper-parameters than its own; its tokenizer, initialisation, storing and sampling",
     hyper={"beta1": 0.9},
     corrected={" + 1e-10": ""},
     needs="node",

@@ -29,6 +29,9 @@ CLEARLY = 2.0
 _ANY_ELEMENTS = 100_000
 """More than a small case has, so that its limit is no larger than the one taken here."""
 
+USUAL_LIMIT = limit(FALSE_ALARM, _ANY_ELEMENTS, REPLICAS)
+"""The largest z that rounding explains in a small case."""
+
 
 @dataclass(frozen=True)
 class Question:
@@ -71,7 +74,7 @@ class AskedCase:
 
     def __init__(self, case: Case, dtype: str) -> None:
         self.case, self.form = case, FORMATS[dtype]
-        self.limit = CLEARLY * limit(FALSE_ALARM, _ANY_ELEMENTS, REPLICAS)
+        self.limit = CLEARLY * USUAL_LIMIT
         self.oracle = Oracle(case.config, case.hyper, self.form, self.limit)
         self.modes = {mode: self._asked(mode) for mode in MODES}
 

@@ -32,6 +32,8 @@ def check_report(result: Result, source: str, verbose: bool = False) -> Group:
             parts += ["", _table(check_tables.truth(mode.truth), title), Text(mode.truth.sentence(result.judge.limit))]
     if result.not_exercised and result.verdict.exit_status != 1:
         parts += ["not exercised:", listed(result.not_exercised)]
+    if verbose and result.excluded and result.excluded.undecided:
+        parts += ["known mistakes that this does not exclude:", listed(list(result.excluded.undecided.values()))]
     if verbose:
         parts += [part for mode in result.deciding.modes for part in _everything(mode)]
     return Group(*parts)

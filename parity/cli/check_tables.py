@@ -40,6 +40,7 @@ def heading(result: Result, source: str) -> list[tuple[str, str]]:
     if decided and result.verdict.passes:
         largest = max(found.result.largest_z or 0.0 for found in decided if found.result)
         lines.append(("probes", f"{len(decided)} small cases besides: largest z {largest:.2g}"))
+    lines += [("excludes", str(result.excluded))] if result.excluded else []
     return [*lines, *(result.chain.lines if result.chain else [])]
 
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 def check_command(arguments: argparse.Namespace) -> int:
     """`parity check` and `parity replay`."""
+    from parity.catalogue.exclusion import note_exclusion
     from parity.catalogue.naming import name_mistakes
     from parity.cli.check_markdown import check_markdown
     from parity.cli.check_report import check_report
@@ -60,6 +61,7 @@ def check_command(arguments: argparse.Namespace) -> int:
         result = check(arguments.subject, case, **keywords, progress=progress)
         if result.verdict is Verdict.DIVERGED:
             name_mistakes(result, lambda case: check(arguments.subject, case, **{**keywords, **asked_again}))
+        note_exclusion(result)
     if compiled:
         complain(f"The oracle was compiled in {sum(compiled):.1f} s; the next run finds it on disk.")
     _report(result.to_dict(), check_report(result, source, arguments.verbose), arguments.json)

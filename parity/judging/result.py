@@ -30,6 +30,7 @@ from parity.judging.sentences import behaves_like, in_probe, located, said, susp
 from parity.judging.suspected_sites import SuspectedSite
 from parity.quantities import in_short
 from parity.verdict import Verdict, worst
+from parity.words import in_few
 
 if TYPE_CHECKING:
     from parity.judging.exchange import Exchange
@@ -221,6 +222,18 @@ class ProbeResult:
         }
 
 
+@dataclass
+class Exclusion:
+    """The known mistakes that a pass excludes, of how many, and by name, in sentences, those that it does not."""
+
+    known: int
+    undecided: dict[str, str]
+
+    def __str__(self) -> str:
+        found = f"{self.known - len(self.undecided)} of {self.known} known mistakes"
+        return f"{found}; undecided: {in_few(list(self.undecided))}" if self.undecided else found
+
+
 @dataclass(repr=False)
 class Result:
     """The outcome of a check."""
@@ -237,6 +250,8 @@ class Result:
     """By name, the known mistakes that the answer fits, in sentences; `parity.catalogue.naming` looks for them."""
     naming_hint: str = ""
     """How to learn them, where looking for them would have taken too long."""
+    excluded: Exclusion | None = None
+    """The known mistakes that a pass excludes; `parity.catalogue.exclusion` knows them."""
     said_by_subject: tuple[str, ...] = ()
     """What it says may explain a failure."""
     chain: Chain | None = None
@@ -394,6 +409,12 @@ class Result:
                 "chain": self.chain and self.chain.to_dict(),
                 "failure": self.failure and _failure(self.failure),
                 "mistakes": list(self.mistakes),
+                "excluded": self.excluded
+                and {
+                    "known": self.excluded.known,
+                    "excluded": self.excluded.known - len(self.excluded.undecided),
+                    "undecided": list(self.excluded.undecided),
+                },
                 "warnings": self.warnings,
                 "unchecked": self.unchecked,
                 "not_exercised": self.not_exercised,

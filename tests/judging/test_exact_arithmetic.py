@@ -60,7 +60,7 @@ def test_rung_is_the_references_function_behind_its_format(rung, dtype):
 def test_drawn_cases_are_no_false_alarms(dtype):
     found = []
 
-    @settings(max_examples=15)
+    @settings(max_examples=8)
     @given(case=cases(config=configs(max_embd=6, max_block=4), max_steps=1, max_batch=2))
     def inner(case):
         subject = Positions if len(found) % 2 else Twin

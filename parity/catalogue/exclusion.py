@@ -1,0 +1,66 @@
+"""Which known mistakes a pass excludes: those that would have been clearly outside in a probe that was right.
+
+In which quantities of which probe each mutant shows, beyond twice the limit, is stored (`python -m benchmarks.probes`).
+A subject that lies within the limit of the reference there, in one of these quantities, does not make that mistake:
+between the two is room for no rounding. One run in exact arithmetic lies within the limit of float64, whatever its own
+format; of it, there is the first question of a probe. What shows is stored for probes with ReLUs and a linear schedule.
+"""
+
+import json
+from functools import lru_cache
+from importlib.resources import files
+from typing import Any
+
+from parity.catalogue.detection import CLEARLY, USUAL_LIMIT, Shown
+from parity.catalogue.mutants import MUTANTS
+from parity.judging.probes import Probe
+from parity.judging.result import Exclusion, ModeResult, ProbeResult, Result
+from parity.quantities import STATE
+
+
+@lru_cache(maxsize=1)
+def _table() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((files("parity.catalogue") / "shown.json").read_text(encoding="utf-8"))
+    return found
+
+
+def note_exclusion(result: Result) -> None:
+    """Note in a result that passed, and whose probes were asked, the known mistakes that it excludes."""
+    passed = (found for found in result.probes if found.verdict is not None and found.verdict.passes)
+    decided = [found for found in passed if _is_stored(found.probe)]
+    if not result.verdict.passes or not decided:
+        return
+    left = [name for name in MUTANTS if not any(_excludes(found, name) for found in decided)]
+    result.excluded = Exclusion(len(MUTANTS), {name: MUTANTS[name].mistake for name in left})
+
+
+def _is_stored(probe: Probe) -> bool:
+    """Whether it is known what shows in a probe: those of other revisions, and of a given size, are not stored."""
+    config, hyper = probe.case.config, probe.case.hyper
+    usual = config.activation == "relu" and hyper.lr_schedule == "linear"
+    return usual and probe.name in _table()["probes"]
+
+
+def _excludes(found: ProbeResult, name: str) -> bool:
+    return found.result is not None and any(_shows(found, mode, name) for mode in found.result.modes)
+
+
+def _shows(found: ProbeResult, mode: ModeResult, name: str) -> bool:
+    """Whether a mistake would have shown in what a mode of a probe compared."""
+    assert found.result is not None
+    judge = mode.judge or found.result.judge
+    if not mode.verdict.passes or judge.limit >= CLEARLY * USUAL_LIMIT:
+        return False
+    shown = _stored(name, found.probe.name, judge.form.name)
+    if mode.judge:
+        # Behind a shorter format rates and betas may be numbers of float32, and so much wider is the floor of updates.
+        asked = shown.first - {*STATE} | _stored(name, found.probe.name, "float32").first & {*STATE}
+    else:
+        asked = shown.lock_step if mode.mode == "lock-step" else shown.free_running
+    whole = {q for q, row in mode.quantities.items() if row.compared} - {x.split()[0] for x in found.result.unchecked}
+    return bool(asked & whole)
+
+
+def _stored(name: str, probe: str, dtype: str) -> Shown:
+    place = 3 * _table()["probes"].index(probe)
+    return Shown.of_text(_table()["mutants"][name][dtype][place : place + 3])

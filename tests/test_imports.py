@@ -65,7 +65,6 @@ MAY_BE_HEAVY = {
     },
     "parity/subjects/frozen.py": {"torch"},
     "parity/judging/chain/expected.py": {"torch"},
-    "parity/judging/exact_arithmetic.py": {"torch"},
     "parity/judging/on_shadows.py": {"torch"},
     "parity/judging/chain/gates.py": {"torch"},
     "parity/judging/chain/rung.py": {"torch", "torch_twin"},

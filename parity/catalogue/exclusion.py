@@ -49,7 +49,7 @@ def _shows(found: ProbeResult, mode: ModeResult, name: str) -> bool:
     """Whether a mistake would have shown in what a mode of a probe compared."""
     assert found.result is not None
     judge = mode.judge or found.result.judge
-    if not mode.verdict.passes or judge.limit >= CLEARLY * USUAL_LIMIT:
+    if not mode.verdict.passes or mode.by_constants or judge.limit >= CLEARLY * USUAL_LIMIT:
         return False
     shown = _stored(name, found.probe.name, judge.form.name)
     if mode.judge:

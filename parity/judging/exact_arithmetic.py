@@ -31,8 +31,8 @@ from parity.verdict import Verdict
 EXACT = "exact arithmetic"
 """The name of the mode."""
 
-REPLICAS = 16
-"""Runs with noise, where they are needed."""
+REPLICAS = 8
+"""Runs with noise, where they are needed: each may be a hundred times slower than the subject's own."""
 
 
 def look_in_exact_arithmetic(result: Result, make: Make, case: Case, *, sites: bool) -> None:
@@ -88,7 +88,7 @@ class _ExactRun:
         pairs = asked.pairs.with_sides(sigma=np.hypot(asked.pairs.sigma, spread))
         if not self.judge.accepts(pairs):
             return mode
-        again = ModeResult(EXACT, judge=self.judge)
+        again = ModeResult(EXACT, judge=self.judge, by_constants=True)
         again.add(pairs, self.judge)
         again.conclude(self.judge)
         return again

@@ -109,6 +109,8 @@ class ModeResult:
     truth: TruthResult | None = None
     judge: Judge | None = None
     """What judged it, where that is another one than the result's."""
+    by_constants: bool = False
+    """Whether the rounding of constants that the subject was given had to explain something: its floor is wider."""
     verdict: Verdict = Verdict.INCONCLUSIVE
     causes: list[Cause] = field(default_factory=lambda: [NothingCompared()])
     """Why, the decisive one first."""

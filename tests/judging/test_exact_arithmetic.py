@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 
 from parity import Case, Verdict, check
+from parity.catalogue.exclusion import note_exclusion
 from parity.catalogue.naming import name_mistakes
 from parity.cli.check_tables import heading, overview
 from parity.judging.on_shadows import UnroundedConstants
@@ -128,7 +129,7 @@ def test_what_runs_otherwise_than_it_is_written_diverges():
     assert "in exact arithmetic it is the reference's function" in result.reason
 
 
-class FromNumpy(Twin):
+class FromNumpy(Positions):
     """Its weights of positions come through an array of float32, of which nobody knows what they were meant to be."""
 
     def load(self, state):
@@ -141,8 +142,13 @@ class FromNumpy(Twin):
 
 
 def test_constant_that_was_rounded_before_is_no_other_function():
-    result = check(lambda c, h: FromNumpy(c, h, "float32"), TINY, modes="lock-step")
+    result = check(lambda c, h: FromNumpy(c, h, "bfloat16"), TINY, modes="lock-step", probes=True)
     assert result.verdict is Verdict.PARITY, result.reason
+    assert exact(result).by_constants
+    note_exclusion(result)
+    sharper = check(lambda c, h: Positions(c, h, "bfloat16"), TINY, modes="lock-step", probes=True)
+    note_exclusion(sharper)
+    assert sharper.excluded.undecided.keys() < result.excluded.undecided.keys()
 
 
 class NotOnShadows(Twin):

@@ -206,13 +206,15 @@ def accumulating(
     average: str = "tokens",
     clear: bool = True,
     schedule_first: bool = False,
+    synchronised: bool = True,
     autocast: str | None = None,
     layers: int = 2,
 ) -> Training:
     """GPT-2 with a step of its own over two microbatches of unlike length.
 
     average: over all their tokens, over the microbatches' own means, or not at all (sum). clear: the gradients of the
-    step before. schedule_first: the schedule moves on before the optimizer.
+    step before. schedule_first: the schedule moves on before the optimizer. synchronised: False for what the first of
+    two ranks, a document of each microbatch to each, has under a stale no_sync: of the last its own gradient alone.
     """
     model = _prepared(gpt2_model(layers=layers), dtype, device)
     optimizer = optimizer_of(model)
@@ -225,10 +227,13 @@ def accumulating(
             optimizer.zero_grad()
         total = torch.zeros((), device=device)
         for part, length in zip(batch, lengths, strict=True):
+            own_rows = slice(1 if part is batch[-1] and not synchronised else None)
             with torch.autocast(device, getattr(torch, autocast or "bfloat16"), enabled=autocast is not None):
                 loss = language_loss(model, part[:, :length])
-            loss = loss * {"tokens": (length - 1) / tokens, "means": 1 / len(batch), "sum": 1.0}[average]
-            loss.backward()
+                own = loss if synchronised else language_loss(model, part[own_rows, :length])
+            weight = {"tokens": (length - 1) / tokens, "means": 1 / len(batch), "sum": 1.0}[average]
+            loss, own = loss * weight, own * weight
+            own.backward()
             total = total + loss.detach()
         for each in (schedule, optimizer) if schedule_first else (optimizer, schedule):
             each.step()

@@ -159,6 +159,7 @@ PLANTED = {
     "labels shifted twice": Planted(models.gpt2, {"loss": partial(models.language_loss, shift=1)}, "output loss"),
     "mean of microbatches": Planted(models.accumulating, {"average": "means"}, "loss"),
     "sum of microbatches": Planted(models.accumulating, {"average": "sum"}, "loss"),
+    "stale no_sync": Planted(models.accumulating, {"synchronised": False}, "grad transformer.wte.weight"),
     "gradients of the step before": Planted(
         models.accumulating, {"clear": False}, "grad transformer.wte.weight", steps=2
     ),

@@ -1,5 +1,6 @@
 """A command that runs and answers line by line, within limits of time and memory."""
 
+import math
 import os
 import queue
 import shlex
@@ -22,7 +23,10 @@ from parity.subjects.messages import decoded, encoded
 _LONGEST_LINE = 1 << 28
 """Bytes; a subject that writes more without a line's end writes no messages."""
 _TICK = 0.1
-"""Seconds between two looks at the memory of a subject that is busy."""
+"""Seconds between two looks at the memory of a subject that is busy, and for the children of one that answers faster.
+
+To find them, every process of the machine is looked at, which takes longer than many an answer.
+"""
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,8 @@ class Process:
         self.outbox: queue.Queue[bytes | None] = queue.Queue()
         self.last_words: deque[bytes] = deque(maxlen=20)
         self.peak = 0
+        self.children: list[psutil.Process] = []
+        self.looked = -math.inf  # when its children were
         self.ended = False
         assert self.popen.stdin
         assert self.popen.stdout
@@ -140,7 +146,9 @@ class Process:
         used = 0
         with suppress(psutil.Error):
             process = psutil.Process(self.popen.pid)
-            for member in (process, *process.children(recursive=True)):
+            if time.monotonic() - self.looked >= _TICK:
+                self.children, self.looked = process.children(recursive=True), time.monotonic()
+            for member in (process, *self.children):
                 with suppress(psutil.Error):
                     used += member.memory_info().rss
         before, self.peak = self.peak, max(self.peak, used)

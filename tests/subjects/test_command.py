@@ -1,6 +1,7 @@
 """Subjects in a process of their own: commands in any language, isolated Python, and all the ways to break."""
 
 import json
+import os
 import random
 import re
 import shutil
@@ -19,7 +20,7 @@ from parity.errors import SubjectError, UsageError
 from parity.subjects.attributes import left_out
 from parity.subjects.command import Command, CommandSubject
 from parity.subjects.messages import HELP, PROTOCOL, decoded, encoded, step_of
-from parity.subjects.process import Limits
+from parity.subjects.process import Limits, Process
 from reference.microgpt import init_params, init_state
 from tests.examples import numpy_port
 
@@ -176,6 +177,22 @@ def test_isolated_subject_that_leaks_memory_is_ended_at_the_limit(isolated):
     result = isolated(leak, Limits(seconds=60.0, memory=1 << 30))
     assert result.verdict is Verdict.ERROR
     assert "GiB of memory in step 1, more than the limit of 1 GiB (" in result.reason
+
+
+def test_memory_of_a_child_counts_as_soon_as_it_is_looked_for(tmp_path):
+    hoarder = "import time; hoard = bytearray(1 << 28); time.sleep(987)"
+    lines = ["import subprocess, sys", "sys.stdin.readline()", "print('{}', flush=True)", "sys.stdin.readline()"]
+    lines += [f"subprocess.Popen([sys.executable, '-c', {hoarder!r}])", "import time; time.sleep(987)"]
+    process = Process([sys.executable, "-c", "\n".join(lines)], tmp_path, dict(os.environ))
+    limits = Limits(seconds=60.0, memory=1 << 28)
+    try:
+        process.send({})
+        assert process.answer(limits, "the first answer") == {}
+        process.send({})
+        with pytest.raises(SubjectError, match="GiB of memory in the second answer, more than"):
+            process.answer(limits, "the second answer")
+    finally:
+        process.end()
 
 
 def test_subject_that_hangs_in_process_is_interrupted(case, tmp_path):

@@ -22,13 +22,16 @@ class _Moves:
         self.u, self.replicas, self.rng = u, replicas, rng
         self.factors: list[Floats] = []
 
+    def refill(self) -> list[Floats]:
+        """Draw the next factors, of which none are left; each is a result's, and is popped."""
+        factors = 1 + self.u * self.rng.uniform(-1, 1, (self.CHUNK, 1 + self.replicas))
+        factors[:, 0] = 1.0
+        self.factors.extend(factors)
+        return self.factors
+
     def __call__(self, samples: Floats) -> Floats:
         """The samples, (1 + replicas,), each moved, in their place."""
-        if not self.factors:
-            factors = 1 + self.u * self.rng.uniform(-1, 1, (self.CHUNK, 1 + self.replicas))
-            factors[:, 0] = 1.0
-            self.factors = list(factors)
-        samples *= self.factors.pop()  # which nobody else holds, for it was computed just now
+        samples *= (self.factors or self.refill()).pop()  # which nobody else holds, for it was computed just now
         return samples
 
 
@@ -49,12 +52,32 @@ class _Noisy:
         moves = self.moves if self.moves.u >= other.moves.u else other.moves
         return _Noisy(moves(function(self.samples, other.samples)), moves)
 
+    # Nearly all of a mutant's run is the next two, which therefore do for themselves what `_with` does for the others;
+    # and of what is exact by the rules they leave out what shows without a look at all samples.
+
     def __add__(self, other: Any) -> "_Noisy":
-        # Of what is exact by the rules, that which shows without a look at all samples: much of a mutant's run.
-        return self if other.__class__ is not _Noisy and other == 0 else self._with(np.add, other)
+        moves = self.moves
+        if other.__class__ is _Noisy:
+            samples = self.samples + other.samples
+            moves = moves if moves is other.moves or moves.u >= other.moves.u else other.moves
+        elif other == 0:
+            return self
+        else:
+            samples = self.samples + other
+        samples *= (moves.factors or moves.refill()).pop()
+        return _Noisy(samples, moves)
 
     def __mul__(self, other: Any) -> "_Noisy":
-        return self if other.__class__ is not _Noisy and other == 1 else self._with(np.multiply, other)
+        moves = self.moves
+        if other.__class__ is _Noisy:
+            samples = self.samples * other.samples
+            moves = moves if moves is other.moves or moves.u >= other.moves.u else other.moves
+        elif other == 1:
+            return self
+        else:
+            samples = self.samples * other
+        samples *= (moves.factors or moves.refill()).pop()
+        return _Noisy(samples, moves)
 
     def __sub__(self, other: Any) -> "_Noisy":
         nothing = other.__class__ is _Noisy and not other.samples.any()

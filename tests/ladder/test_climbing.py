@@ -1,6 +1,7 @@
 """The ladder: a speed only where the verdict allows it, rung after rung, and nothing lost where it is interrupted."""
 
 import json
+import random
 import sys
 import sysconfig
 from dataclasses import replace
@@ -9,13 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from parity import Case, Verdict
+from parity import Case, Config, Hyper, Verdict
 from parity.cli import main
 from parity.cli.ladder_table import TABLE_COLUMNS, markdown, rendered
 from parity.cli.terminal import console
 from parity.ladder import Rung, RungResult, climbing, missing, rungs, this_machine
 from parity.ladder.comparison import compared
 from parity.subjects.timing import Timing
+from reference.microgpt import init_params, init_state
 
 climb = partial(climbing.climb, round_seconds=0.001)
 
@@ -57,8 +59,10 @@ def broken(config, hyper):
 
 @pytest.fixture(scope="module")
 def case() -> Case:
-    case = Case.from_names(steps=30, config={"n_embd": 4, "n_head": 2, "block_size": 4})
-    return replace(case, steps=2)
+    """The reference, which is timed as well, takes 126 steps of it."""
+    config = Config(n_embd=4, n_head=2, block_size=2, vocab_size=5, init_std=0.3)
+    documents = [[4, *(i % 4 for i in range(number, number + 1 + number % 5)), 4] for number in range(30)]
+    return Case(config, Hyper(), init_state(init_params(config, random.Random(1))), documents, steps=2)
 
 
 @pytest.fixture
@@ -94,12 +98,13 @@ def test_wrong_rung_shows_no_speed(case, wrong):
     assert result.reason.startswith("step 0: loss: ")
 
 
-def test_what_is_timed_in_large_batches_is_checked_in_them(case, wrong):
+def test_what_is_timed_in_large_batches_is_checked_in_them(case, wrong, monkeypatch):
+    monkeypatch.setattr(climbing, "_LARGEST_CHECKED", 16)
     large = replace(wrong, factory="wrong_rung:in_large_batches")
-    right, result, static = climb([RIGHT, large, replace(RIGHT, static=True)], case, sizes=(64, 512))
+    right, result, static = climb([RIGHT, large, replace(RIGHT, static=True)], case, sizes=(8, 32))
     assert right.verdict is Verdict.PARITY
-    assert right.timing.batches.keys() == {64, 512}
-    assert static.timing.batches.keys() == {64}
+    assert right.timing.batches.keys() == {8, 32}
+    assert static.timing.batches.keys() == {8}
     assert result.verdict is Verdict.DIVERGED
     assert result.reason.startswith("step 0: grad wte[0,0]: ")
     assert result.timing is None

@@ -1,19 +1,22 @@
 """What is timed: whole steps from one state on documents of usual length, beside the reference."""
 
 import json
-from dataclasses import replace
+import random
 
 import pytest
 
-from parity import Case
+from parity import Case, Config, Hyper
 from parity.subjects.timing import Timing, batch_of, timed, typical
+from reference.microgpt import init_params, init_state
 from tests.examples.numpy_port import make
 
 
 @pytest.fixture(scope="module")
 def case() -> Case:
-    case = Case.from_names(steps=30, config={"n_embd": 4, "n_head": 2, "block_size": 4})
-    return replace(case, steps=2)
+    """The reference, which is timed as well, takes 126 steps of it."""
+    config = Config(n_embd=4, n_head=2, block_size=2, vocab_size=5, init_std=0.3)
+    documents = [[4, *(i % 4 for i in range(number, number + 1 + number % 5)), 4] for number in range(30)]
+    return Case(config, Hyper(), init_state(init_params(config, random.Random(1))), documents, steps=2)
 
 
 def test_batches_of_all_sizes_are_about_as_long_as_all_documents():
@@ -48,7 +51,7 @@ def test_what_is_timed_is_whole_steps_from_one_state(case):
 
         train_step = None
 
-    timing = timed(Counting(), case.config, case.hyper, case.state, case.documents, (1, 8), threads=1)
+    timing = timed(Counting(), case.config, case.hyper, case.state, case.documents, (1, 8), threads=1, round_seconds=0.01)
     assert calls.count("prepare") == 2 + 1 + 20  # every size, the best one again, single documents
     assert set(calls) == {"load", "prepare", 1, 8}
     assert timing.best in (1, 8)

@@ -23,8 +23,9 @@ class Command:
     """A factory of subjects out of one process, started when it is first needed, and again after it has failed.
 
     argv: the command, run in a folder (None: the current one), with an environment (None: this one) and more on its
-    PYTHONPATH. name: what a result calls it, by default the words. Only the subject made last has its model in the
-    process; another one that is loaded sends its greeting again.
+    PYTHONPATH. name: what a result calls it, by default the words. goes_on: that it waits for another greeting after
+    one that it refuses, as `parity.serve` does; any other program is started anew, for it may have left. Only the
+    subject made last has its model in the process; another one that is loaded sends its greeting again.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class Command:
         environment: Mapping[str, str] | None = None,
         python_path: Sequence[str] = (),
         name: str = "",
+        goes_on: bool = False,
     ) -> None:
         self.argv, self.limits, self.folder = list(argv), limits or Limits(), folder
-        self.name = name or f"-- {shlex.join(self.argv)}"
+        self.name, self.goes_on = name or f"-- {shlex.join(self.argv)}", goes_on
         self.environment = dict(environment or os.environ)
         path = [*python_path, *filter(None, [self.environment.get("PYTHONPATH")])]
         if path:
@@ -65,6 +67,8 @@ class Command:
     ) -> dict[str, Any]:
         """The answer of the type given; SubjectError for anything else. What has failed is killed.
 
+        What only refuses a model is not, if it goes on: importing torch again would take seconds.
+
         busy: called for every message of that type which comes before the answer, and gives it time anew.
         """
         self.start()
@@ -76,8 +80,11 @@ class Command:
                 busy()
                 found = self.process.answer(self.limits, doing)
             return _checked(found, answer, doing)
-        except BaseException:
-            self.close()
+        except BaseException as error:
+            if self.goes_on and answer == "ready" and isinstance(error, (UsageError, UnsupportedModel)):
+                self.current = None
+            else:
+                self.close()
             raise
 
     def close(self) -> None:
@@ -102,7 +109,7 @@ def serving(
     # -P: the harness is the same, whatever lies in the folder; -B: it leaves nothing there.
     argv = [sys.executable, "-P", "-B", "-m", module, factory, *arguments]
     installed = _HOME.name in ("site-packages", "dist-packages")
-    return Command(argv, limits, folder, environment, [] if installed else [str(_HOME)], factory)
+    return Command(argv, limits, folder, environment, [] if installed else [str(_HOME)], factory, goes_on=True)
 
 
 class CommandSubject(Subject):

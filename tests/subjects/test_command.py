@@ -18,7 +18,7 @@ from parity import Case, Config, Hyper, Verdict, check
 from parity.cli import main
 from parity.errors import SubjectError, UsageError
 from parity.subjects.attributes import left_out
-from parity.subjects.command import Command, CommandSubject
+from parity.subjects.command import Command, CommandSubject, serving
 from parity.subjects.messages import HELP, PROTOCOL, decoded, encoded, step_of
 from parity.subjects.process import Limits, Process
 from reference.microgpt import init_params, init_state
@@ -161,6 +161,20 @@ def test_isolated_subject_that_breaks_ends_in_a_verdict_with_the_cause(isolated,
     assert result.verdict is (Verdict.DIVERGED if diverges else Verdict.ERROR)
     assert cause in result.reason
     assert result.modes[0].steps == (3 if diverges else 1)  # what was found before is kept
+
+
+def test_served_process_outlives_a_model_that_it_refuses(case, tmp_path):
+    file = broken(tmp_path, "pass")
+    file.write_text(f"{file.read_text(encoding='utf-8')}\ndef plain(config, hyper): return make(config, hyper)\n")
+    command = serving(f"{file}:plain", LIMITS)
+    subject, process = command(case.config, case.hyper), command.process
+    with pytest.raises(UsageError, match="its factory has no parameter 'dtype'"):
+        command(case.config, case.hyper, dtype="float32")
+    assert command.process is process
+    subject.load(case.state)  # greets again
+    assert command.current is subject
+    assert subject.train_step(case.documents[:1]).loss > 0
+    command.close()
 
 
 def test_isolated_subject_that_hangs_is_ended_in_time_with_all_that_it_started(isolated):

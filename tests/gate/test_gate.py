@@ -92,7 +92,7 @@ def test_bits_that_differ_in_free_running_alone_are_said_to(repository, case):
 
 def test_wrong_refactor_is_placed_in_its_file(repository, case):
     refactor(WRONG)
-    result = gate("port.py:make", "main", case, rounds=0)
+    result = gate("port.py:make", "main", case, rounds=0, probes=False)
     assert result.verdict is Verdict.DIVERGED
     assert result.change == "the function changed"
     assert result.reason.startswith("First at head against base, step 0: logits document 0[1,")
@@ -109,7 +109,7 @@ def test_wrong_refactor_is_placed_in_its_file(repository, case):
 @pytest.mark.parametrize("edit", [UNSTABLE, FLOAT32])
 def test_refactor_that_loses_precision_is_told_apart_from_a_wrong_one(repository, case, edit):
     refactor(edit)
-    result = gate("port.py:make", case=case, rounds=0)
+    result = gate("port.py:make", case=case, rounds=0, probes=False)
     assert result.verdict is Verdict.PRECISION_LOSS
     assert result.change == "precision lost"
     if edit is FLOAT32:
@@ -130,7 +130,7 @@ def test_subject_that_is_no_microgpt_can_still_be_refactored(repository, case, e
     refactor(WRONG)
     git("commit", "--quiet", "-am", "Have it my way")
     refactor(edit)
-    result = gate("port.py:make", case=case, rounds=0)
+    result = gate("port.py:make", case=case, rounds=0, probes=False)
     assert result.verdict.value == verdict
     assert "reference" in result.reason
     said = "Both wrong alike: base and head differ from the reference in the same way (DIVERGED)."
@@ -140,20 +140,20 @@ def test_subject_that_is_no_microgpt_can_still_be_refactored(repository, case, e
 
 def test_subject_that_exposes_less_than_before_decides_nothing(repository, case):
     refactor(SILENT)
-    result = gate("port.py:make", case=case, rounds=0)
+    result = gate("port.py:make", case=case, rounds=0, probes=False)
     assert result.verdict is Verdict.INCONCLUSIVE
     assert result.reason == "The subject no longer exposes grad, which it did at base."
 
 
 def test_broken_head_is_an_error_and_broken_base_decides_nothing(repository, case):
     refactor(BROKEN)
-    result = gate("port.py:make", case=case, rounds=0)
+    result = gate("port.py:make", case=case, rounds=0, probes=False)
     assert result.verdict is Verdict.ERROR
     assert "NameError" in result.reason
     assert "model.py" in result.files
     git("commit", "--quiet", "-am", "Break")
     refactor((BROKEN[1], BROKEN[0]))
-    result = gate("port.py:make", case=case, rounds=0)
+    result = gate("port.py:make", case=case, rounds=0, probes=False)
     assert result.verdict is Verdict.INCONCLUSIVE
     assert result.reason.startswith("At base: The subject raised NameError")
     (annotation,) = annotations(result)
@@ -168,7 +168,7 @@ def test_subject_in_a_subfolder_and_as_a_module_is_found_at_base(repository, cas
     git("commit", "--quiet", "-am", "Move")
     refactor(WRONG, file="src/pkg/model.py")
     monkeypatch.chdir("src")
-    result = gate("pkg.port:make", case=case, rounds=0)
+    result = gate("pkg.port:make", case=case, rounds=0, probes=False)
     assert result.verdict is Verdict.DIVERGED
     assert result.files == {"src/pkg/model.py": WRONG_LINE}
 
@@ -184,7 +184,7 @@ spec.loader.exec_module(sys.modules["model"])
     git("commit", "--quiet", "-am", "Hook")
     refactor(WRONG)
     with pytest.raises(UsageError, match=r"The other revision's subject loads model\.py from the working tree"):
-        gate("port.py:make", case=case, rounds=0)
+        gate("port.py:make", case=case, rounds=0, probes=False)
 
 
 def test_search_path_into_the_working_tree_is_moved(repository, case, monkeypatch):
@@ -193,13 +193,13 @@ def test_search_path_into_the_working_tree_is_moved(repository, case, monkeypatc
     git("commit", "--quiet", "-am", "Move")
     refactor(WRONG, file="src/model.py")
     monkeypatch.setenv("PYTHONPATH", str(repository / "src"))
-    assert gate("port.py:make", case=case, rounds=0).verdict is Verdict.DIVERGED
+    assert gate("port.py:make", case=case, rounds=0, probes=False).verdict is Verdict.DIVERGED
 
 
 def test_command_is_run_in_both_folders(repository, case, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
     refactor(REORDERING)
-    result = gate([sys.executable, "-m", "parity.serve", "port.py:make"], case=case, rounds=2)
+    result = gate([sys.executable, "-m", "parity.serve", "port.py:make"], case=case, rounds=2, probes=False)
     assert result.verdict is Verdict.PARITY
     assert result.speed.pairs == 2
     assert result.subject == f"-- {sys.executable} -m parity.serve port.py:make"
@@ -361,7 +361,7 @@ def test_installed_copy_is_no_revision(repository, case, tmp_path, monkeypatch):
     git("commit", "--quiet", "-m", "Move")
     refactor(WRONG, file="src/pkg/model.py")
     with pytest.raises(UsageError, match=r"loads pkg from an installed copy, which is the same at both revisions"):
-        gate("pkg.model:make", case=case, rounds=0)
+        gate("pkg.model:make", case=case, rounds=0, probes=False)
 
 
 def test_command_by_an_absolute_path_into_the_repository_is_refused(repository, case):
@@ -376,7 +376,7 @@ def test_bug_that_shows_only_in_free_running_is_no_rounding(repository, case):
     refactor(
         ("Step(loss, all_logits, grads, self.params, self.m, self.v)", "Step(loss, all_logits, grads, *self.kept)")
     )
-    assert gate("port.py:make", case=case, rounds=0).verdict is Verdict.DIVERGED
+    assert gate("port.py:make", case=case, rounds=0, probes=False).verdict is Verdict.DIVERGED
 
 
 @pytest.mark.parametrize("seconds", ["0", "None", "float('nan')", "-1", "'soon'"])
@@ -390,7 +390,9 @@ def test_odd_times_are_replaced_by_the_clock(repository, case, seconds):
     git("add", ".")
     git("commit", "--quiet", "-m", "Serve")
     home = Path(__file__).parents[2]
-    result = gate(["env", f"PYTHONPATH={home}", sys.executable, "server.py", "port.py:make"], case=case, rounds=2)
+    result = gate(
+        ["env", f"PYTHONPATH={home}", sys.executable, "server.py", "port.py:make"], case=case, rounds=2, probes=False
+    )
     assert result.speed.ratio > 0
 
 

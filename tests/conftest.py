@@ -47,6 +47,12 @@ def rank(nodeid: str) -> int:
     return next((place for place, beginning in enumerate(FIRST) if nodeid.startswith(beginning)), len(FIRST))
 
 
+@pytest.fixture
+def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A failing check by the command looks for no known mistake, which takes seconds and has tests of its own."""
+    monkeypatch.setattr("parity.catalogue.naming.name_mistakes", lambda result, again: None)
+
+
 @pytest.fixture(scope="session")
 def names_file() -> Path:
     """The real names.txt, which is not part of the repository; a test that asks for it is skipped without it."""

@@ -126,6 +126,7 @@ def test_table_has_every_quantity_and_the_verdict(capsys):
         assert word in out
 
 
+@pytest.mark.usefixtures("unnamed")
 def test_first_divergence_is_printed(ports, capsys):
     assert main(["check", "ports.py:wrong", *SMALL]) == 1
     assert re.search(r"step 0\W+loss", capsys.readouterr().out)
@@ -292,6 +293,7 @@ def test_float32_is_judged_as_float32(capsys):
     assert (status, result["dtype"]) == (0, "float32")
 
 
+@pytest.mark.usefixtures("unnamed")
 @pytest.mark.parametrize("subject", ["ports.py:wrong", "torch_twin.microgpt:make"])
 def test_replay_gives_the_result_of_the_check(ports, capsys, subject):
     case = Case.from_names(steps=2, config={"n_embd": 4, "n_head": 2, "block_size": 3})
@@ -300,6 +302,7 @@ def test_replay_gives_the_result_of_the_check(ports, capsys, subject):
     assert result_of(capsys, "replay", "case.json", subject) == checked
 
 
+@pytest.mark.usefixtures("unnamed")
 @pytest.mark.parametrize("limits", [None, Limits(seconds=60.0, memory=1 << 30)])
 def test_command_that_a_failing_assertion_names_repeats_the_failure(ports, capsys, limits):
     case = Case.from_names(steps=2, config={"n_embd": 4, "n_head": 2, "block_size": 3})

@@ -87,6 +87,7 @@ def test_mistake_that_only_a_batch_shows_is_found_in_one(kind):
     assert result.modes[0].first_divergence.quantity == "logits"
 
 
+@pytest.mark.usefixtures("unnamed")
 @pytest.mark.parametrize(("kind", "status"), [("Masked", 0), ("PaddingSeen", 1), ("BatchStatistics", 1)])
 def test_command_finds_it_with_a_batch_size(tmp_path, kind, status):
     (tmp_path / "my_port.py").write_text(

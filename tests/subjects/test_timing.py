@@ -51,7 +51,8 @@ def test_what_is_timed_is_whole_steps_from_one_state(case):
 
         train_step = None
 
-    timing = timed(Counting(), case.config, case.hyper, case.state, case.documents, (1, 8), threads=1, round_seconds=0.01)
+    args = (case.config, case.hyper, case.state, case.documents, (1, 8))
+    timing = timed(Counting(), *args, threads=1, round_seconds=0.01)
     assert calls.count("prepare") == 2 + 1 + 20  # every size, the best one again, single documents
     assert set(calls) == {"load", "prepare", 1, 8}
     assert timing.best in (1, 8)

@@ -84,7 +84,7 @@ class Played:
 
 @pytest.fixture(scope="module")
 def drawn(few) -> list[Case]:
-    return draw(few(20, CASES))
+    return draw(few(6, CASES))
 
 
 @pytest.fixture(scope="module")

@@ -154,7 +154,7 @@ def test_earlier_step_is_not_changed_by_a_later_one():
 @pytest.mark.parametrize("preset", PRESETS)
 def test_training_and_sampling_on_embedded_names_give_the_references_losses_and_names(preset):
     config, hyper = PRESETS[preset]
-    hyper = replace(hyper, num_steps=30)
+    hyper = replace(hyper, num_steps=12)
     docs = load_documents()
     tokenizer = reference.Tokenizer(docs)
     outcomes = []
@@ -164,11 +164,11 @@ def test_training_and_sampling_on_embedded_names_give_the_references_losses_and_
         for after, step in model.train([tokenizer.encode(doc) for doc in docs], config, hyper, rng):
             losses.append(step.loss)
             state = after
-        samples = [model.sample(state.params, config, rng) for _ in range(20)]
+        samples = [model.sample(state.params, config, rng) for _ in range(8)]
         samples.append(model.sample(state.params, config, rng, temperature=0))
         outcomes.append((losses, samples, rng.getstate()))
     (actual, actual_samples, actual_rng), (expected, expected_samples, expected_rng) = outcomes
-    assert len(actual) == 30
+    assert len(actual) == 12
     assert all(math.isclose(a, e, rel_tol=1e-13) for a, e in zip(actual, expected, strict=True))
     assert actual_samples == expected_samples
     assert actual_rng == expected_rng

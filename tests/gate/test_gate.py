@@ -301,7 +301,7 @@ def test_command_line_serves_a_pull_request(repository, monkeypatch, capsys):
     assert data["head"]["verdict"] == "DIVERGED"
     assert data["first"]["quantity"] == "logits"
     assert data["speed"]["pairs"] == 2
-    assert main([*arguments, "--json", "-", "--markdown", "../other.md"]) == 1
+    assert main([*arguments, "--only-case", "--json", "-", "--markdown", "../other.md"]) == 1
     assert json.loads(capsys.readouterr().out)["files"] == {"model.py": WRONG_LINE}
     assert Path("../other.md").is_file()
 

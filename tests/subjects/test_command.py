@@ -114,8 +114,8 @@ def speaker(tmp_path):
 
 
 def test_isolated_subject_gives_the_same_result_as_in_process(isolated, case):
-    result = isolated("pass", port=TWIN)
-    here = check("torch_twin.microgpt:make", case)
+    result = isolated("pass")
+    here = check(numpy_port.make, case)
     assert result.verdict is Verdict.PARITY
     assert result.reason == here.reason
     assert [mode.quantities.keys() for mode in result.modes] == [mode.quantities.keys() for mode in here.modes]
@@ -418,6 +418,7 @@ def test_page_about_the_protocol_is_printed_and_names_every_message(capsys):
     assert max(map(len, printed.splitlines())) <= 120
 
 
+@pytest.mark.usefixtures("unnamed")
 def test_command_line_takes_a_command(speaker, capsys):
     assert main(["check", "--steps", "1", "--time-limit", "20", "--", *speaker()]) == 1
     printed = capsys.readouterr().out

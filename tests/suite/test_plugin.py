@@ -413,7 +413,9 @@ def test_property_of_the_readme_needs_no_profile(pytester, tmp_path):
             def test_my_port(case):
                 assert_parity("my_port.py:make", case)
         """,
-        my_port=DOUBLED,
+        my_port=DOUBLED.replace(
+            "torch_twin.microgpt import Twin", "tests.examples.numpy_port import NumpyPort as Twin"
+        ),
     )
     home = str(Path(__file__).parents[2])
     environment = {name: value for name, value in os.environ.items() if name not in ("CI", "PARITY_PROFILE")}

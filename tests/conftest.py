@@ -19,6 +19,7 @@ FIRST = (
     "tests/gate/",
     "tests/test_benchmarks.py",
     "tests/torch_twin/test_data_parallel.py",
+    "tests/training/",
 )
 """Where whole files are dealt out, the long ones, so that none is left at the end for one process alone.
 

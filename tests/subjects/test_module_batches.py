@@ -90,7 +90,7 @@ def test_mistake_that_only_a_batch_shows_is_found_in_one(kind):
 @pytest.mark.usefixtures("unnamed")
 @pytest.mark.parametrize(("kind", "status"), [("Masked", 0), ("PaddingSeen", 1), ("BatchStatistics", 1)])
 def test_command_finds_it_with_a_batch_size(tmp_path, kind, status):
-    (tmp_path / "my_port.py").write_text(
+    (tmp_path / "my_module.py").write_text(
         "from parity.modules import ModuleSubject\n"
         "from tests.subjects import batch_modules\n"
         "from tests.subjects.torch_modules import NANO\n\n"
@@ -99,7 +99,7 @@ def test_command_finds_it_with_a_batch_size(tmp_path, kind, status):
         encoding="utf-8",
     )
     options = ["--n-embd", "8", "--n-head", "2", "--block-size", "8", "--steps", "2"]
-    subject = f"{tmp_path / 'my_port.py'}:make"
+    subject = f"{tmp_path / 'my_module.py'}:make"
     assert main(["check", subject, *options, "--only-case"]) == 0
     assert main(["check", subject, *options, "--only-case", "--batch-size", "3"]) == status
     assert main(["check", subject, *options]) == status  # by its probes

@@ -14,7 +14,7 @@ import numpy as np
 
 from parity.case import Case
 from parity.errors import NoExpectation, SubjectError
-from parity.judging.causes import OnlyExactly, RightExactly, RoundsMore
+from parity.judging.causes import LosesPrecision, OnlyExactly, RightExactly, RoundsMore
 from parity.judging.diagnosis import narrow_answers
 from parity.judging.exchange import Exchange, Run
 from parity.judging.judge import Judge
@@ -82,8 +82,12 @@ class _ExactRun:
             return mode
         if narrow_answers(trial) is not None:
             raise SubjectError("Its answers are rounded all the same: something else than PyTorch computes them.")
-        # What it was given in its formats, such as a mask's 1/3, no exact arithmetic takes back.
         asked = trial.diverged
+        if not self._repeats(asked):
+            raise SubjectError("Made once more, it answers otherwise: something outlives it.")
+        if getattr(self.run.subject, "wrote_before", False):
+            raise SubjectError("It writes to tensors that were there before it was made, which round all the same.")
+        # What it was given in its formats, such as a mask's 1/3, no exact arithmetic takes back.
         spread = self.spread(asked, (Noise(seed, wide=True, given=True) for seed in range(REPLICAS)))
         pairs = asked.pairs.with_sides(sigma=np.hypot(asked.pairs.sigma, spread))
         if not self.judge.accepts(pairs):
@@ -93,19 +97,26 @@ class _ExactRun:
         again.conclude(self.judge)
         return again
 
+    def _repeats(self, asked: Exchange) -> bool:
+        """Whether it answers the same when it is made once more; else replicas would show that, and no rounding."""
+        return np.array_equal(self._asked_anew(asked, None), asked.pairs.actual, equal_nan=True)
+
+    def _asked_anew(self, asked: Exchange, noise: Noise | None) -> Floats:
+        """What it answers to a question when it is made once more, (elements,)."""
+        replica = self._run(noise)
+        replica.load(asked.expectation.before.state(self.case.config))
+        found = replica.compared(asked.expectation, replica.answer(asked.number, asked.batch))
+        if found.keys != asked.pairs.keys:
+            raise SubjectError("Asked once more, it exposes something else.")
+        return found.actual
+
     def spread(self, asked: Exchange, noises: Iterable[Noise]) -> Floats:
         """How far replicas lie from the exact answer to a question, moderated, (elements,)."""
-        before, pairs, number = asked.expectation.before, asked.pairs, 0
+        pairs, number = asked.pairs, 0
         squares: Floats = np.zeros_like(pairs.sigma)
-        state = before.state(self.case.config)
         with np.errstate(all="ignore"):
             for noise in noises:
-                replica = self._run(noise)
-                replica.load(state)
-                found = replica.compared(asked.expectation, replica.answer(asked.number, asked.batch))
-                if found.keys != pairs.keys:
-                    raise SubjectError("With noise it exposes something else.")
-                squares, number = squares + np.square(found.actual - pairs.actual), number + 1
+                squares, number = squares + np.square(self._asked_anew(asked, noise) - pairs.actual), number + 1
         sigma: Floats = np.sqrt(squares / number)
         for start, end in zip(pairs.layout.starts, pairs.layout.starts[1:]):
             here = slice(int(start), int(end))
@@ -132,7 +143,13 @@ def _look_for_its_own_rounding(result: Result, make: Make, case: Case) -> None:
         return
     pairs, judge = asked.pairs, result.judge
     if not judge.accepts(pairs.with_sides(sigma=np.maximum(pairs.sigma, spread))):
-        first.causes.append(RightExactly())
+        if math.isfinite(divergence.actual) or judge.form.highest >= FORMATS["float32"].highest:
+            first.causes.append(RightExactly())
+            return
+        z = beside.pairs.by_key()[divergence.key].largest_z
+        cause = LosesPrecision(divergence, judge.limit, judge.form.name, EXACT, z, overflows=True)
+        for mode in diverged:
+            mode.decide(Verdict.PRECISION_LOSS, cause)
         return
     outside = judge.outside(pairs) & (pairs.sigma > 0)
     times = float(np.median(spread[outside] / pairs.sigma[outside])) if outside.any() else math.inf

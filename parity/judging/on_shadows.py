@@ -25,7 +25,8 @@ class OnShadows:
     """A subject whose tensors are shadows, which answers with what they hold, in float64.
 
     make: makes the subject, which is made and set to states without noise. noise: of its steps. `formats` are those
-    that its steps had results in. Raises SubjectError where an answer is no tensor of PyTorch's.
+    that its steps had results in; `wrote_before`: whether it wrote to tensors that were there before it was made.
+    Raises SubjectError where an answer is no tensor of PyTorch's.
     """
 
     dtype = "float64"
@@ -33,8 +34,10 @@ class OnShadows:
     def __init__(self, make: Callable[[], Subject], noise: Noise | None = None) -> None:
         self.noise = noise
         self.formats: set[torch.dtype] = set()
-        with _on_shadows(_execution(noise if noise is not None and noise.given else None)):
+        execution = _execution(noise if noise is not None and noise.given else None)
+        with _on_shadows(execution):
             self.subject = make()
+        self.wrote_before = execution.wrote_before
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.__dict__["subject"], name)
@@ -50,8 +53,10 @@ class OnShadows:
 
     def load(self, state: State) -> None:
         """Start from this state, which is exact."""
-        with _on_shadows(_execution()):
+        execution = _execution()
+        with _on_shadows(execution):
             self.subject.load(state)
+        self.wrote_before |= execution.wrote_before
 
     def train_step(self, batch: list[list[int]]) -> Step:
         """The step, in float64; what the subject left out stays out."""
@@ -59,6 +64,7 @@ class OnShadows:
         with _on_shadows(execution):
             answer = self.subject.train_step(batch)
         self.formats |= execution.formats
+        self.wrote_before |= execution.wrote_before
         parts = {field.name: getattr(answer, field.name, None) for field in fields(Step)}
         tensors = [x for x in tree_leaves((parts["logits"], parts["grads"])) if not isinstance(x, (float, int))]
         if not any(isinstance(x, Shadow) for x in tensors):
@@ -75,7 +81,7 @@ class UnroundedConstants(TorchFunctionMode):
     @override
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
-        if func is torch.rms_norm:
+        if func in _RMS_NORMS:
             return _rms_norm(*args, **kwargs)
         if func is Tensor.__setitem__ and type(args[2]) is float and args[0].dtype in _SHORT:
             value = torch.tensor(args[2], dtype=torch.float64, device=args[0].device).to(args[0].dtype)
@@ -92,13 +98,16 @@ class UnroundedConstants(TorchFunctionMode):
         return made.requires_grad_() if requires_grad else made
 
 
-def _rms_norm(x: Tensor, shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+def _rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None, eps: float | None = None) -> Tensor:
     """As `torch.rms_norm`, which rounds eps to float32 before anybody sees it."""
-    eps = torch.finfo(x.dtype).eps if eps is None else eps
-    mean_square = x.square().mean(tuple(range(-len(shape), 0)), keepdim=True)
-    normed = x * (mean_square + eps).rsqrt()
+    eps = torch.finfo(input.dtype).eps if eps is None else eps
+    mean_square = input.square().mean(tuple(range(-len(normalized_shape), 0)), keepdim=True)
+    normed = input * (mean_square + eps).rsqrt()
     return normed if weight is None else normed * weight
 
+
+_RMS_NORMS = (torch.rms_norm, torch.nn.functional.rms_norm)
+"""A mode is asked about a function of Python's alone, and not about what that calls."""
 
 _SHORT = frozenset(WIDE) - {torch.float64, torch.complex64, torch.complex128}
 _ARRAYS = (Tensor, np.ndarray, np.generic)

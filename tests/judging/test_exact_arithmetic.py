@@ -1,6 +1,8 @@
 """What rounding hides from anybody who looks at answers shows in exact arithmetic, and nothing else does."""
 
+import copy
 from dataclasses import replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -17,9 +19,9 @@ from parity.oracle.shadows.noise import Noise
 from parity.oracle.shadows.shadow import Shadow
 from parity.strategies import cases, configs
 from tests.faults import planted
-from torch_twin.microgpt import Twin
+from torch_twin.microgpt import Twin, activate
 from torch_twin.microgpt import make as twin
-from torch_twin.positions import Positions
+from torch_twin.positions import Positions, linear
 
 SMALL = Case.from_names(seed=5, steps=2, batch_size=2, config={"n_layer": 2, "n_embd": 8, "n_head": 2})
 TINY = Case.from_names(seed=5, steps=1, config={"n_embd": 4, "n_head": 2, "block_size": 4})
@@ -149,6 +151,97 @@ def test_constant_that_was_rounded_before_is_no_other_function():
     sharper = check(lambda c, h: Positions(c, h, "bfloat16"), TINY, modes="lock-step", probes=True)
     note_exclusion(sharper)
     assert sharper.excluded.undecided.keys() < result.excluded.undecided.keys()
+
+
+THIRD = torch.tensor(1 / 3)
+"""As a module makes it when it is imported, where nobody sees what it is made of."""
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("cast", [True, False])
+def test_constant_that_was_there_before_is_no_other_function(cast, dtype):
+    class Kept(Positions):
+        def loss(self, *arguments):
+            loss, logits = super().loss(*arguments)
+            return loss * 3 * (THIRD.to(loss.dtype) if cast else THIRD), logits
+
+    result = check(lambda c, h: Kept(c, h, dtype), TINY, modes="lock-step")
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert exact(result).by_constants
+
+
+class Unlike(Positions):
+    """Each one that is made is off by another share of a thousandth."""
+
+    made = 0
+
+    def forward(self, *arguments, **options):
+        return super().forward(*arguments, **options) * self.factor
+
+    def load(self, state):
+        super().load(state)
+        Unlike.made += 1
+        self.factor = 1 + 1e-4 * (Unlike.made * 7 % 5 + 1)
+
+
+def test_subject_that_answers_otherwise_each_time_is_no_matter_of_rounding():
+    result = check(lambda c, h: Unlike(c, h, "bfloat16"), TINY, modes="lock-step")
+    assert result.verdict is Verdict.PARITY
+    (phrase,) = (phrase for phrase in result.not_exercised if phrase.startswith("what rounding in bfloat16 hides"))
+    assert "Made once more, it answers otherwise" in phrase
+
+
+class InPlace(Twin):
+    """Keeps its moments where those of the one that was made before it lay."""
+
+    moments: ClassVar[dict[str, torch.Tensor]] = {}
+
+    def train_step(self, batch):
+        step = super().train_step(batch)
+        for name, moment in step.m.items():
+            InPlace.moments.setdefault(name, torch.zeros(moment.shape, dtype=moment.dtype)).copy_(moment)
+        return replace(step, m=dict(InPlace.moments))
+
+
+def test_subject_that_writes_where_it_was_not_made_is_not_taken_for_exact():
+    result = check(lambda c, h: InPlace(c, h, "bfloat16"), TINY, modes="lock-step")
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert any("It writes to tensors that were there before it was made" in said for said in result.not_exercised)
+
+
+def test_what_float16_cannot_hold_is_no_wrong_kernel():
+    result = check(lambda config, hyper: Positions(config, hyper, "float16"), SMALL, modes="lock-step")
+    assert result.verdict is Verdict.PRECISION_LOSS, result.reason
+    assert "in exact arithmetic: float16 cannot hold what is computed on the way to it" in result.reason
+
+
+class OthersOperations(Positions):
+    """Its norm is the library's, its scores begin in a matrix that is not read, and it keeps a copy of its state."""
+
+    def load(self, state):
+        super().load(state)
+        self.kept = copy.deepcopy(self.state)
+
+    def layer(self, x, w, mask=None):
+        def norm(x):
+            return torch.nn.functional.rms_norm(x, (x.shape[-1],), eps=1e-5)
+
+        x = x + linear(self.attention(norm(x), w, mask), w["attn_wo"])
+        return x + linear(activate(linear(norm(x), w["mlp_fc1"]), self.config), w["mlp_fc2"])
+
+    def attention(self, x, w, mask=None):
+        q, k, v = (self.split_heads(linear(x, w[f"attn_w{letter}"])) for letter in "qkv")
+        unread = torch.full((*q.shape[:-1], q.shape[-2]), float("nan"), dtype=x.dtype)
+        scores = torch.baddbmm(unread, q, k.transpose(-1, -2), beta=0, alpha=self.config.head_dim**-0.5)
+        future = torch.ones(scores.shape[-2:], dtype=torch.bool).triu(1)
+        return (scores.masked_fill(future, -torch.inf).softmax(dim=-1) @ v).transpose(-2, -3).flatten(-2)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_operations_of_others_are_exact(dtype):
+    result = check(lambda c, h: OthersOperations(c, h, dtype), SMALL, modes="lock-step")
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert not exact(result).by_constants
 
 
 class NotOnShadows(Twin):

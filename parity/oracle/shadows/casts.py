@@ -19,7 +19,7 @@ def _to_copy(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
     if dtype not in WIDE or (x.dtype not in WIDE and not execution.noise):
         out = func(inner_of(x) if x.dtype in WIDE else x, **kwargs)
         return out if dtype not in WIDE else Shadow(out.to(WIDE[dtype]), dtype)
-    out = func(inner_of(x), **{**kwargs, "dtype": WIDE[dtype]})
+    out = func(execution.given_before(x, inner_of(x)), **{**kwargs, "dtype": WIDE[dtype]})
     if out.data_ptr() == inner_of(x).data_ptr():
         out = out.clone()
     return Shadow(_cast(execution, out, x, dtype), dtype)
@@ -46,6 +46,7 @@ def _copy(execution: "Execution", func: Any, args: Any, kwargs: Any) -> Any:
     if isinstance(into, Shadow):
         into.held.copy_(numbers)
     else:
+        execution.wrote_before |= WIDE[into.dtype] is not into.dtype
         into.copy_(numbers)
     return into
 

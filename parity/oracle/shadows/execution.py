@@ -26,7 +26,9 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
     noise: a replica's; None for exact arithmetic. unrounded: numbers of Python's that become constants of a format are
     not rounded to it, and nothing is too large for one. Afterwards, `elementwise` and `decomposed` are the operations
     without a model of their own, by name, and how they were treated instead; `random` those that draw numbers;
-    `formats` are those of the results of arithmetic. `gates` may be set to what the program itself decided.
+    `formats` are those of the results of arithmetic; `wrote_before` says whether the program wrote to a tensor that was
+    there before it ran, in its format, where numbers are rounded all the same. `gates` may be set to what the program
+    itself decided.
     """
 
     def __init__(self, noise: Noise | None = None, *, unrounded: bool = False) -> None:
@@ -38,8 +40,10 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self.decomposed: set[str] = set()
         self.random: set[str] = set()
         self.formats: set[torch.dtype] = set()
+        self.wrote_before = False
         self._arithmetics: dict[torch.dtype, Arithmetic] = {}
         self._within: dict[tuple[torch.dtype, ...], Arithmetic] = {}
+        self._before: dict[tuple[Any, ...], tuple[Tensor, Tensor]] = {}
 
     @override
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -77,6 +81,8 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
         places = written(func)
         if places:
             return self._run_in_place(name, func, places, (args, kwargs), (inner_args, inner_kwargs))
+        if self.noise is not None and self.noise.given:
+            inner_args = [self._with_given(x, inner) for x, inner in zip(args, inner_args)]
         model = MODELS.get(name)
         if model is None and name not in KNOWN:
             if func in decomposition_table and not func.is_view:
@@ -158,6 +164,25 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
         short = (torch.frexp(numbers.nan_to_num()).mantissa / UNIT[dtype] ** 0.5).frac() == 0
         return torch.where(short, numbers, numbers * self.noise.factors(numbers, UNIT[dtype]))
 
+    def given_before(self, x: Tensor, numbers: Tensor) -> Tensor:
+        """What a tensor holds: of one that was there before the program ran, in its format, as `given` moves constants.
+
+        It is moved the same wherever it is used.
+        """
+        if self.noise is None or not self.noise.given or isinstance(x, Shadow) or x.dtype not in UNIT:
+            return numbers
+        key = (x.data_ptr(), x.shape, x.stride(), x.dtype, x._version)
+        if key not in self._before:
+            self._before[key] = x, self.given(numbers, x.dtype)  # which is kept, and with it its place
+        return self._before[key][1]
+
+    def _with_given(self, x: Any, inner: Any) -> Any:
+        if isinstance(x, Tensor):
+            return self.given_before(x, inner)
+        if type(x) in (list, tuple) and type(inner) is list:
+            return [self._with_given(*each) for each in zip(x, inner)]
+        return inner
+
     def _run_in_place(self, name: str, func: Any, places: list[Any], given: Any, inner: Any) -> Any:
         """What an operation writes is written inside, and rounded there."""
         (args, kwargs), (inner_args, inner_kwargs) = given, inner
@@ -182,6 +207,7 @@ class Execution(TorchDispatchMode):  # type: ignore[no-untyped-call]
         for outer, held in targets:
             for old, new in zip(tensors(outer), tensors(held)):
                 if old.dtype in WIDE:
+                    self.wrote_before |= not isinstance(old, Shadow) and old.dtype not in _DOUBLE
                     _write(old, new, new if name in EXACT else self._rounded(name, new, old.dtype, args))
         if out is None:
             return None

@@ -50,6 +50,16 @@ class Shadow(Tensor):
     def __repr__(self, *, tensor_contents: Any = None) -> str:  # type: ignore[override]
         return f"Shadow({self.held}, dtype={self.dtype})"
 
+    @override
+    def __deepcopy__(self, memo: Any) -> Tensor:
+        """A copy with all that it holds; of a parameter a parameter."""
+        with _disable_current_modes(), torch.no_grad():
+            made: Tensor = Shadow(self.held.clone(), self.dtype)
+            if isinstance(self, torch.nn.Parameter):
+                made = torch.nn.Parameter(made, requires_grad=self.requires_grad)
+        memo[id(self)] = made if made.requires_grad else made.requires_grad_(self.requires_grad)
+        return memo[id(self)]  # type: ignore[no-any-return]
+
     @classmethod
     @override
     def __torch_dispatch__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:  # type: ignore[override]

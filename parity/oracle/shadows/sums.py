@@ -20,7 +20,9 @@ def _product(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:
     if added is None:
         return out
     # Seldom scaled, so that the scalars' own rounding is left out.
-    return args[added] * kwargs.get("beta", 1) + out * kwargs.get("alpha", 1)
+    out = out * kwargs.get("alpha", 1)
+    beta = kwargs.get("beta", 1)
+    return args[added] * beta + out if beta else out  # without it, what is added is not read, and may be anything
 
 
 def _sum(a: Arithmetic, func: Any, args: Any, kwargs: Any) -> Any:

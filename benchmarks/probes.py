@@ -11,7 +11,7 @@ floor (`parity.catalogue.detection`), in lock-step or free-running.
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -21,7 +21,17 @@ from parity.catalogue.detection import NOWHERE, AskedCase, Shown, cover
 from parity.catalogue.mutants import ALL, MUTANTS
 from parity.errors import NoExpectation
 from parity.files import write_whole
-from parity.judging.probes import CHOSEN, EVERY_FORMAT, OPTIMIZERS, SIZES, WEIGHTS, Combination, probes
+from parity.judging.probes import (
+    CHOSEN,
+    EVERY_FORMAT,
+    OPTIMIZERS,
+    SIZES,
+    WEIGHTS,
+    Combination,
+    Probe,
+    probes,
+    probes_for,
+)
 from parity.ladder import machine
 
 NEEDED = ("float64", "float32")
@@ -56,7 +66,13 @@ def shown_by(plan: Combination) -> set[str]:
         return set()
 
 
-def matrix(dtypes: Sequence[str]) -> dict[str, dict[str, dict[str, str]]]:
+def of_usual_models(dtype: str) -> tuple[Probe, ...]:
+    """The probes of models with ReLUs and a linear schedule, as `parity.catalogue.exclusion` reads them."""
+    usual = Case.from_names()
+    return probes_for(usual.config, usual.hyper, dtype)
+
+
+def matrix(dtypes: Sequence[str], probes: Callable[[str], tuple[Probe, ...]]) -> dict[str, dict[str, dict[str, str]]]:
     """By format and probe, and mutant: where it shows."""
     asked = [(dtype, probe) for dtype in dtypes for probe in probes(dtype)]
     found: dict[str, dict[str, dict[str, str]]] = {dtype: {} for dtype in dtypes}
@@ -118,13 +134,12 @@ def main() -> None:
             shown_in = dict(zip(plans, pool.map(shown_by, plans.values()), strict=True))
         print(*cover(shown_in, MUTANTS), sep="\n")
         return
-    found = matrix(arguments.formats)
-    result = as_result(found)
+    result = as_result(matrix(arguments.formats, probes))
     print(json.dumps(result["nowhere"], indent=1))
     if arguments.json:
         write_whole(arguments.json, json.dumps(result, indent=1) + "\n")
     if arguments.write:
-        write_whole(arguments.write, json.dumps(as_table(found), indent=0) + "\n")
+        write_whole(arguments.write, json.dumps(as_table(matrix(arguments.formats, of_usual_models)), indent=0) + "\n")
 
 
 if __name__ == "__main__":

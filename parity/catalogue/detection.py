@@ -120,6 +120,8 @@ class AskedCase:
             pairs = paired(expected.before.number, answer, expected.step, expected.sigma, lengths)
         except (ArithmeticError, ValueError, SubjectError):
             return frozenset(COMPARED)  # it has no answer, or one of another shape
+        # As a check reads an answer: what is lost where it is rounded to the format does not show.
+        pairs = pairs.with_sides(actual=self.form.rounded(pairs.actual))
         # A z that is NaN says that the noise floor is not finite: there, nobody knows.
         return frozenset(q for q in COMPARED if np.any(pairs.z[pairs.place(q)] > self.limit))
 

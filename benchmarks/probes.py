@@ -134,12 +134,17 @@ def main() -> None:
             shown_in = dict(zip(plans, pool.map(shown_by, plans.values()), strict=True))
         print(*cover(shown_in, MUTANTS), sep="\n")
         return
-    result = as_result(matrix(arguments.formats, probes))
+    found = matrix(arguments.formats, probes)
+    result = as_result(found)
     print(json.dumps(result["nowhere"], indent=1))
     if arguments.json:
         write_whole(arguments.json, json.dumps(result, indent=1) + "\n")
     if arguments.write:
-        write_whole(arguments.write, json.dumps(as_table(matrix(arguments.formats, of_usual_models)), indent=0) + "\n")
+        others = matrix(
+            arguments.formats, lambda dtype: tuple(p for p in of_usual_models(dtype) if p not in probes(dtype))
+        )
+        usual = {dtype: {**by_probe, **others[dtype]} for dtype, by_probe in found.items()}
+        write_whole(arguments.write, json.dumps(as_table(usual), indent=0) + "\n")
 
 
 if __name__ == "__main__":

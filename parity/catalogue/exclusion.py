@@ -3,7 +3,8 @@
 In which quantities of which probe each mutant shows, beyond twice the limit, is stored (`python -m benchmarks.probes`).
 A subject that lies within the limit of the reference there, in one of these quantities, does not make that mistake:
 between the two is room for no rounding. One run in exact arithmetic lies within the limit of float64, whatever its own
-format; of it, there is the first question of a probe. What shows is stored for probes with ReLUs and a linear schedule.
+format; of it, there is the first question of a probe. What shows is stored for probes with ReLUs and a linear
+schedule; what shows in none of them, in float64, is no mistake that such a model can make.
 """
 
 import json
@@ -11,7 +12,7 @@ from functools import lru_cache
 from importlib.resources import files
 from typing import Any
 
-from parity.catalogue.detection import CLEARLY, USUAL_LIMIT, Shown
+from parity.catalogue.detection import CLEARLY, NOWHERE, USUAL_LIMIT, Shown
 from parity.catalogue.mutants import MUTANTS
 from parity.judging.probes import Probe
 from parity.judging.result import Exclusion, ModeResult, ProbeResult, Result
@@ -25,13 +26,17 @@ def _table() -> dict[str, Any]:
 
 
 def note_exclusion(result: Result) -> None:
-    """Note in a result that passed, and whose probes were asked, the known mistakes that it excludes."""
+    """Note in a result that passed, and whose probes were asked, the known mistakes that it excludes.
+
+    Nothing is excluded by a comparison whose expectation was moved to the subject's own gates or updates.
+    """
     passed = (found for found in result.probes if found.verdict is not None and found.verdict.passes)
     decided = [found for found in passed if _is_stored(found.probe)]
     if not result.verdict.passes or not decided:
         return
-    left = [name for name in MUTANTS if not any(_excludes(found, name) for found in decided)]
-    result.excluded = Exclusion(len(MUTANTS), {name: MUTANTS[name].mistake for name in left})
+    known = [name for name in MUTANTS if _table()["mutants"][name]["float64"].strip(NOWHERE.text)]
+    left = [name for name in known if not any(_excludes(found, name) for found in decided)]
+    result.excluded = Exclusion(len(known), {name: MUTANTS[name].mistake for name in left})
 
 
 def _is_stored(probe: Probe) -> bool:
@@ -49,7 +54,8 @@ def _shows(found: ProbeResult, mode: ModeResult, name: str) -> bool:
     """Whether a mistake would have shown in what a mode of a probe compared."""
     assert found.result is not None
     judge = mode.judge or found.result.judge
-    if not mode.verdict.passes or mode.by_constants or judge.limit >= CLEARLY * USUAL_LIMIT:
+    moved = mode.by_constants or mode.turned_gates or mode.own_updates
+    if not mode.verdict.passes or moved or judge.limit >= CLEARLY * USUAL_LIMIT:
         return False
     shown = _stored(name, found.probe.name, judge.form.name)
     if mode.judge:

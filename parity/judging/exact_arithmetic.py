@@ -44,7 +44,8 @@ def look_in_exact_arithmetic(result: Result, make: Make, case: Case, *, sites: b
     try:
         mode = _ExactRun(result, make, case, sites).mode()
     except (SubjectError, NoExpectation) as error:
-        result.left_out += (f"{hidden} (in exact arithmetic: {str(error).rstrip('.')})",)
+        why = str(error).splitlines()[0].rstrip(".")
+        result.left_out += (f"{hidden} (in exact arithmetic: {why})",)
         return
     first = result.modes[0]
     if mode.verdict is Verdict.INCONCLUSIVE:
@@ -59,14 +60,21 @@ def look_in_exact_arithmetic(result: Result, make: Make, case: Case, *, sites: b
         _look_for_its_own_rounding(result, make, case)
 
 
+_STEPS = 2
+"""Free-running, where the subject was: what is wrong from the second step on is seen, too."""
+
+
 class _ExactRun:
-    """The first question of a case, put to a subject on shadows."""
+    """The first questions of a case, put to a subject on shadows."""
 
     def __init__(self, result: Result, make: Make, case: Case, sites: bool = False) -> None:
         judge = result.judge
         self.judge: Judge = replace(judge, form=FORMATS["float64"], storage=judge.storage or judge.form, exactly=True)
-        self.make, self.case, self.sites = make, replace(case, steps=1), sites
+        runs_on = any(mode.mode == "free-running" for mode in result.modes)
+        self.make, self.case, self.sites = make, replace(case, steps=min(case.steps, _STEPS) if runs_on else 1), sites
         self.run = self._run()
+        self.start, self.batches = case.state, list[list[list[int]]]()
+        """The state and the batches that lead to a question."""
 
     def _run(self, noise: Noise | None = None) -> Run:
         subject = OnShadows(lambda: self.make(self.case), noise)
@@ -83,6 +91,8 @@ class _ExactRun:
         if narrow_answers(trial) is not None:
             raise SubjectError("Its answers are rounded all the same: something else than PyTorch computes them.")
         asked = trial.diverged
+        self.start = self.run.rounded(self.case.state)
+        self.batches = list(self.case.batches())[: mode.first_divergence.step - self.case.state.step + 1]
         if not self._repeats(asked):
             raise SubjectError("Made once more, it answers otherwise: something outlives it.")
         if getattr(self.run.subject, "wrote_before", False):
@@ -104,8 +114,10 @@ class _ExactRun:
     def _asked_anew(self, asked: Exchange, noise: Noise | None) -> Floats:
         """What it answers to a question when it is made once more, (elements,)."""
         replica = self._run(noise)
-        replica.load(asked.expectation.before.state(self.case.config))
-        found = replica.compared(asked.expectation, replica.answer(asked.number, asked.batch))
+        replica.load(self.start)
+        for batch in self.batches:
+            answer = replica.answer(asked.number, batch)
+        found = replica.compared(asked.expectation, answer)
         if found.keys != asked.pairs.keys:
             raise SubjectError("Asked once more, it exposes something else.")
         return found.actual
@@ -134,8 +146,8 @@ def _look_for_its_own_rounding(result: Result, make: Make, case: Case) -> None:
         return
     try:
         exact = _ExactRun(result, make, case)
-        state = asked.expectation.before.state(case.config)
-        exact.run.load(state)
+        exact.start, exact.batches = asked.expectation.before.state(case.config), [asked.batch]
+        exact.run.load(exact.start)
         answer = exact.run.answer(asked.number, asked.batch)
         beside = replace(asked, pairs=exact.run.compared(asked.expectation, answer))
         spread = exact.spread(beside, (Noise(seed) for seed in range(REPLICAS)))

@@ -16,7 +16,7 @@ from typing_extensions import override
 from parity.errors import SubjectError
 from parity.oracle.shadows.execution import Execution
 from parity.oracle.shadows.noise import Noise
-from parity.oracle.shadows.shadow import WIDE, Shadow
+from parity.oracle.shadows.shadow import WIDE, Shadow, inner_of
 from parity.subjects.subject import Subject
 from reference.config import State, Step
 
@@ -61,13 +61,13 @@ class OnShadows:
     def train_step(self, batch: list[list[int]]) -> Step:
         """The step, in float64; what the subject left out stays out."""
         execution = _execution(self.noise)
-        with _on_shadows(execution):
+        with _on_shadows(execution) as constants:
             answer = self.subject.train_step(batch)
         self.formats |= execution.formats
         self.wrote_before |= execution.wrote_before
         parts = {field.name: getattr(answer, field.name, None) for field in fields(Step)}
         tensors = [x for x in tree_leaves((parts["logits"], parts["grads"])) if not isinstance(x, (float, int))]
-        if not any(isinstance(x, Shadow) for x in tensors):
+        if not any(isinstance(x, Shadow) for x in tensors) and not (constants and constants.read):
             raise SubjectError("Its answers are no tensors that PyTorch computed here.")
         return Step(**tree_map(_inside, parts))
 
@@ -78,9 +78,18 @@ class UnroundedConstants(TorchFunctionMode):
     A weight of 1/3 is the reference's weight of 1/3, in whatever format; on shadows it need not be another number.
     """
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.read = False
+        """Whether the program took numbers out of a tensor, which are no tensors any more."""
+
     @override
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = dict(kwargs or {})
+        if func in _READERS and isinstance(args[0], Shadow):
+            self.read = True
+            with _disable_current_modes():
+                return getattr(inner_of(args[0]).cpu().clone(), func.__name__)()
         if func in _RMS_NORMS:
             return _rms_norm(*args, **kwargs)
         if func is Tensor.__setitem__ and type(args[2]) is float and args[0].dtype in _SHORT:
@@ -106,6 +115,7 @@ def _rms_norm(input: Tensor, normalized_shape: Any, weight: Tensor | None = None
     return normed if weight is None else normed * weight
 
 
+_READERS = (Tensor.tolist, Tensor.numpy)
 _RMS_NORMS = (torch.rms_norm, torch.nn.functional.rms_norm)
 """A mode is asked about a function of Python's alone, and not about what that calls."""
 
@@ -137,14 +147,14 @@ def _execution(noise: Noise | None = None) -> Execution:
 
 
 @contextmanager
-def _on_shadows(execution: Execution) -> Iterator[None]:
+def _on_shadows(execution: Execution) -> Iterator[UnroundedConstants | None]:
     """Eagerly, with torch's random numbers as they were, in one thread: several wait for each other in small steps."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         eagerly = torch.compiler.set_stance("force_eager")
         constants = UnroundedConstants() if execution.unrounded else nullcontext()
-        with torch.random.fork_rng(), eagerly, constants, execution:
-            yield
+        with torch.random.fork_rng(), eagerly, constants as mode, execution:
+            yield mode
     finally:
         torch.set_num_threads(threads)

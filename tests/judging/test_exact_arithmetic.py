@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
+from typing_extensions import override
 
 from parity import Case, Verdict, check
 from parity.catalogue.exclusion import note_exclusion
@@ -332,3 +333,52 @@ def test_mistake_is_named_in_exact_arithmetic():
     name_mistakes(result)
     assert result.verdict is Verdict.DIVERGED
     assert list(result.mistakes) == ["norm_eps_slightly_smaller"]
+
+
+class AnswersInLists(Positions):
+    """As ports do that know nothing of tensors."""
+
+    @override
+    def train_step(self, batch):
+        step = super().train_step(batch)
+        lists = {
+            part: {n: x.tolist() for n, x in getattr(step, part).items()} for part in ("grads", "params", "m", "v")
+        }
+        return replace(step, logits=[x.detach().tolist() for x in step.logits], **lists)
+
+
+class AnswersInArrays(Positions):
+    @override
+    def train_step(self, batch):
+        step = super().train_step(batch)
+        return replace(step, logits=[x.detach().numpy() for x in step.logits], grads=None, params=None, m=None, v=None)
+
+
+@pytest.mark.parametrize("kind", [AnswersInLists, AnswersInArrays])
+def test_answers_that_are_no_tensors_are_exact(kind):
+    result = check(lambda c, h: kind(c, h, "float32"), TINY)
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert exact(result).largest_z < 5
+    assert not exact(result).by_constants
+
+
+class WrongFromTheSecondStep(Positions):
+    """By less than bfloat16 shows."""
+
+    @override
+    def load(self, state):
+        super().load(state)
+        self.steps = 0
+
+    @override
+    def loss(self, inputs, params):
+        loss, logits = super().loss(inputs, params)
+        self.steps += 1
+        return loss * (1 if self.steps == 1 else 1.0005), logits
+
+
+def test_what_goes_wrong_after_the_first_step_is_seen():
+    result = check(lambda c, h: WrongFromTheSecondStep(c, h, "bfloat16"), replace(TINY, steps=2))
+    assert result.verdict is Verdict.DIVERGED
+    assert [mode.verdict for mode in result.modes] == [Verdict.PARITY, Verdict.PARITY, Verdict.DIVERGED]
+    assert exact(result).first_divergence.step == 1

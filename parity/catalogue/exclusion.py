@@ -3,8 +3,8 @@
 In which quantities of which probe each mutant shows, beyond twice the limit, is stored (`python -m benchmarks.probes`).
 A subject that lies within the limit of the reference there, in one of these quantities, does not make that mistake:
 between the two is room for no rounding. One run in exact arithmetic lies within the limit of float64, whatever its own
-format; of it, there is the first question of a probe. What shows is stored for probes with ReLUs and a linear
-schedule; what shows in none of them, in float64, is no mistake that such a model can make.
+format; of it, there are the first steps of a probe, free-running. What shows is stored for probes with ReLUs and a
+linear schedule; what shows in none of them, in float64, is no mistake that such a model can make.
 """
 
 import json
@@ -59,8 +59,11 @@ def _shows(found: ProbeResult, mode: ModeResult, name: str) -> bool:
         return False
     shown = _stored(name, found.probe.name, judge.form.name)
     if mode.judge:
-        # Behind a shorter format rates and betas may be numbers of float32, and so much wider is the floor of updates.
-        asked = shown.first - {*STATE} | _stored(name, found.probe.name, "float32").first & {*STATE}
+        # Behind a shorter format rates and betas may be numbers of float32: so much wider is the floor of updates, and
+        # of all that follows from them.
+        short = _stored(name, found.probe.name, "float32")
+        ran_through = mode.steps == found.probe.case.steps
+        asked = shown.first - {*STATE} | (short.free_running if ran_through else short.first & {*STATE})
     else:
         asked = shown.lock_step if mode.mode == "lock-step" else shown.free_running
     whole = {q for q, row in mode.quantities.items() if row.compared} - {x.split()[0] for x in found.result.unchecked}

@@ -21,6 +21,7 @@ from parity.judging.judge import Judge
 from parity.judging.location import Place
 from parity.judging.moderation import moderated
 from parity.judging.on_shadows import OnShadows
+from parity.judging.pairs import Pairs
 from parity.judging.probing import Make
 from parity.judging.result import ModeResult, Result
 from parity.judging.trial import Trial
@@ -71,6 +72,7 @@ class _ExactRun:
         judge = result.judge
         self.judge: Judge = replace(judge, form=FORMATS["float64"], storage=judge.storage or judge.form, exactly=True)
         runs_on = any(mode.mode == "free-running" for mode in result.modes)
+        self.u = judge.widest.u
         self.make, self.case, self.sites = make, replace(case, steps=min(case.steps, _STEPS) if runs_on else 1), sites
         self.run = self._run()
         self.start, self.batches = case.state, list[list[list[int]]]()
@@ -91,6 +93,8 @@ class _ExactRun:
         if narrow_answers(trial) is not None:
             raise SubjectError("Its answers are rounded all the same: something else than PyTorch computes them.")
         asked = trial.diverged
+        if getattr(self.run.subject, "read", False) and self._as_if_written(asked.pairs):
+            raise SubjectError("Its answers are read out of tensors and rounded, as where they are written in digits.")
         self.start = self.run.rounded(self.case.state)
         self.batches = list(self.case.batches())[: mode.first_divergence.step - self.case.state.step + 1]
         if not self._repeats(asked):
@@ -106,6 +110,11 @@ class _ExactRun:
         again.add(pairs, self.judge)
         again.conclude(self.judge)
         return again
+
+    def _as_if_written(self, pairs: Pairs) -> bool:
+        """Whether no element is farther off than rounding it once to the subject's format takes it."""
+        outside = self.judge.outside(pairs)
+        return bool(np.all(pairs.error[outside] <= 2 * self.u * np.abs(pairs.expected[outside])))
 
     def _repeats(self, asked: Exchange) -> bool:
         """Whether it answers the same when it is made once more; else replicas would show that, and no rounding."""

@@ -34,6 +34,8 @@ class OnShadows:
     def __init__(self, make: Callable[[], Subject], noise: Noise | None = None) -> None:
         self.noise = noise
         self.formats: set[torch.dtype] = set()
+        self.read = False
+        """Whether a step took numbers out of tensors, which are no tensors any more."""
         execution = _execution(noise if noise is not None and noise.given else None)
         with _on_shadows(execution):
             self.subject = make()
@@ -64,6 +66,7 @@ class OnShadows:
         with _on_shadows(execution) as constants:
             answer = self.subject.train_step(batch)
         self.formats |= execution.formats
+        self.read |= constants is not None and constants.read
         self.wrote_before |= execution.wrote_before
         parts = {field.name: getattr(answer, field.name, None) for field in fields(Step)}
         tensors = [x for x in tree_leaves((parts["logits"], parts["grads"])) if not isinstance(x, (float, int))]

@@ -1,17 +1,19 @@
-"""What the results of the ladder and of the calibration print, put into the README between its marks.
+"""What results print, put into the README and into the page of `parity help evidence` between their marks.
 
-    python -m benchmarks.readme [FILE]
+    python -m benchmarks.readme [FOLDER]
 
-FILE: another one than the project's own. A part begins with the line <!-- NAME --> and ends with <!-- end -->.
+FOLDER: another one than the project's own, with these files in their places. A part begins with the line <!-- NAME -->
+and ends with <!-- end -->.
 """
 
 import json
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from benchmarks.ports.__main__ import markdown
 from parity.files import write_whole
 
 ROOT = Path(__file__).parents[1]
@@ -20,22 +22,13 @@ _LEFT_OUT = ("batch", "× below", "MiB")
 """Columns of the ladder that a front page has no room for: the rung below a row is not always shown, either."""
 
 
-def parts() -> dict[str, str]:
-    """Each part by name, as Markdown."""
-    table: list[str] = json.loads((RESULTS / "calibration.json").read_text(encoding="utf-8"))["table"]
-    return {
-        "ladder": ladder(),
-        "calibration": "\n".join(table[: table.index("")]),  # beyond the blank line: tolerances set by hand
-    }
-
-
 def ladder() -> str:
     """The rungs of the whole table that are faster than all above them, in its most telling columns."""
     rungs = json.loads((RESULTS / "ladder.json").read_text(encoding="utf-8"))["rungs"]
-    head, line, *rows = (row[2:-2].split(" | ") for row in (RESULTS / "ladder.md").read_text("utf-8").splitlines())
+    head, line, *rows = _cells((RESULTS / "ladder.md").read_text("utf-8"))
     kept = [number for number, column in enumerate(head) if column not in _LEFT_OUT]
     shown = [head, line, *(rows[number] for number in fastest_so_far(rungs))]
-    return "\n".join(f"| {' | '.join(row[number] for number in kept)} |" for row in shown)
+    return _table([row[number] for number in kept] for row in shown)
 
 
 def fastest_so_far(rungs: Sequence[dict[str, Any]]) -> Iterator[int]:
@@ -50,19 +43,70 @@ def fastest_so_far(rungs: Sequence[dict[str, Any]]) -> Iterator[int]:
             shortest = [min(pair) for pair in zip(seconds, shortest)]
 
 
-def filled(text: str) -> str:
-    """A README with its parts as the results have them; SystemExit where it lacks the marks of one."""
-    for name, part in parts().items():
-        marked = re.compile(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", re.DOTALL)
+def ports() -> str:
+    """Public ports: the verdict of each, and how fast it is, or what deviates in it."""
+    stored = json.loads((RESULTS / "ports.json").read_text(encoding="utf-8"))["ports"]
+    head, _, *rows = _cells(markdown(stored))
+    places = [head.index(column) for column in ("verdict", "× ref.", "what deviates")]
+    shown = [["port", "verdict", "× ref.", "what deviates"], ["---", "---", "---:", "---"]]
+    names = (f"{row[0]} ({row[1].replace('Python, ', '')})" for row in rows)
+    shown.extend([name, *(row[place] for place in places)] for name, row in zip(names, rows))
+    return _table(shown)
+
+
+def claims() -> str:
+    """What is said of microGPT, and what was measured."""
+    return (RESULTS / "claims.md").read_text(encoding="utf-8").strip()
+
+
+def calibration() -> str:
+    """False alarms and planted faults, by number format."""
+    return "\n".join(_calibrated()[0])
+
+
+def tolerances() -> str:
+    """The same of tolerances that were set by hand."""
+    return "\n".join(_calibrated()[1])
+
+
+FILES: dict[str, tuple[Callable[[], str], ...]] = {
+    "README.md": (ladder, ports),
+    "parity/cli/help/evidence.md": (claims, calibration, tolerances),
+}
+"""Which parts each file has; a part is named as its function is."""
+
+
+def _calibrated() -> tuple[list[str], list[str]]:
+    """Both tables of the calibration."""
+    table: list[str] = json.loads((RESULTS / "calibration.json").read_text(encoding="utf-8"))["table"]
+    blank = table.index("")
+    return table[:blank], table[blank + 1 :]
+
+
+def _cells(table: str) -> list[list[str]]:
+    """The rows of a Markdown table, heading and line among them."""
+    return [row[2:-2].split(" | ") for row in table.splitlines()]
+
+
+def _table(rows: Any) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def filled(name: str, text: str) -> str:
+    """One of the files with its parts as the results have them; SystemExit where it lacks the marks of one."""
+    for part in FILES[name]:
+        marked = re.compile(rf"(<!-- {part.__name__} -->\n).*?(?:\n)?(<!-- end -->)", re.DOTALL)
         if not marked.search(text):
-            raise SystemExit(f"The README has no part <!-- {name} -->.")
-        text = marked.sub(lambda found, part=part: f"{found[1]}{part}{found[2]}", text)  # type: ignore[misc]
+            raise SystemExit(f"{name} has no part <!-- {part.__name__} -->.")
+        text = marked.sub(lambda found, part=part: f"{found[1]}{part()}\n{found[2]}", text)  # type: ignore[misc]
     return text
 
 
 def main() -> None:
-    file = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "README.md"
-    write_whole(file, filled(file.read_text(encoding="utf-8")))
+    folder = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT
+    texts = {name: filled(name, (folder / name).read_text(encoding="utf-8")) for name in FILES}
+    for name, text in texts.items():
+        write_whole(folder / name, text)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """The README's commands run, and print what it says they print."""
 
-import inspect
 import io
 import json
 import re
@@ -11,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-import parity.modules
 import parity.plugin
 from parity import check
 from parity.case import Case
+from parity.catalogue.mutants import MUTANTS
 from parity.cli import main
 from parity.cli.check_report import check_report
 from parity.cli.ladder_table import markdown
@@ -54,7 +53,7 @@ def printed_by(result, source: str) -> str:
 
 
 def test_readme_is_a_front_page():
-    assert len(README.splitlines()) <= 250
+    assert len(README.splitlines()) <= 200
 
 
 @pytest.mark.parametrize("command", ["parity check", "pytest"])
@@ -72,6 +71,17 @@ def test_check_prints_what_the_readme_shows(capsys):
     assert printed.endswith(parts[-1])
 
 
+def test_known_mistakes_are_counted(capsys):
+    """Those of the catalogue, those with a source, and those that a check in float64 excludes."""
+    with_source = sum(bool(mutant.sources) for mutant in MUTANTS.values())
+    text = " ".join(README.split())
+    assert f"Of the {len(MUTANTS)} known mistakes in `parity/catalogue/`, {with_source} of them with the issue" in text
+    assert main(["check", "--steps", "1"]) == 0
+    excluded = re.search(r"excludes +((\d+) of \2 known mistakes)", capsys.readouterr().out)
+    assert f"excludes  {excluded[1]}\n" in README
+    assert f"all {excluded[2]} that such a model can make" in text
+
+
 def test_a_planted_fault_prints_what_the_readme_shows():
     fault = next(fault for fault in FAULTS if fault.name == "no gradient flows through the keys")
     with planted(*fault.edits) as make:
@@ -87,12 +97,6 @@ def test_example_subject_has_the_shape_of_the_protocol():
     assert {"load", "train_step"} <= vars(namespace["MyPort"]).keys()
 
 
-def test_module_of_torch_is_adapted_as_the_readme_shows():
-    block = next(block for language, block in BLOCKS if "ModuleSubject" in block)
-    map_and_factory = block.partition("\n\n")[2].strip()
-    assert map_and_factory in inspect.getdoc(parity.modules).replace("\n    ", "\n")
-
-
 def test_options_that_the_readme_names_exist(capsys):
     text = "--pyargs --junitxml --benchmark-only --ranges --fast " + " ".join(parity.plugin.PYTEST_OPTIONS)
     for command in ("check", "gate", "ladder", "new-subject"):
@@ -101,18 +105,61 @@ def test_options_that_the_readme_names_exist(capsys):
         text += capsys.readouterr().out
     for option in set(re.findall(r"--[a-z][\w-]+", README)):
         assert option in text, option
+    for command in set(re.findall(r"`parity ([a-z-]+)", README)):
+        assert main(["help", command] if command != "help" else ["help"]) == 0
+
+
+def test_links_of_the_readme_lead_to_files():
+    links = [link for link in re.findall(r"\]\(([^)]+)\)", README) if not link.startswith("https://github.com/")]
+    assert len(links) > 10
+    assert [link for link in links if not (ROOT / link).exists()] == []
 
 
 def test_parts_are_what_the_results_print(tmp_path):
-    file = tmp_path / "README.md"
-    file.write_text(README.replace("| float64 | ", "| float63 | "), encoding="utf-8")
-    fill = [sys.executable, "-m", "benchmarks.readme", str(file)]
+    evidence = Path("parity", "cli", "help", "evidence.md")
+    (tmp_path / evidence).parent.mkdir(parents=True)
+    text = (ROOT / evidence).read_text(encoding="utf-8")
+    (tmp_path / "README.md").write_text(README.replace("PARITY float64", "PARITY float63"), encoding="utf-8")
+    (tmp_path / evidence).write_text(text.replace("| float64 | ", "| float63 | "), encoding="utf-8")
+    fill = [sys.executable, "-m", "benchmarks.readme", str(tmp_path)]
     subprocess.run(fill, cwd=ROOT, check=True)
-    assert file.read_text(encoding="utf-8") == README
-    file.write_text(README.replace("<!-- calibration -->", ""), encoding="utf-8")
+    assert (tmp_path / "README.md").read_text(encoding="utf-8") == README
+    assert (tmp_path / evidence).read_text(encoding="utf-8") == text
+    (tmp_path / evidence).write_text(text.replace("<!-- calibration -->", ""), encoding="utf-8")
     refused = subprocess.run(fill, cwd=ROOT, capture_output=True, text=True)
-    assert "no part <!-- calibration -->" in refused.stderr
+    assert "parity/cli/help/evidence.md has no part <!-- calibration -->" in refused.stderr
     assert refused.returncode == 1
+
+
+def test_ports_are_those_that_were_judged():
+    results = ROOT / "benchmarks" / "results"
+    stored = json.loads((results / "ports.json").read_text(encoding="utf-8"))["ports"]
+    _, _, *whole = (results / "ports.md").read_text(encoding="utf-8").splitlines()
+    _, _, *shown = README.partition("<!-- ports -->\n")[2].partition("\n<!-- end -->")[0].splitlines()
+    assert len(shown) == len(whole) == len(stored)
+    for row, told in zip(whole, shown, strict=True):
+        port, _, verdict, deviates, _, speed, _ = row[2:-2].split(" | ")
+        assert told.startswith(f"| {port} (")
+        assert told.endswith(f") | {verdict} | {speed} | {deviates} |")
+        repository = port[1:].partition("]")[0]
+        assert any((of["port"], f"{of['verdict']} {of['dtype']}") == (repository, verdict) for of in stored), told
+
+
+def test_calibration_is_told_as_it_was_measured():
+    found = json.loads((ROOT / "benchmarks" / "results" / "calibration.json").read_text(encoding="utf-8"))
+    text, by_hand = " ".join(README.split()), found["false_alarms"]["absolute 2e-2"]["bfloat16"]
+    assert not any(found["false_alarms"]["noise floor"].values())
+    assert f"no false alarm in {sum(found['comparisons'].values()):,} comparisons" in text
+    assert f"in five formats, and left {sum(found['inconclusive'].values())} undecided" in text
+    assert len(found["comparisons"]) == 5
+    caught = [{f: tools[f]["noise floor"] for f in ("float64", "bfloat16")} for tools in found["caught"].values()]
+    assert (
+        f"of {len(caught)} planted mistakes it showed {sum(each['float64'] for each in caught)} in float64 and "
+        f"{sum(each['bfloat16'] for each in caught)} in bfloat16"
+    ) in text
+    assert round(found["comparisons"]["bfloat16"] / 2 / by_hand) == 7  # single steps: half of the comparisons
+    missed = sum(not tools["float64"]["absolute 2e-2"] for tools in found["caught"].values())
+    assert f"refuses one correct bfloat16 step in seven and passes {missed} of the {len(caught)} in float64" in text
 
 
 def test_ladder_and_claims_are_those_that_were_measured():
@@ -138,6 +185,13 @@ def test_ladder_shows_the_rungs_that_train_faster_than_all_above():
         if any(times[number] == min(times[: number + 1]) for times in (steps, documents))
     ]
     assert 3 < len(shown) < len(trained)
+    head, _, *rows = (row[2:-2].split(" | ") for row in part.strip().splitlines())
+    by_step, by_document = (number for number, column in enumerate(head) if column == "× ref.")
+    fastest = [
+        max((row[place] for row in rows), key=lambda cell: int(cell.replace(",", "")))
+        for place in (by_step, by_document)
+    ]
+    assert "So {} times the speed a step and {} times the speed a document".format(*fastest) in " ".join(README.split())
 
 
 @pytest.mark.skipif(shutil.which("git") is None, reason="git is not installed")
@@ -167,10 +221,3 @@ def test_training_that_changed_prints_what_the_readme_shows(tmp_path, monkeypatc
     printed = shape(capsys.readouterr().out)
     for part in block_that_starts_with("DIVERGED: In exact arithmetic").split("…"):
         assert shape(part) in printed
-
-
-def test_training_of_the_readme_is_the_example():
-    example = (ROOT / "tests" / "examples" / "training.py").read_text(encoding="utf-8")
-    shown = block_that_starts_with("from parity.training import Training")
-    for line in shown.splitlines():
-        assert "return" in line or line in example

@@ -23,13 +23,13 @@ from parity.subjects.calls import kept_alive
 from parity.subjects.subject import TWIN
 from reference.data import DataError
 
-_EXIT_STATUS = """exit status:
+_EXIT_STATUS = f"""exit status:
   0  IDENTICAL or PARITY
   1  DIVERGED, PRECISION LOSS or ERROR (the subject failed)
   2  bad usage or bad input
   3  INCONCLUSIVE
 
-More than options: parity help {model, subject, module, training, protocol, verdict, accept}"""
+{textwrap.fill(f"More than options, parity help TOPIC: {', '.join(TOPICS)}.", 78)}"""
 
 
 _SUBJECT: dict[str, Details] = {

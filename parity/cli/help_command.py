@@ -2,7 +2,8 @@
 
 import argparse
 
-from parity.cli.help_pages import TOPICS
+from parity.cli.help_pages import TOPICS, page
+from parity.cli.terminal import console
 from parity.errors import UsageError
 from parity.words import did_you_mean
 
@@ -16,7 +17,7 @@ def help_command(arguments: argparse.Namespace) -> int:
     if topic is None:
         print(topics_listed())
     elif topic in TOPICS:
-        print(TOPICS[topic].page(), end="")
+        print_page(topic)
     elif topic in commands:
         commands[topic].print_help()
     else:
@@ -25,7 +26,19 @@ def help_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
+def print_page(topic: str) -> None:
+    """Print a page, laid out on a terminal, and as the Markdown that it is elsewhere."""
+    terminal = console()
+    if terminal.is_terminal:
+        from parity.cli.help_rendering import THEME, Page
+
+        with terminal.use_theme(THEME):
+            terminal.print(Page(page(topic)))
+    else:
+        print(page(topic), end="")
+
+
 def topics_listed() -> str:
     """A line for each topic, and one for the commands."""
-    listed = {name: topic.summary for name, topic in TOPICS.items()} | {"COMMAND": "as parity COMMAND --help"}
+    listed = TOPICS | {"COMMAND": "as parity COMMAND --help"}
     return "\n".join(f"  parity help {name:{max(map(len, listed))}}  {summary}" for name, summary in listed.items())

@@ -6,6 +6,7 @@ from typing import Any, NoReturn
 
 from typing_extensions import override
 
+from parity.cli.help_command import print_page
 from parity.cli.streams import complain
 from parity.errors import UsageError
 from parity.words import did_you_mean
@@ -53,9 +54,7 @@ class HelpProtocol(argparse.Action):
     @override
     def __call__(self, *_: Any) -> None:
         """Leave as --help does."""
-        from parity.subjects.messages import HELP
-
-        print(HELP, end="")
+        print_page("protocol")
         raise SystemExit(0)
 
 

@@ -15,6 +15,7 @@ from tests.gate.hub import checked_out
 from tests.gate.refactors import MODEL, REORDERING, WRONG, git
 
 ROOT = Path(__file__).parents[2]
+CI_PAGE = "parity/cli/help/ci.md"
 ACTION = ROOT / ".github" / "actions" / "gate"
 DESCRIPTION = (ACTION / "action.yml").read_text(encoding="utf-8")
 INPUTS = re.findall(r"^  ([\w-]+):$", DESCRIPTION.partition("outputs:")[0], flags=re.MULTILINE)
@@ -236,7 +237,7 @@ def test_steps_name_inputs_and_outputs_that_exist(run):
     assert planned == outputs().keys()
 
 
-@pytest.mark.parametrize("name", [".github/actions/gate/action.yml", ".github/workflows/ci.yml", "README.md"])
+@pytest.mark.parametrize("name", [".github/actions/gate/action.yml", ".github/workflows/ci.yml", CI_PAGE])
 def test_actions_of_others_are_pinned_by_commit(name):
     used = re.findall(r"uses: (\S+)(.*)", (ROOT / name).read_text(encoding="utf-8"))
     others = [(action, version) for action, version in used if action.startswith("actions/")]
@@ -246,9 +247,9 @@ def test_actions_of_others_are_pinned_by_commit(name):
         assert re.match(r" # v\d+\.\d+\.\d+", version), action
 
 
-def test_workflow_of_the_readme_gives_inputs_that_exist():
-    readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    workflow = next(block for block in re.findall(r"```yaml\n(.*?)```", readme, flags=re.DOTALL) if "on:" in block)
+def test_workflow_of_the_page_gives_inputs_that_exist():
+    page = (ROOT / CI_PAGE).read_text(encoding="utf-8")
+    workflow = next(block for block in re.findall(r"```yaml\n(.*?)```", page, flags=re.DOTALL) if "on:" in block)
     given = re.findall(r"([\w-]+): ", workflow.partition("with:")[2])
     assert given
     assert set(given) <= set(INPUTS)

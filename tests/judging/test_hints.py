@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from parity import Case, Step, Verdict, check
+from parity.cli.help_pages import page
 from parity.judging.causes import NarrowRounding, OtherRevision
 from parity.judging.computation_order import sites_after
 from parity.judging.sentences import sentence
-from parity.subjects.messages import HELP
 from reference.config import PRESETS
 from tests.implementations import Vectorised
 from torch_twin.microgpt import Twin
@@ -147,9 +147,9 @@ def test_unknown_sites_are_told_before_anybody_counts_what_they_hold():
     assert "The subject's sites have the unknown layer0.attention.q (is it layer0.attn.q?)." in result.reason
 
 
-@pytest.mark.parametrize("page", [HELP, inspect.getdoc(Step)], ids=["help of the protocol", "help of Step"])
-def test_every_site_is_listed(page):
-    words = set(page.replace(",", " ").replace(":", " ").replace(";", " ").split())
+@pytest.mark.parametrize("text", [page("protocol"), inspect.getdoc(Step)], ids=["help of the protocol", "help of Step"])
+def test_every_site_is_listed(text):
+    words = set(text.replace(",", " ").replace(":", " ").replace(";", " ").split())
     ends = {word for word in words if word.startswith(".")}
     for site in sites_after(1):
         assert site in words or "." + site.rpartition(".")[2] in ends, site

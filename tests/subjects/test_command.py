@@ -16,10 +16,11 @@ import pytest
 
 from parity import Case, Config, Hyper, Verdict, check
 from parity.cli import main
+from parity.cli.help_pages import page
 from parity.errors import SubjectError, UsageError
 from parity.subjects.attributes import left_out
 from parity.subjects.command import Command, CommandSubject, serving
-from parity.subjects.messages import HELP, PROTOCOL, decoded, encoded, step_of
+from parity.subjects.messages import PROTOCOL, decoded, encoded, step_of
 from parity.subjects.process import Limits, Process
 from reference.microgpt import init_params, init_state
 from tests.examples import numpy_port
@@ -411,7 +412,7 @@ def test_page_about_the_protocol_is_printed_and_names_every_message(capsys):
         main(["check", "--help-protocol"])
     printed = capsys.readouterr().out
     assert left.value.code == 0
-    assert printed == HELP
+    assert printed == page("protocol")
     for kind in ("hello", "ready", "load", "loaded", "train_step", "step", "decode", "logits", "sample", "error"):
         assert f'"type": "{kind}"' in printed
     assert PROTOCOL in printed

@@ -1,27 +1,24 @@
-"""The page on modules, the docstring of parity.modules: every piece of code in it runs as it stands, and is right."""
+"""The page on modules: every piece of code in it runs as it stands, and is right."""
 
 import re
 from functools import cache
-from inspect import getdoc
-from textwrap import dedent
 
 import pytest
 
-import parity.modules
 from parity import Verdict, check
+from parity.cli.help_pages import page
 from parity.subjects.module_sites import site_widths
 from tests.subjects.batch_modules import unlike_documents
 from tests.subjects.torch_modules import GPT2_SITES
 from torch_twin.tools.threads import threads
 
-PAGE = getdoc(parity.modules)
+PAGE = page("module")
 
 
 @cache
 def pieces() -> list[str]:
-    """Its indented paragraphs, one after another where nothing but a blank line stands between them."""
-    found = re.findall(r"(?:^    .*\n|^\n(?=    ))+", f"{PAGE}\n", re.MULTILINE)
-    return [dedent(piece).strip() + "\n" for piece in found]
+    """Its blocks of code, but for the interface's."""
+    return re.findall(r"```python\n(.*?)```", PAGE.partition("## The interface")[0], re.DOTALL)
 
 
 def piece(*words: str) -> str:
@@ -73,7 +70,7 @@ def test_all_sites_of_the_example_are_compared(factory):
 
 
 def test_further_sites_are_those_of_a_model_that_has_these_modules():
-    further = eval(f"{{{piece('ln_2.input')}}}".replace("the norm after the embeddings", ""))
+    further = eval(f"{{{piece('ln_2.input')}}}")
     assert further.items() <= GPT2_SITES.items()
     assert {"embedding", "norm", "layer{i}.attn.residual", "layer{i}.mlp.residual"} <= set(further.values())
 

@@ -65,21 +65,20 @@ def test_both_commands_are_single_lines(command):
 
 def test_check_prints_what_the_readme_shows(capsys):
     assert main(["check"]) == 0
-    printed = shape(capsys.readouterr().out)
+    whole = capsys.readouterr().out
+    printed = shape(whole)
     parts = [shape(part) for part in block_that_starts_with("PARITY: Rounding explains").split("…")]
     assert printed.startswith(parts[0])
     assert printed.endswith(parts[-1])
-
-
-def test_known_mistakes_are_counted(capsys):
-    """Those of the catalogue, those with a source, and those that a check in float64 excludes."""
-    with_source = sum(bool(mutant.sources) for mutant in MUTANTS.values())
-    text = " ".join(README.split())
-    assert f"Of the {len(MUTANTS)} known mistakes in `parity/catalogue/`, {with_source} of them with the issue" in text
-    assert main(["check", "--steps", "1"]) == 0
-    excluded = re.search(r"excludes +((\d+) of \2 known mistakes)", capsys.readouterr().out)
+    excluded = re.search(r"excludes +((\d+) of \2 known mistakes)", whole)
     assert f"excludes  {excluded[1]}\n" in README
-    assert f"all {excluded[2]} that such a model can make" in text
+    assert f"all {excluded[2]} that such a model can make" in " ".join(README.split())
+
+
+def test_known_mistakes_are_counted():
+    with_source = sum(bool(mutant.sources) for mutant in MUTANTS.values())
+    counted = f"Of the {len(MUTANTS)} known mistakes in `parity/catalogue/`, {with_source} of them with the issue"
+    assert f"{counted} or port where somebody made it" in " ".join(README.split())
 
 
 def test_a_planted_fault_prints_what_the_readme_shows():

@@ -90,6 +90,7 @@ def test_page_is_laid_out_on_a_terminal_of_any_width(topic):
 
 def test_terminal_gets_another_layout_than_a_pipe(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("TERM", "xterm-256color")
     assert main(["help", "floor"]) == 0
     shown = capsys.readouterr().out
     assert "The noise floor" in shown

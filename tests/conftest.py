@@ -1,5 +1,6 @@
 """What all tests share: Hypothesis profiles and the real names. Nothing here imports torch."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -7,7 +8,8 @@ import pytest
 
 from parity.testing.profiles import load_profile
 
-load_profile()  # that of PARITY_PROFILE; ci where CI is set, dev otherwise
+load_profile(cases=25 if os.environ.get("CI") and "PARITY_PROFILE" not in os.environ else None)
+"""That of PARITY_PROFILE; ci where CI is set, with half its cases, since scripts of benchmarks/ draw by the hundred."""
 
 FIRST = (
     "tests/vectors/",
@@ -35,12 +37,21 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     if whole and not worker and config.getoption("numprocesses", 0) is None:
         config.option.numprocesses, config.option.maxprocesses, config.option.dist = "logical", 4, "loadscope"
         config.option.loadscopereorder = False  # by number of tests: FIRST knows better
+        # Where every core has a process, its second thread only waits for the first; rungs ask for theirs.
+        os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Put FIRST first in a worker: it is from what workers collect that files are dealt out."""
     if hasattr(config, "workerinput"):
         items.sort(key=lambda item: rank(item.nodeid))
+
+
+def pytest_collection_finish() -> None:
+    """Have the garbage collector pass over what was imported, and look seldom: it takes a tenth of the time else."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def rank(nodeid: str) -> int:
@@ -52,6 +63,12 @@ def rank(nodeid: str) -> int:
 def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failing check by the command looks for no known mistake, which takes seconds and has tests of its own."""
     monkeypatch.setattr("parity.catalogue.naming.name_mistakes", lambda result, again: None)
+
+
+@pytest.fixture
+def by_its_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run is judged at its noise floor alone: exact arithmetic, which takes longer, has tests of its own."""
+    monkeypatch.setattr("parity.judging.checking._may_run_exactly", lambda result, options: False)
 
 
 @pytest.fixture(scope="session")

@@ -19,7 +19,8 @@ def processes(**attributes) -> object:
     return option.numprocesses
 
 
-def test_whole_suite_takes_all_cores_and_a_part_of_it_one_process():
+def test_whole_suite_takes_all_cores_and_a_part_of_it_one_process(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # as it is set there
     assert processes(args_source=SOURCES.TESTPATHS) == "logical"
     assert processes(args_source=SOURCES.ARGS) is None
 

@@ -42,7 +42,7 @@ def repository(own_environment, tmp_path, monkeypatch):
 
 @pytest.fixture(scope="module")
 def case() -> Case:
-    return Case.from_names(steps=2, config={"n_embd": 8, "n_head": 2, "block_size": 8})
+    return Case.from_names(steps=2, config={"n_embd": 4, "n_head": 2, "block_size": 4})
 
 
 @pytest.fixture(scope="session")

@@ -120,7 +120,7 @@ def test_mended_subject_has_changed_its_function(repository, case):
     refactor(WRONG)
     git("commit", "--quiet", "-am", "Break")
     refactor((WRONG[1], WRONG[0]))
-    result = gate("port.py:make", case=case, rounds=0)
+    result = gate("port.py:make", case=case, rounds=0, probes=False)
     assert result.verdict is Verdict.DIVERGED
     assert result.reason.startswith("Base differs from the reference, and head agrees with it. Base: step 0: logits")
 
@@ -400,7 +400,7 @@ def test_subject_that_dies_while_it_is_timed_keeps_its_verdict(repository, case)
     steps = "self.seen = getattr(self, 'seen', 0) + 1\n        assert self.seen < 6\n        loss, all_logits = 0.0, []"
     refactor(("loss, all_logits = 0.0, []", steps))
     git("commit", "--quiet", "-am", "Tire")
-    result = gate("port.py:make", case=case, rounds=9)
+    result = gate("port.py:make", case=case, rounds=9, probes=False)
     assert result.verdict is Verdict.IDENTICAL
     assert result.speed is None
 

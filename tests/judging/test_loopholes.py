@@ -11,6 +11,8 @@ from parity.errors import UsageError
 from tests.faults import planted
 from torch_twin.microgpt import Twin, make
 
+pytestmark = pytest.mark.usefixtures("by_its_run")
+
 
 @pytest.fixture(scope="module")
 def case() -> Case:

@@ -17,6 +17,8 @@ from tests.implementations import IMPLEMENTATIONS
 from torch_twin.microgpt import Twin
 from torch_twin.positions import Positions
 
+pytestmark = pytest.mark.usefixtures("by_its_run")
+
 DEEP = Case.from_names(seed=3, steps=5, batch_size=4, config={"n_layer": 3, "n_embd": 4, "n_head": 2, "block_size": 4})
 
 

@@ -26,6 +26,8 @@ from reference.microgpt import init_params, init_state
 from tests.implementations import DTYPES, IMPLEMENTATIONS
 from torch_twin.microgpt import Twin, make
 
+pytestmark = pytest.mark.usefixtures("by_its_run")
+
 
 @pytest.fixture(scope="module")
 def case() -> Case:

@@ -14,7 +14,9 @@ from parity import Case, Verdict, check
 from parity.catalogue.exclusion import note_exclusion
 from parity.catalogue.naming import name_mistakes
 from parity.cli.check_tables import heading, overview
+from parity.judging import probing
 from parity.judging.on_shadows import UnroundedConstants
+from parity.judging.probes import probes_for
 from parity.oracle.shadows.execution import Execution
 from parity.oracle.shadows.noise import Noise
 from parity.oracle.shadows.shadow import Shadow
@@ -144,7 +146,8 @@ class FromNumpy(Positions):
         return replace(step, loss=step.loss * (3 * self.third))
 
 
-def test_constant_that_was_rounded_before_is_no_other_function():
+def test_constant_that_was_rounded_before_is_no_other_function(monkeypatch):
+    monkeypatch.setattr(probing, "probes_for", lambda *model: probes_for(*model)[:3])  # what these do all of them do
     result = check(lambda c, h: FromNumpy(c, h, "bfloat16"), TINY, modes="lock-step", probes=True)
     assert result.verdict is Verdict.PARITY, result.reason
     assert exact(result).by_constants

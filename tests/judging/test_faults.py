@@ -1,6 +1,7 @@
 """A check is worth what it catches: every planted fault must fail, and be placed where it was planted."""
 
 import random
+from dataclasses import replace
 from functools import cache
 
 import pytest
@@ -20,8 +21,9 @@ def case() -> Case:
 
 @cache
 def checked(fault: Fault):
+    """As far as the step in which it shows first."""
     with planted(*fault.edits) as make:
-        return check(make, case())
+        return check(make, replace(case(), steps=fault.step + 1))
 
 
 def names(faults: tuple[Fault, ...]) -> list[str]:

@@ -42,7 +42,7 @@ class OneSize(Twin):
 
 @pytest.mark.parametrize("name", HIDDEN_BY_THE_DEFAULTS)
 def test_mistake_that_the_default_sizes_hide_is_refused(name):
-    result = check(MUTANTS[name].make, SHORT, probes=True)
+    result = check(MUTANTS[name].make, replace(SHORT, steps=1), probes=True, modes="lock-step")
     assert all(mode.verdict.passes for mode in result.modes)
     assert result.verdict is Verdict.DIVERGED
     assert result.reason.startswith(f"In the probe {result.deciding_probe.probe.name} (")
@@ -78,7 +78,7 @@ def test_probes_keep_to_activation_and_schedule_of_the_case():
 
 @pytest.mark.parametrize("subject", [OneSize, Twin(SHORT.config, SHORT.hyper)], ids=["a factory", "an object"])
 def test_subject_of_one_size_keeps_what_is_left(subject):
-    result = check(subject, SHORT, probes=True)
+    result = check(subject, SHORT, probes=True, modes="lock-step")
     assert result.verdict is Verdict.PARITY
     assert {found.verdict for found in result.probes if found.probe.name.startswith("given-size")} == {Verdict.PARITY}
     assert "models of other sizes (which the subject does not make)" in result.not_exercised
@@ -90,7 +90,7 @@ def test_subject_that_says_that_its_sizes_are_given_is_asked_for_no_other():
     class Given(Twin):
         sizes = "given"
 
-    result = check(Given, SHORT, probes=True)
+    result = check(Given, SHORT, probes=True, modes="lock-step")
     assert result.verdict is Verdict.PARITY
     assert [found.result for found in result.probes[: len(CHOSEN)]] == [None] * len(CHOSEN)
 
@@ -101,7 +101,8 @@ def test_batch_mistake_of_a_subject_of_one_size_is_refused():
             return super().train_step(batch[:1])
 
     assert check(FirstOnly, SHORT).verdict.passes
-    assert check(FirstOnly, SHORT, probes=True).verdict is Verdict.ERROR  # logits of one document, not of three
+    result = check(FirstOnly, SHORT, probes=True, modes="lock-step")
+    assert result.verdict is Verdict.ERROR  # logits of one document, not of three
 
 
 def test_error_in_a_probe_is_an_error():
@@ -110,7 +111,7 @@ def test_error_in_a_probe_is_an_error():
             assert config.n_layer == 1, "one layer only"
             super().__init__(config, hyper, dtype)
 
-    result = check(Narrow, SHORT, probes=True)
+    result = check(Narrow, SHORT, probes=True, modes="lock-step")
     assert result.verdict is Verdict.ERROR
     assert "In the probe two-layers" in result.reason
     assert "one layer only" in result.reason
@@ -181,7 +182,7 @@ def test_model_that_cannot_be_made_in_another_size_leaves_it_unexercised():
                 raise UsageError("The name map does not fit.")
             super().__init__(config, hyper, dtype)
 
-    result = check(Fixed, SHORT, probes=True)
+    result = check(Fixed, SHORT, probes=True, modes="lock-step")
     assert result.verdict.passes
     assert any(phrase.startswith("models of other sizes") for phrase in result.not_exercised)
 
@@ -221,7 +222,7 @@ def test_what_a_subject_says_only_in_a_probe_is_not_exercised(said):
                 self.not_exercised = said
             return super().train_step(batch)
 
-    result = check(OneByOne, SHORT, probes=True)
+    result = check(OneByOne, SHORT, probes=True, modes="lock-step")
     assert "batches of several documents (--batch-size 3)" in result.not_exercised
 
 
@@ -249,7 +250,7 @@ def test_sizes_of_a_subject_s_own_say_nothing():
     class Listed(Twin):
         sizes = (16, 64)
 
-    result = check(Listed, SHORT, probes=True)
+    result = check(Listed, SHORT, probes=True, modes="lock-step")
     assert result.verdict.passes
     assert not any(found.refused for found in result.probes)
 
@@ -275,7 +276,7 @@ def test_answer_to_a_probe_that_is_outside_and_undecided_is_not_passed_over(mode
 
 def test_large_model_of_given_sizes_says_that_it_runs_no_probes(monkeypatch):
     monkeypatch.setattr(probing, "_MOST_PARAMETERS", 10)
-    result = check(Twin(SHORT.config, SHORT.hyper), SHORT, probes=True)
+    result = check(Twin(SHORT.config, SHORT.hyper), SHORT, probes=True, modes="lock-step")
     assert result.verdict is Verdict.PARITY
     assert "other weights and documents in a model of more than 10 parameters" in result.not_exercised
 

@@ -421,7 +421,8 @@ def test_page_about_the_protocol_is_printed_and_names_every_message(capsys):
 
 @pytest.mark.usefixtures("unnamed")
 def test_command_line_takes_a_command(speaker, capsys):
-    assert main(["check", "--steps", "1", "--time-limit", "20", "--", *speaker()]) == 1
+    small = ["--steps", "1", "--n-embd", "4", "--only-case"]
+    assert main(["check", *small, "--time-limit", "20", "--", *speaker()]) == 1
     printed = capsys.readouterr().out
     assert "subject  -- " in printed
     assert "DIVERGED: step 0: loss: 1, expected " in printed

@@ -98,7 +98,7 @@ def test_command_finds_it_with_a_batch_size(tmp_path, kind, status):
         f"    return ModuleSubject(batch_modules.{kind}(config), config, hyper, NANO)\n",
         encoding="utf-8",
     )
-    options = ["--n-embd", "8", "--n-head", "2", "--block-size", "8", "--steps", "2"]
+    options = ["--n-embd", "8", "--n-head", "2", "--block-size", "8", "--steps", "1", "--mode", "lock-step"]
     subject = f"{tmp_path / 'my_module.py'}:make"
     assert main(["check", subject, *options, "--only-case"]) == 0
     assert main(["check", subject, *options, "--only-case", "--batch-size", "3"]) == status

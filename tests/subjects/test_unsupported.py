@@ -9,15 +9,15 @@ from parity.subjects.process import Limits
 from parity.subjects.subject import find_factory, make_subject
 
 FACTORY = """
-from torch_twin.microgpt import Twin
+from parity.oracle.python_reference import Reference
 
-class Unwritten(Twin):
+class Unwritten(Reference):
     def train_step(self, batch):
         raise NotImplementedError
 
 def make(config, hyper):
     {making}
-    return Twin(config, hyper, "float64")
+    return Reference(config, hyper)
 """
 REFUSES = "raise NotImplementedError('no such vocabulary')"
 FAILS = "raise ValueError('no such vocabulary')"
@@ -49,7 +49,7 @@ def test_any_other_error_of_a_factory_is_not(factory):
 
 
 def test_not_implemented_error_in_a_step_is_a_failure(factory):
-    subject = make_subject(factory("return Unwritten(config, hyper, 'float64')"), *MODEL)
+    subject = make_subject(factory("return Unwritten(config, hyper)"), *MODEL)
     with pytest.raises((SubjectError, NotImplementedError)) as error:
         subject.train_step([[3, 0, 3]])
     assert error.type is not UnsupportedModel

@@ -191,7 +191,8 @@ class Pairs:
 
     def only(self, keys: Collection[TensorKey]) -> "Pairs":
         """The tensors with these keys, in their order here."""
-        return joined(self.step, [tensor for tensor in self if tensor.layout.entries[0][0] in keys])
+        chosen = (number for number, key in enumerate(self.keys) if key in keys)
+        return joined(self.step, [self._between(number, number + 1) for number in chosen])
 
     def of_quantities(self, *quantities: str) -> "Pairs":
         """The tensors of these quantities."""

@@ -19,6 +19,7 @@ from parity.oracle.replay import Replay
 from parity.strategies import EDGES, SMALL, cases, configs, documents, hypers, states, weights
 from parity.testing import assert_parity
 from reference.microgpt import init_state
+from tests.thinning import THOROUGH
 from torch_twin.microgpt import make
 
 MODEL = Config(n_layer=1, n_embd=2, n_head=1, block_size=3, vocab_size=4)
@@ -238,6 +239,7 @@ def test_a_changed_bit_in_a_stored_case_is_seen():
 
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("edge", EDGES)
+@pytest.mark.usefixtures("by_its_run")
 def test_twin_passes_at_the_edge(edge, dtype):
     verdicts = []
 
@@ -254,9 +256,9 @@ def test_twin_passes_at_the_edge(edge, dtype):
 
 def test_drawn_case_rarely_decides_nothing():
     """A check of a correct subject that comes out INCONCLUSIVE wastes the draw."""
-    drawn, undecided = [], []
+    number, drawn, undecided = 200 if THOROUGH else 100, [], []
 
-    @settings(max_examples=200, database=None, derandomize=True, phases=(Phase.generate,), deadline=None)
+    @settings(max_examples=number, database=None, derandomize=True, phases=(Phase.generate,), deadline=None)
     @given(case=cases())
     def inner(case):
         drawn.append(case)
@@ -264,7 +266,7 @@ def test_drawn_case_rarely_decides_nothing():
             undecided.append(case)
 
     inner()
-    assert len(drawn) >= 200
+    assert len(drawn) >= number
     assert len(undecided) <= len(drawn) // 100, undecided
 
 

@@ -51,6 +51,7 @@ def test_rung_agrees_with_the_reference(rung, case, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 @pytest.mark.parametrize("rung", RUNGS)
+@pytest.mark.usefixtures("by_its_run")
 def test_rung_agrees_in_a_narrower_format(rung, dtype, tmp_path):
     assert_parity(name(rung), small(steps=1), dtype=dtype, store=tmp_path)
 

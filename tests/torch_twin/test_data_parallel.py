@@ -155,20 +155,21 @@ def test_rung_that_the_ranks_cannot_import_is_an_error(monkeypatch):
         DataParallel(Config(**SIZES), Hyper())
 
 
-def test_close_ends_the_processes():
-    subject = DataParallel(Config(**SIZES), Hyper())
-    pids = [process.pid for process in subject.ranks.processes]
-    assert all(map(psutil.pid_exists, pids))
-    subject.close()
-    assert ended(pids)
-
-
 def test_processes_are_used_again_by_the_next_subject():
     subject = DataParallel(Config(**SIZES), Hyper())
     pids = [process.pid for process in subject.ranks.processes]
     del subject
     subject = DataParallel(Config(**SIZES), Hyper())
     assert [process.pid for process in subject.ranks.processes] == pids
+
+
+def test_close_ends_the_processes():
+    """After the test above, which leaves its processes to this one: to start some takes seconds."""
+    subject = DataParallel(Config(**SIZES), Hyper())
+    pids = [process.pid for process in subject.ranks.processes]
+    assert all(map(psutil.pid_exists, pids))
+    subject.close()
+    assert ended(pids)
 
 
 LEADER = """

@@ -14,6 +14,7 @@ from parity.subjects.subject import TWIN
 from reference import microgpt as reference
 from reference.config import PRESETS
 from reference.data import load_documents
+from tests.thinning import THOROUGH
 from torch_twin import microgpt as twin
 
 SMALL = Config(n_layer=1, n_embd=8, n_head=2, block_size=5, vocab_size=7, init_std=0.3)
@@ -176,8 +177,8 @@ def test_training_and_sampling_on_embedded_names_give_the_references_losses_and_
     assert actual_rng == expected_rng
 
 
-def test_a_thousand_free_running_steps_end_where_the_reference_does(names_file):
-    case = Case.from_names(names_file, steps=1000)
+def test_many_free_running_steps_end_where_the_reference_does(names_file):
+    case = Case.from_names(names_file, steps=1000 if THOROUGH else 150)
     replay, subject = Replay(case.config, case.hyper), twin.make(case.config, case.hyper)
     replay.load(case.state)
     subject.load(case.state)

@@ -342,7 +342,7 @@ class TestSampling:
         assert all(first.count(token) > 20 for token in range(SMALL.vocab_size))
 
 
-OWN_STEPS = 500 if os.environ.get("PARITY_PROFILE") == "thorough" else 50
+OWN_STEPS = 500 if os.environ.get("PARITY_PROFILE") == "thorough" else 25
 """What the reference does itself of a thousand steps, at the start and again at the end: all take it minutes."""
 
 

@@ -33,7 +33,7 @@ def check_report(result: Result, source: str, verbose: bool = False) -> Group:
     if result.not_exercised and result.verdict.exit_status != 1:
         parts += ["not exercised:", listed(result.not_exercised)]
     if verbose and result.excluded and result.excluded.undecided:
-        parts += ["known mistakes that this does not exclude:", listed(list(result.excluded.undecided.values()))]
+        parts += ["known mistakes that this does not exclude:", listed(check_tables.undecided(result.excluded))]
     if verbose:
         parts += [part for mode in result.deciding.modes for part in _everything(mode)]
     return Group(*parts)
@@ -76,6 +76,9 @@ def _everything(mode: ModeResult) -> list[RenderableType]:
     if power.rows:
         parts += ["", _table(power, f"{mode.mode}: relative error that would be caught, median and worst element")]
         parts.append(Text(_WORST_ELEMENT))
+    if mode.evidence:
+        title = f"{mode.mode}: along directions, limit {mode.evidence[0].limit:.1f}"
+        parts += ["", _table(check_tables.along_directions(mode), title)]
     return [*parts, *map(Text, check_tables.mode_remarks(mode))]
 
 

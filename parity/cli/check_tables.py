@@ -1,12 +1,15 @@
 """What a check's result shows in a terminal and in Markdown: its tables and lines as plain text, without layout."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
+from parity.judging.directions import Along
 from parity.judging.location import Location
 from parity.judging.pairs import Difference
 from parity.judging.quantity_result import QuantityResult, TensorPower
-from parity.judging.result import ModeResult, Result, TruthResult
+from parity.judging.relu_gates import SHORT_DIGITS
+from parity.judging.result import Exclusion, ModeResult, Result, TruthResult
 from parity.quantities import FIELDS, in_short
 from parity.verdict import Verdict
 from parity.words import beside_limit, counted
@@ -41,7 +44,40 @@ def heading(result: Result, source: str) -> list[tuple[str, str]]:
         largest = max(found.result.largest_z or 0.0 for found in decided if found.result)
         lines.append(("probes", f"{len(decided)} small cases besides: largest z {largest:.2g}"))
     lines += [("excludes", str(result.excluded))] if result.excluded else []
+    whole = seen_as_a_whole([along for mode in result.modes for along in mode.evidence])
+    if whole and result.verdict.passes and result.judge.form.digits <= SHORT_DIGITS:
+        lines.append(("as a whole", f"would catch {whole}"))
     return [*lines, *(result.chain.lines if result.chain else [])]
+
+
+def seen_as_a_whole(evidence: Sequence[Along]) -> str:
+    """From which amount on something is seen of a whole tensor, or of a quantity."""
+    scales = [along for along in evidence if along.direction.what == "scale"]
+    single = {along.direction.quantity: along.allowed for along in scales if not along.direction.tensor}
+    tensors = sorted(along.allowed for along in scales if along.direction.tensor)
+    parts = [f"logits that are {single['logits']:.1%} off"] if "logits" in single else []
+    if tensors:
+        parts.append(f"a tensor's gradient {tensors[0]:.1%} to {tensors[-1]:.1%}")
+    parts += [f"an update {single['param']:.1%}"] if "param" in single else []
+    return ", ".join(parts)
+
+
+def undecided(excluded: Exclusion) -> list[str]:
+    """The mistakes that a pass does not exclude, and what would."""
+    weighed = excluded.weighed
+    return [
+        f"{mistake} ({weighed[name]})" if name in weighed else mistake for name, mistake in excluded.undecided.items()
+    ]
+
+
+def along_directions(mode: ModeResult) -> Cells:
+    """A row for each direction: how much of it was seen, and what rounding explains."""
+    table = Cells(["direction", "amount", "sd", "rounding explains", "z"], ("direction",))
+    for along in mode.evidence:
+        of = f"{along.direction.of}: {along.direction.what}"
+        numbers = along.amount, along.sd, along.allowed
+        table.rows.append([of, *(f"{number:.1e}" for number in numbers), beside_limit(along.z, along.limit)])
+    return table
 
 
 def formats(result: Result) -> str:

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from typing import Self
 
 from parity.errors import NoExpectation, SubjectError, UndecidedAnswer, UnsupportedModel
+from parity.judging.directions import Along, Direction
 from parity.judging.pairs import Difference
 from reference.config import PRESETS, Config, Hyper
 
@@ -44,6 +45,21 @@ class Outside:
 
     first: Difference
     limit: float
+
+
+@dataclass(frozen=True)
+class OutsideTogether:
+    """No element is outside, and all of a tensor or a quantity together are."""
+
+    along: Along
+
+
+@dataclass(frozen=True)
+class OffByAnAmount:
+    """The first wrong quantity is off along a direction, and rounding explains all the rest of it."""
+
+    direction: Direction
+    amount: float
 
 
 @dataclass(frozen=True)
@@ -207,6 +223,8 @@ Cause = (
     | SameBits
     | RoundingExplains
     | Outside
+    | OutsideTogether
+    | OffByAnAmount
     | LosesPrecision
     | RoundsMore
     | OnlyExactly

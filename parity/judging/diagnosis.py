@@ -6,7 +6,16 @@ from math import inf, isfinite, sqrt
 import numpy as np
 
 from parity.errors import NoExpectation, SubjectError, UsageError
-from parity.judging.causes import AnswersChange, LosesPrecision, NarrowAnswers, NarrowRounding, NeverUpdated, NoAnswer
+from parity.judging.amounts import amount_of
+from parity.judging.causes import (
+    AnswersChange,
+    LosesPrecision,
+    NarrowAnswers,
+    NarrowRounding,
+    NeverUpdated,
+    NoAnswer,
+    OffByAnAmount,
+)
 from parity.judging.exchange import Exchange, Run
 from parity.judging.location import Place
 from parity.judging.pairs import Pairs, same_bits
@@ -105,6 +114,9 @@ def look_for_a_cause(trial: Trial) -> None:
     except (SubjectError, NoExpectation):  # the verdict stands without it
         return
     trial.result.causes += [cause] if cause else []
+    if trial.result.mode == "lock-step" and trial.diverged and trial.run.truth is None:
+        off = amount_of(trial.run, trial.diverged)
+        trial.result.causes += [OffByAnAmount(*off)] if off else []
 
 
 def narrow_answers(trial: Trial) -> NarrowAnswers | NarrowRounding | None:

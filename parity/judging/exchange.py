@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -81,6 +81,12 @@ class Exchange:
     def after(self) -> Point:
         """Where it leads."""
         return self.expectation.after
+
+    @property
+    def light(self) -> "Exchange":
+        """The same without what every replica gave, and without what follows."""
+        before = replace(self.expectation.before, noisy=np.zeros((3, 0, 0)))
+        return replace(self, expectation=replace(self.expectation, before=before, after=before, noisy=None))
 
 
 class Run:

@@ -19,6 +19,7 @@ from parity.judging.judge import Judge
 from parity.judging.pairs import Pairs
 from parity.number_formats import Floats
 from parity.oracle.oracle import Expectation, Oracle, Point, led_elsewhere
+from parity.oracle.spread import deviation
 from parity.quantities import STATE
 from parity.tensors import elements_of, flat
 
@@ -31,12 +32,20 @@ def own_update(
     before: as in `with_own_updates`. Parameters, m and v, (3, elements) each; and of which elements that is known,
     (elements,): those whose gradient and state the subject exposes.
     """
+    own, samples, known, _ = own_updates(oracle, expectation, pairs, before)
+    return own, np.array([deviation(part) for part in samples]), known
+
+
+def own_updates(
+    oracle: Oracle, expectation: Expectation, pairs: Pairs, before: Floats
+) -> tuple[Floats, Floats, NDArray[np.bool_], Floats]:
+    """The same, with what every replica gives, (3, elements, R), for the floor; and the gradient, (elements,)."""
     config, start = oracle.config, expectation.before
     exposed, grad = elements_of(config, pairs.names("grad")), flat(config, expectation.step.grads).copy()
     grad[exposed] = pairs.actual[pairs.place("grad")]
     known = np.zeros(config.num_params(), dtype=np.bool_)
     known[exposed] = ~np.isnan(before[:, exposed]).any(axis=0)
-    return *oracle.own_update(start.number, np.where(known, before, start.exact), grad), known
+    return *oracle.own_updates(start.number, np.where(known, before, start.exact), grad), known, grad
 
 
 def with_own_updates(

@@ -17,10 +17,12 @@ from parity.judging.causes import (
     NoFloor,
     NothingCompared,
     Outside,
+    OutsideTogether,
     RoundingExplains,
     SameBits,
 )
 from parity.judging.chain.evidence import Chain
+from parity.judging.directions import Along
 from parity.judging.judge import Judge
 from parity.judging.location import Location, Place
 from parity.judging.pairs import Difference, Pairs
@@ -34,6 +36,9 @@ from parity.words import in_few
 
 if TYPE_CHECKING:
     from parity.judging.exchange import Exchange
+
+_MOST_DOCUMENTS = 1e6
+"""That somebody would check to exclude a mistake."""
 
 _MOST_SUSPECTED = 3
 """Entries of a map of sites that are named one by one."""
@@ -107,6 +112,10 @@ class ModeResult:
     repeatable: bool | None = None
     """Whether a question asked a second time got an answer of the same bits; None where none was."""
     truth: TruthResult | None = None
+    exchanges: "list[Exchange]" = field(default_factory=list, compare=False, repr=False)
+    """The first questions of a lock-step run in a small model, and their answers."""
+    evidence: list[Along] = field(default_factory=list)
+    """What is seen along directions, of whole tensors and quantities."""
     judge: Judge | None = None
     """What judged it, where that is another one than the result's."""
     by_constants: bool = False
@@ -119,6 +128,11 @@ class ModeResult:
     def largest_z(self) -> float | None:
         """Over all quantities; None where nothing was compared, NaN where of nothing it is known."""
         return _largest(row.largest_z.z for row in self.quantities.values() if row.largest_z)
+
+    @property
+    def beyond(self) -> list[Along]:
+        """The directions along which it is farther off than rounding explains, the clearest first."""
+        return sorted((along for along in self.evidence if along.beyond), key=lambda along: -along.z / along.limit)
 
     @property
     def reason(self) -> str:
@@ -154,6 +168,8 @@ class ModeResult:
             self.decide(Verdict.INCONCLUSIVE, NoFloor(undecided))
         elif not telling:
             self.decide(Verdict.INCONCLUSIVE, AllVacuous())
+        elif self.beyond:
+            self.decide(Verdict.DIVERGED, OutsideTogether(self.beyond[0]))
         else:
             verdict = worst(row.verdict for row in telling)
             largest = max(row.largest_z.z for row in telling if row.largest_z)
@@ -179,6 +195,7 @@ class ModeResult:
             "steep": self.own_updates,
             "repeatable": self.repeatable,
             "truth": self.truth and plain(vars(self.truth)),
+            "evidence": plain([along.to_dict() for along in self.evidence]),
             "verdict": self.verdict.value,
             "reason": self.reason,
         }
@@ -224,12 +241,54 @@ class ProbeResult:
         }
 
 
+@dataclass(frozen=True)
+class Weighed:
+    """How much of a known mistake was seen over some documents: 0 where it is not made, 1 where it is."""
+
+    alpha: float
+    sd: float
+    """The standard deviation that rounding gives alpha."""
+    shared: float
+    """How far from 0 it may be besides, since all elements share numbers that are rounded."""
+    limit: float
+    """The largest number of standard deviations that rounding explains."""
+    documents: int
+
+    @property
+    def allowed(self) -> float:
+        """The largest alpha that rounding explains."""
+        return self.limit * self.sd + self.shared
+
+    @property
+    def excluded(self) -> bool:
+        """Whether rounding would not take alpha so far from 1."""
+        return self.alpha + self.allowed < 1
+
+    @property
+    def more_documents(self) -> int | None:
+        """How many more would decide, about; None where none would, since they share what is rounded."""
+        left = 1 - self.shared - max(0.0, self.alpha)
+        needed = self.documents * (self.limit * self.sd / left) ** 2 if left > 0 else math.inf
+        return max(1, math.ceil(needed - self.documents)) if needed < _MOST_DOCUMENTS else None
+
+    def __str__(self) -> str:
+        more = self.more_documents
+        decide = "no number of documents would decide" if more is None else f"some {more:,} more documents would decide"
+        return f"alpha {self.alpha:.2g} ± {self.sd:.1g}: {decide}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**vars(self), "excluded": self.excluded, "more_documents": self.more_documents}
+
+
 @dataclass
 class Exclusion:
     """The known mistakes that a pass excludes, of how many, and by name, in sentences, those that it does not."""
 
     known: int
     undecided: dict[str, str]
+    weighed: dict[str, Weighed] = field(default_factory=dict)
+    """How much was seen of those that no element decides."""
 
     def __str__(self) -> str:
         found = f"{self.known - len(self.undecided)} of {self.known} known mistakes"
@@ -250,6 +309,8 @@ class Result:
     """What the subject itself says that it does not exercise, in the words of `parity.case`."""
     mistakes: dict[str, str] = field(default_factory=dict)
     """By name, the known mistakes that the answer fits, in sentences; `parity.catalogue.naming` looks for them."""
+    mistake_lines: dict[str, int] = field(default_factory=dict)
+    """By name, the line of `reference/microgpt.py` that a known mistake is in."""
     naming_hint: str = ""
     """How to learn them, where looking for them would have taken too long."""
     excluded: Exclusion | None = None
@@ -411,11 +472,13 @@ class Result:
                 "chain": self.chain and self.chain.to_dict(),
                 "failure": self.failure and _failure(self.failure),
                 "mistakes": list(self.mistakes),
+                "mistake_lines": self.mistake_lines,
                 "excluded": self.excluded
                 and {
                     "known": self.excluded.known,
                     "excluded": self.excluded.known - len(self.excluded.undecided),
                     "undecided": list(self.excluded.undecided),
+                    "weighed": {name: found.to_dict() for name, found in self.excluded.weighed.items()},
                 },
                 "warnings": self.warnings,
                 "unchecked": self.unchecked,

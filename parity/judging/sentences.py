@@ -20,10 +20,12 @@ from parity.judging.causes import (
     NoAnswer,
     NoFloor,
     NothingCompared,
+    OffByAnAmount,
     OnlyExactly,
     OtherOptimizer,
     OtherRevision,
     Outside,
+    OutsideTogether,
     RightExactly,
     RoundingExplains,
     RoundsMore,
@@ -67,6 +69,10 @@ def sentence(cause: Cause) -> str:
             return f"Rounding explains every difference: largest z {beside_limit(largest_z, limit)}, limit {limit:.1f}."
         case Outside(first, limit):
             return f"{first.beside(limit)}."
+        case OutsideTogether(along):
+            return f"No element is outside, but all of them together are: {along}."
+        case OffByAnAmount(direction, amount):
+            return f"To within rounding, {direction.amount(amount)}."
         case LosesPrecision():
             return _loses_precision(cause)
         case RoundsMore(first, limit, form, formats, times):

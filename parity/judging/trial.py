@@ -2,12 +2,17 @@
 
 from collections.abc import Callable
 
+from parity.judging.evidence import Evidence
 from parity.judging.exchange import Exchange, Run
 from parity.judging.location import locate
 from parity.judging.result import ModeResult, TruthResult
 
 Progress = Callable[[str, int], None]
 """Is told the mode and the steps done so far."""
+
+
+_KEPT, _FEW_PARAMETERS = 20, 20_000
+"""So many questions of a lock-step run and their answers are kept, in models of so many parameters at most."""
 
 
 class Trial:
@@ -20,6 +25,7 @@ class Trial:
         self.diverged: Exchange | None = None
         """The first one that is outside."""
         self.latest: Exchange | None = None
+        self.evidence = Evidence(run.oracle, run.judge.false_alarm)
 
     def go(self, steps: int | None = None, progress: Progress = lambda mode, steps: None) -> None:
         """Go through the case, or so many steps of it, and conclude; what raises leaves what was found before."""
@@ -37,6 +43,7 @@ class Trial:
                     sites = run.sites_outside(exchange, passed=False)
                     result.first_site, result.suspected_sites = sites.first, sites.suspected
             progress(result.mode, result.steps)
+        result.evidence = self.evidence.found()
         result.conclude(run.judge)
 
     def _next(self, batch: list[list[int]]) -> Exchange:
@@ -56,3 +63,8 @@ class Trial:
             result.truth = result.truth or TruthResult()
             result.truth.add(exchange.truth, exchange.reference_failure)
         result.add(exchange.pairs, self.run.judge)
+        loaded = result.mode == "lock-step" or (result.mode == "free-running" and exchange is self.first)
+        if loaded and self.run.truth is None:
+            self.evidence.add(exchange)
+            if len(result.exchanges) < _KEPT and self.run.case.config.num_params() <= _FEW_PARAMETERS:
+                result.exchanges.append(exchange.light)

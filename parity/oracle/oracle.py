@@ -75,10 +75,12 @@ class Expectation:
     decided: Decisions
     """What was decided otherwise than the exact values would have it."""
     after: Point
+    noisy: NoisyStep | None = None
+    """What every replica gave; None where that would take much memory."""
 
 
 _LARGEST_KEPT = 2**26
-"""Bytes of the replicas' tensors up to which the first expectation is kept."""
+"""Bytes of the replicas' tensors up to which the first expectation is kept, and what every replica gave."""
 
 
 class Oracle:
@@ -103,6 +105,7 @@ class Oracle:
         if source not in ORACLES:
             raise UsageError(f"There is no oracle {source!r}; there are {' and '.join(ORACLES)}.")
         self.config, self.hyper, self.form, self.limit, self.source = config, hyper, form, limit, source
+        self.storage = storage
         self.smooth = config.activation == "relu2"
         self._noise = Noise(config, hyper, form, storage, rounding=rounding)
         self._replay = Replay(config, hyper)
@@ -145,7 +148,8 @@ class Oracle:
         noisy = self._noise.step(point.number, point.noisy, point.generators, batch, gates, sites)
         near = {} if exact is None else self._near(exact, noisy)
         end = Point(point.number + 1, after, noisy.after, noisy.generators)
-        return Expectation(point, batch, step, self._spread(noisy, sites), near, decided, end)
+        kept = noisy if point.noisy.nbytes <= _LARGEST_KEPT else None
+        return Expectation(point, batch, step, self._spread(noisy, sites), near, decided, end, kept)
 
     def exact_step(
         self, point: Point, batch: list[list[int]], decided: Decisions = NATURALLY, sites: bool = False
@@ -251,16 +255,15 @@ class Oracle:
             sigma[target] = _deviations(document.grads(slot))
             yield sigma
 
-    def own_update(self, number: int, previous: Floats, grads: Floats) -> tuple[Floats, Floats]:
+    def own_updates(self, number: int, previous: Floats, grads: Floats) -> tuple[Floats, Floats]:
         """Adam alone on given gradients, (elements,), from given parameters, m and v, (3, elements).
 
-        The new parameters, m and v, and the noise floor of this update, (3, elements) each.
+        The new parameters, m and v, (3, elements), and what every replica gives, (3, elements, R).
         """
         noise = self._noise
         exact = self._replay.adam(number, previous, grads)
         samples = noise.adam(number, noise.repeated(previous), noise.repeated(grads), noise.seeds.copy())
-        after = samples[:, :, 0] if exact is None else exact
-        return after, np.array([deviation(part) for part in samples])
+        return samples[:, :, 0] if exact is None else exact, samples
 
 
 def led_elsewhere(expectation: Expectation, by: Floats) -> Expectation:

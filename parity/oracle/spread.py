@@ -67,3 +67,28 @@ def near_kinks(inputs: Any, grads: Any, noisy_inputs: Any, noisy_grads: Any, lim
             noises[found] = deviation(noisy_grads[i : i + 1])[0] / gradient if gradient > 0 else math.inf
             found += 1
     return numbers[:found], distances[:found], noises[:found]
+
+
+@compiled
+def bounded_sums(samples: Any, exact: Any, scale: Any, weights: Any, spans: Any, bound: float) -> Any:
+    """Of every replica, sums of what its elements are off, over directions: (directions, R).
+
+    samples: (elements, R), and what is exact, (elements,), from which they are off by scale, (elements,), times so
+    much, but at most by bound. weights: (directions, elements); spans: the first element of each direction and the one
+    after its last, (directions, 2).
+    """
+    elements, replicas = samples.shape
+    sums = np.zeros((len(weights), replicas))
+    row = np.empty(replicas)
+    for e in range(elements):
+        if scale[e] == 0:
+            continue
+        for k in range(replicas):
+            off = (samples[e, k] - exact[e]) * scale[e]
+            row[k] = min(max(off, -bound), bound) if off == off else 0.0
+        for d in range(len(weights)):
+            if spans[d, 0] <= e < spans[d, 1] and weights[d, e] != 0:
+                weight = weights[d, e]
+                for k in range(replicas):
+                    sums[d, k] += weight * row[k]
+    return sums

@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given
 
 from parity.case import Case
+from parity.oracle.spread import deviation
 from parity.quantities import STATE
 from parity.suite.bound import Bound
 from parity.suite.laws import SMALL_MODELS, agrees, asking, of
@@ -27,7 +28,8 @@ def test_update(parity_subject: Bound, quantity: str, case: Case) -> None:
             expectation = questions.expected(next(case.batches()))
             before, grad = expectation.before, flat(case.config, expectation.step.grads).copy()
             grad[elements_of(case.config, tuple(grads))] = np.concatenate(list(grads.values()))
-            own, sigma = questions.run.oracle.own_update(before.number, before.exact, grad)
+            own, samples = questions.run.oracle.own_updates(before.number, before.exact, grad)
+            sigma = np.array([deviation(replicas) for replicas in samples])
             part = STATE.index(quantity)
             after, spread = (TensorViews(case.config, vectors[part]) for vectors in (own, sigma))
             pairs = [

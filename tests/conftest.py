@@ -62,7 +62,7 @@ def rank(nodeid: str) -> int:
 @pytest.fixture
 def unnamed(monkeypatch: pytest.MonkeyPatch) -> None:
     """A failing check by the command looks for no known mistake, which takes seconds and has tests of its own."""
-    monkeypatch.setattr("parity.catalogue.naming.name_mistakes", lambda result, again: None)
+    monkeypatch.setattr("parity.catalogue.naming.name_mistakes", lambda result, again=None: None)
 
 
 @pytest.fixture

@@ -13,9 +13,11 @@ from importlib.resources import files
 from typing import Any
 
 from parity.catalogue.detection import CLEARLY, NOWHERE, USUAL_LIMIT, Shown
-from parity.catalogue.mutants import MUTANTS
+from parity.catalogue.evidence import weigh
+from parity.catalogue.mutants import MUTANTS, Mutant
 from parity.judging.probes import Probe
 from parity.judging.result import Exclusion, ModeResult, ProbeResult, Result
+from parity.number_formats import FORMATS
 from parity.quantities import STATE
 
 
@@ -35,8 +37,12 @@ def note_exclusion(result: Result) -> None:
     if not result.verdict.passes or not decided:
         return
     known = [name for name in MUTANTS if _table()["mutants"][name]["float64"].strip(NOWHERE.text)]
+    digits = result.judge.widest.digits
+    known = [name for name in known if not (by := MUTANTS[name].rounds_to) or digits > FORMATS[by].digits]
     left = [name for name in known if not any(_excludes(found, name) for found in decided)]
-    result.excluded = Exclusion(len(known), {name: MUTANTS[name].mistake for name in left})
+    weighed = weigh(result, left)
+    left = [name for name in left if name not in weighed or not weighed[name].excluded]
+    result.excluded = Exclusion(len(known), {name: MUTANTS[name].mistake for name in left}, weighed)
 
 
 def _is_stored(probe: Probe) -> bool:
@@ -68,6 +74,12 @@ def _shows(found: ProbeResult, mode: ModeResult, name: str) -> bool:
         asked = shown.lock_step if mode.mode == "lock-step" else shown.free_running
     whole = {q for q, row in mode.quantities.items() if row.compared} - {x.split()[0] for x in found.result.unchecked}
     return bool(asked & whole)
+
+
+def shown_first(mutant: Mutant, probe: Probe | None) -> frozenset[str]:
+    """The quantities in which a mutant is clearly outside at a probe's first question, in float64, as it is stored."""
+    known = probe is not None and _is_stored(probe) and mutant.name in _table()["mutants"]
+    return _stored(mutant.name, probe.name, "float64").first if probe and known else frozenset()
 
 
 def _stored(name: str, probe: str, dtype: str) -> Shown:

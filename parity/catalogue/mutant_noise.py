@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -110,7 +110,24 @@ class _Noisy:
         return _Noisy(self.moves(np.log(self.samples)), self.moves)
 
     def __gt__(self, other: Any) -> bool:
-        return bool(self.samples[0] > (other.samples[0] if isinstance(other, _Noisy) else other))
+        return bool(self.samples[0] > _exact(other))
+
+    def __ge__(self, other: Any) -> bool:
+        return bool(self.samples[0] >= _exact(other))
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(self.samples[0] < _exact(other))
+
+    def __le__(self, other: Any) -> bool:
+        return bool(self.samples[0] <= _exact(other))
+
+    def __bool__(self) -> bool:
+        return bool(self.samples[0])
+
+
+def _exact(number: Any) -> Any:
+    """What the exact run has for a number."""
+    return number.samples[0] if isinstance(number, _Noisy) else number
 
 
 class NoisyMutant:
@@ -122,7 +139,6 @@ class NoisyMutant:
     def __init__(
         self, mutant: Mutant, config: Config, hyper: Hyper, form: Format, replicas: int = 64, seed: int = 0
     ) -> None:
-        self.model, self.config = mutant.module, config
         rng = np.random.default_rng(seed)
         rounding = Rounding.of(form)
         self.moves = _Moves(rounding.u, replicas, rng)
@@ -135,6 +151,7 @@ class NoisyMutant:
                 number = getattr(self.hyper, name)
                 samples = number.samples if isinstance(number, _Noisy) else np.full(1 + replicas, number)
                 setattr(self.hyper, name, _Noisy(shared(samples), shared))
+        self.subject: Any = mutant.make(config, cast("Hyper", self.hyper))
 
     def load(self, state: State) -> None:
         """Start from this state."""
@@ -143,12 +160,12 @@ class NoisyMutant:
             return _Noisy(np.full(1 + self.moves.replicas, x), self.moves)
 
         params, m, v = (mapped(number, listed(part)) for part in (state.params, state.m, state.v))
-        self.state = State(params, m, v, state.step)
+        self.subject.load(State(params, m, v, state.step))
 
     def train_step(self, batch: list[list[int]]) -> tuple[Step, Step]:
         """One step: its values, and their standard deviations, as nested lists of floats."""
         with np.errstate(all="ignore"):
-            self.state, step = self.model.train_step(self.state, batch, self.config, self.hyper)
+            step = self.subject.train_step(batch)
             # Differences from the exact run first: nothing cancels then, and equal samples give 0.
             values = self._of_samples(lambda samples: samples[:, 0], step)
             sigma = self._of_samples(lambda samples: np.std(samples[:, 1:] - samples[:, :1], axis=1, ddof=1), step)

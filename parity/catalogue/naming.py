@@ -1,22 +1,25 @@
 """Which known mistake a wrong answer fits: the reference with each of them is asked the same question."""
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from parity.case import Case
+from parity.catalogue.exclusion import shown_first
 from parity.catalogue.mutant_noise import NoisyMutant
 from parity.catalogue.mutants import ALL, STAGES, Mutant
 from parity.catalogue.mutants.mutant import MutantSubject
+from parity.catalogue.together import combined, found_together
 from parity.errors import SubjectError, UsageError
 from parity.judging.exchange import Exchange
 from parity.judging.judge import Judge
 from parity.judging.pairing import paired
 from parity.judging.pairs import Pairs
-from parity.judging.probes import probes_for
+from parity.judging.probes import Probe, probes_for
 from parity.judging.relu_gates import SHORT_DIGITS
 from parity.judging.result import Result
 from parity.quantities import FIELDS, SITES, STATE
@@ -47,6 +50,8 @@ _NEAR_IN_SHORT_FORMATS = 3
 _MOST = 0.9
 """Of the elements of every quantity that are that near."""
 
+_ANSWERED = tuple(quantity for quantity in FIELDS.values() if quantity not in SITES)
+_EARLY = ("logits", "loss", "grad")
 
 Again = Callable[[Case], Result]
 """Checks the same subject on another case."""
@@ -56,135 +61,222 @@ def name_mistakes(result: Result, again: Again | None = None, seconds: float = S
     """Note in a result that diverged the known mistakes that it fits, or that looking for them takes too long.
 
     again: to ask the subject in small models, where it takes them, which is sooner than to put a large question to
-    every mutant; what fits there must fit the question at which it diverged, too, unless that is very large.
+    every mutant; what fits there must fit the question at which it diverged, too, unless that is very large. Where no
+    mistake fits, two or three at once are looked for, but in formats so short that many would fit.
     """
-    question = _question(result) if result.verdict is Verdict.DIVERGED else None
-    if question is None:
+    asked = Question.of(result) if result.verdict is Verdict.DIVERGED else None
+    if asked is None:
         return
-    asked, judge = question
-    deciding, end = replace(result.deciding, judge=judge), time.thread_time() + seconds
-    products, fitting = _products(deciding, asked), None
-    if again and products > _FEW_PRODUCTS:
-        fitting = _fitting_in_a_small_model(deciding, again, end)
-    if products <= _MANY_PRODUCTS:
-        fitting = _fitting(deciding, asked, ALL if fitting is None else fitting, end)
-    if fitting is None:
+    end = time.thread_time() + seconds
+    try:
+        fitting = _named(asked, again, end)
+    except TimeoutError:
         result.naming_hint = (
             f"Looking for a known mistake was given up after {seconds:.0f} s; the small cases that `parity vectors "
             "DIR` writes tell `parity verify` which one it is."
         )
     else:
-        result.mistakes = {mutant.name: mutant.mistake for mutant in fitting}
+        result.mistakes = {mutant.name: _in_words(mutant) for mutant in fitting}
+        lines = {part.name: part.line for mutant in fitting for part in mutant.parts or (mutant,)}
+        result.mistake_lines = {name: line[0] for name, line in lines.items() if line}
 
 
-def _question(result: Result) -> tuple[Exchange, Judge] | None:
-    """The question of a step that diverged first, from a state that was loaded, and its judge; None where is none.
-
-    Where it was put in exact arithmetic, too, it is that one, which sees most.
-    """
-    deciding = result.deciding
-    asked = [(mode, mode.diverged) for mode in deciding.modes if mode.diverged]
-    fitting = [(mode, x) for mode, x in asked if mode.mode == "lock-step" or x.number == deciding.case.state.step]
-    fitting.sort(key=lambda pair: pair[0].judge is None)
-    return next(((found, mode.judge or deciding.judge) for mode, found in fitting), None)
+def _in_words(mutant: Mutant) -> str:
+    """What is wrong, and where in the reference that would stand."""
+    said = []
+    for part in mutant.parts or (mutant,):
+        where = f" (reference/microgpt.py, line {part.line[0]}: {part.line[1]})" if part.line else ""
+        said.append(f"{part.mistake}{where}")
+    return " And: ".join(said)
 
 
-def _products(result: Result, asked: Exchange) -> int:
-    """How much work a question is: weights times positions."""
-    return result.case.config.num_params() * sum(map(len, asked.expectation.step.logits))
+def _named(asked: "Question", again: Again | None, end: float) -> list[Mutant]:
+    """The mutants that an answer fits, or several in one; TimeoutError where that would take longer."""
+    small: Question | None = None
+    if again and asked.products > _FEW_PRODUCTS:
+        small = _in_a_small_model(asked, again, end)
+    if small is None and asked.products > _MANY_PRODUCTS:
+        raise TimeoutError
+    first = small or asked
+    fitting = list(first.fitting(first.suspects(), end))
+    if small and asked.products <= _MANY_PRODUCTS:
+        # A small model may hide in what a mutant and a port differ, or which of two mistakes it is.
+        fitting = list(asked.fitting(fitting or asked.suspects(), end))
+    if fitting or first.judge.form.digits <= SHORT_DIGITS:
+        return fitting
+    several = [combined(some) for some in found_together(first, end)]
+    return list(asked.fitting(several, end)) if small and asked.products <= _MANY_PRODUCTS else several
 
 
-def _fitting_in_a_small_model(result: Result, again: Again, end: float) -> list[Mutant] | None:
-    """The mutants whose answer a subject gives in the first probe in which it diverges; None where it does in none."""
-    small = probes_for(result.case.config, result.case.hyper, result.judge.form.name)
+@dataclass(frozen=True, eq=False)
+class Question:
+    """A question to which a wrong answer was given, in a state that was loaded."""
+
+    case: Case
+    judge: Judge
+    asked: Exchange
+    pairs: Pairs
+    """The answer beside what is expected."""
+    state: State
+    """From which the step went."""
+    earlier: list[tuple[State, list[list[int]]]] = field(default_factory=list)
+    """What was asked before, of which some mistakes keep something: states that were loaded, and batches."""
+    probe: Probe | None = None
+    """That it is a question of, if it is one's."""
+    known: dict[str, Pairs | None] = field(default_factory=dict)
+    """By its name, the answer beside a mutant's."""
+
+    @classmethod
+    def of(cls, result: Result, probe: Probe | None = None) -> "Question | None":
+        """The question that diverged first; None where there is none.
+
+        Where it was put in exact arithmetic, too, it is that one, which sees most.
+        """
+        deciding = result.deciding
+        found = [(mode, mode.diverged) for mode in deciding.modes if mode.diverged]
+        fitting = [(mode, x) for mode, x in found if mode.mode == "lock-step" or x.number == deciding.case.state.step]
+        fitting.sort(key=lambda pair: pair[0].judge is None)
+        if not fitting:
+            return None
+        mode, asked = fitting[0]
+        judge, case = mode.judge or deciding.judge, deciding.case
+        pairs = asked.pairs.of_quantities(*_ANSWERED)
+        if judge.first_outside(pairs) is None:
+            return None
+        before = [exchange for exchange in mode.exchanges if exchange.number < asked.number]
+        state, *earlier = (
+            listed_state(case.config, exchange.expectation.before.state(case.config)) for exchange in (asked, *before)
+        )
+        asked_before = list(zip(earlier, (exchange.batch for exchange in before), strict=True))
+        return cls(case, judge, asked, pairs, state, asked_before, probe)
+
+    @property
+    def products(self) -> int:
+        """How much work it is: weights times positions."""
+        return self.case.config.num_params() * sum(map(len, self.asked.expectation.step.logits))
+
+    def suspects(self, quantity: str | None = None) -> list[Mutant]:
+        """The mutants that may be what is wrong in a quantity, or in the first one that is outside."""
+        if quantity is None:
+            first = self.judge.first_outside(self.pairs)
+            assert first is not None
+            quantity = first.quantity
+        before = _EARLY[: _EARLY.index(quantity)] if quantity in _EARLY else _EARLY
+        shown = {key.quantity for key in self.pairs.keys}.issuperset(before)
+        not_in = _NOT_IN.get(quantity, ()) if shown else ()
+        return [mutant for mutant in ALL if mutant.stage not in not_in and not self._is_refuted(mutant)]
+
+    @cached_property
+    def _right(self) -> frozenset[str]:
+        """The quantities that are right."""
+        outside = self.judge.outside(self.pairs)
+        return frozenset(name for name in self.pairs.layout.groups if not outside[self.pairs.place(name)].any())
+
+    def _is_refuted(self, mutant: Mutant) -> bool:
+        """Whether it is known to be far off, in this question, in something that is right."""
+        return not self.asked.number - self.case.state.step and bool(shown_first(mutant, self.probe) & self._right)
+
+    def fitting(self, mutants: Sequence[Mutant], end: float) -> Iterator[Mutant]:
+        """Those of the mutants whose answer it is; TimeoutError where that would take longer."""
+        for mutant in mutants:
+            if time.thread_time() > end:
+                raise TimeoutError
+            beside = self.beside(mutant)
+            if beside is not None and self.is_near(beside) and self.fits(mutant):
+                yield mutant
+
+    def beside(self, mutant: Mutant) -> Pairs | None:
+        """The answer beside a mutant's, at the reference's noise floor; None where it has none, or no such logits."""
+        if mutant.name not in self.known:
+            self.known[mutant.name] = self._beside(mutant)
+        return self.known[mutant.name]
+
+    def _beside(self, mutant: Mutant) -> Pairs | None:
+        with np.errstate(all="ignore"):
+            try:
+                subject = mutant.make(self.case.config, self.case.hyper)
+                logits = self.pairs.of_quantities("logits")
+                if logits.keys and mutant.subject is MutantSubject:
+                    # A third of the work, which is enough to see that most are something else.
+                    found = self._with(logits, Step(logits=self._logits(subject)))
+                    if not np.nanmedian(found.z) <= self._near:
+                        return None
+                return self._with(self.pairs, self._answer(mutant, subject))
+            except (ArithmeticError, ValueError, LookupError, TypeError, SubjectError):
+                return None  # it has no answer, or one of another shape
+
+    def logits_of(self, mutant: Mutant) -> Pairs | None:
+        """The answer's logits beside a mutant's."""
+        with np.errstate(all="ignore"):
+            try:
+                subject = mutant.make(self.case.config, self.case.hyper)
+                return self._with(self.pairs.of_quantities("logits"), Step(logits=self._logits(subject)))
+            except (ArithmeticError, ValueError, LookupError, TypeError, SubjectError):
+                return None
+
+    def is_near(self, pairs: Pairs) -> bool:
+        """Whether all that may be explained by a mutant's own noise floor, which takes longer to learn."""
+        # Of each quantity: a loss is one element, and where it alone is wrong all else fits nearly every mutant.
+        return all(np.mean(pairs.of_quantities(name).z <= self._near) > _MOST for name in pairs.layout.groups)
+
+    def fits(self, mutant: Mutant) -> bool:
+        """Whether rounding explains all that is between the answer and a mutant's."""
+        model = self.case.config, self.case.hyper
+        noisy, exact = NoisyMutant(mutant, *model, self.judge.form), mutant.make(*model)
+        try:
+            values, sigma = self._answer(mutant, noisy)
+        except (AttributeError, TypeError):  # some do what such numbers cannot
+            values, sigma = self._answer(mutant, exact), None
+        except (ArithmeticError, ValueError, LookupError):
+            return False
+        pairs = self._with(self.pairs, values, sigma)
+        first = self.judge.first_outside(self.pairs)
+        if first is None or first.quantity not in _EARLY:
+            return self.judge.accepts(pairs)
+        # Of a gradient near zero, whose sign rounding may turn, Adam makes what no replica shows.
+        return self.judge.accepts(pairs.of_quantities(*_EARLY)) and self.is_near(pairs)
+
+    def _answer(self, mutant: Mutant, subject: Any) -> Any:
+        """What a mutant answers, of which some have kept something of what they were asked before."""
+        asked = [(self.state, self.asked.batch)]
+        for state, batch in (self.earlier if mutant.subject is not MutantSubject else []) + asked:
+            subject.load(state)
+            answer = subject.train_step(batch)
+        return answer
+
+    @property
+    def _near(self) -> float:
+        return self.judge.limit * (_NEAR_IN_SHORT_FORMATS if self.judge.form.digits <= SHORT_DIGITS else _NEAR)
+
+    def _logits(self, subject: MutantSubject) -> list[Any]:
+        """What a mutant gives for every document, without what comes after it."""
+        model, config = subject.model, subject.config
+        values = {name: model.elementwise(model.Value, listed(matrix)) for name, matrix in self.state.params.items()}
+        _, logits = model.without_gc(model.batch_loss)(self.asked.batch, values, config)
+        return [model.elementwise(lambda logit: logit.data, rows) for rows in logits]
+
+    def _with(self, pairs: Pairs, mutant: Step, sigma: Step | None = None) -> Pairs:
+        """The answer's tensors beside those of a mutant; sigma None: at the reference's noise floor."""
+        lengths = [len(rows) for rows in self.asked.expectation.step.logits]
+        other = paired(self.asked.number, mutant, mutant, sigma or mutant, lengths).only(set(pairs.keys))
+        if other.layout.entries != pairs.layout.entries:
+            raise SubjectError("The mutant answers something else.")
+        return pairs.with_sides(expected=other.expected, sigma=pairs.sigma if sigma is None else other.sigma)
+
+
+def _in_a_small_model(asked: Question, again: Again, end: float) -> Question | None:
+    """The first probe, from the smallest, in which a subject diverges; None where it does in none."""
+    small = probes_for(asked.case.config, asked.case.hyper, asked.judge.form.name)
     for probe in sorted(small, key=lambda probe: probe.case.config.num_params() * len(probe.case.documents)):
         try:
             found = again(probe.case)
         except UsageError:  # as where a name map fits one size alone
             return None
-        question = _question(found) if found.verdict is Verdict.DIVERGED else None
-        if found.verdict is Verdict.ERROR or time.thread_time() > end:
+        if found.verdict is Verdict.ERROR:
             return None
-        if question is not None:
-            asked, judge = question
-            return _fitting(replace(found, judge=judge), asked, ALL, end)
-    return None
-
-
-def _fitting(result: Result, asked: Exchange, mutants: Sequence[Mutant], end: float) -> list[Mutant] | None:
-    """Those of the mutants whose answer it is; None where that would take longer."""
-    answered = [quantity for quantity in FIELDS.values() if quantity not in SITES]
-    pairs = asked.pairs.of_quantities(*answered)
-    first = result.judge.first_outside(pairs)
-    if first is None:
-        return []
-    early = [quantity for quantity in answered if quantity in ("logits", "loss", "grad")]
-    pairs = pairs.of_quantities(*(early if first.quantity in early else answered))
-    before = early[: early.index(first.quantity)] if first.quantity in early else early
-    shown = {key.quantity for key in pairs.keys}.issuperset(before)
-    not_in = _NOT_IN.get(first.quantity, ()) if shown else ()
-    found = []
-    for mutant in mutants:
-        if mutant.stage in not_in:
-            continue
         if time.thread_time() > end:
-            return None
-        found += [mutant] if _is_near(result, asked, pairs, mutant) and _fits(result, asked, pairs, mutant) else []
-    return found
-
-
-def _is_near(result: Result, asked: Exchange, pairs: Pairs, mutant: Mutant) -> bool:
-    """Whether a mutant's answer is one that its own noise floor may explain, which takes longer to learn."""
-    judge, case = result.judge, result.case
-    near = judge.limit * (_NEAR_IN_SHORT_FORMATS if judge.form.digits <= SHORT_DIGITS else _NEAR)
-    subject = mutant.make(case.config, case.hyper)
-    logits = pairs.of_quantities("logits")
-    with np.errstate(all="ignore"):
-        try:
-            if logits.keys and mutant.subject is MutantSubject:
-                found = _beside(logits, asked, Step(logits=_logits(subject, asked)))
-                if not np.nanmedian(found.z) <= near:
-                    return False
-            subject.load(_state(asked, case))
-            found = _beside(pairs, asked, subject.train_step(asked.batch))
-        except (ArithmeticError, ValueError, LookupError, TypeError, SubjectError):
-            return False  # it has no answer, or one of another shape
-        # Of each quantity: a loss is one element, and where it alone is wrong all else fits nearly every mutant.
-        return all(np.mean(found.of_quantities(name).z <= near) > _MOST for name in found.layout.groups)
-
-
-def _logits(subject: MutantSubject, asked: Exchange) -> list[Any]:
-    """What a mutant gives for every document, without what comes after it."""
-    model, config = subject.model, subject.config
-    params = listed(dict(asked.expectation.before.state(config).params))
-    values = {name: model.elementwise(model.Value, matrix) for name, matrix in params.items()}
-    _, logits = model.without_gc(model.batch_loss)(asked.batch, values, config)
-    return [model.elementwise(lambda logit: logit.data, rows) for rows in logits]
-
-
-def _fits(result: Result, asked: Exchange, pairs: Pairs, mutant: Mutant) -> bool:
-    """Whether rounding explains all that is between an answer and a mutant's."""
-    case, state = result.case, _state(asked, result.case)
-    noisy, exact = NoisyMutant(mutant, case.config, case.hyper, result.judge.form), mutant.make(case.config, case.hyper)
-    try:
-        noisy.load(state)
-        values, sigma = noisy.train_step(asked.batch)
-    except (AttributeError, TypeError):  # some do what such numbers cannot
-        exact.load(state)
-        values, sigma = exact.train_step(asked.batch), None
-    except (ArithmeticError, ValueError, LookupError):
-        return False
-    return result.judge.accepts(_beside(pairs, asked, values, sigma))
-
-
-def _state(asked: Exchange, case: Case) -> State:
-    return listed_state(case.config, asked.expectation.before.state(case.config))
-
-
-def _beside(pairs: Pairs, asked: Exchange, mutant: Step, sigma: Step | None = None) -> Pairs:
-    """An answer's tensors beside those of a mutant; sigma None: at the reference's noise floor."""
-    lengths = [len(rows) for rows in asked.expectation.step.logits]
-    other = paired(asked.number, mutant, mutant, sigma or mutant, lengths).only(set(pairs.keys))
-    if other.layout.entries != pairs.layout.entries:
-        raise SubjectError("The mutant answers something else.")
-    return pairs.with_sides(expected=other.expected, sigma=pairs.sigma if sigma is None else other.sigma)
+            raise TimeoutError
+        question = Question.of(found, probe) if found.verdict is Verdict.DIVERGED else None
+        if question is not None:
+            return question
+    return None

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from parity import Case, Verdict, check
+from parity.catalogue import exclusion
 from parity.catalogue.detection import CLEARLY, NOWHERE, USUAL_LIMIT, AskedCase, Shown
 from parity.catalogue.exclusion import _table, note_exclusion
 from parity.catalogue.mutants import MUTANTS
@@ -77,7 +78,7 @@ def test_pass_in_float64_excludes_every_mistake_that_such_a_model_can_make():
     assert str(result.excluded) == f"{number} of {number} known mistakes"
     assert ("excludes", str(result.excluded)) in heading(result, "names")
     found = json.loads(json.dumps(result.to_dict()))["excluded"]
-    assert found == {"known": number, "excluded": number, "undecided": []}
+    assert found == {"known": number, "excluded": number, "undecided": [], "weighed": {}}
 
 
 def test_exact_arithmetic_excludes_in_bfloat16_what_rounding_hides(monkeypatch):
@@ -135,7 +136,8 @@ def test_probes_of_another_revision_exclude_nothing():
     assert result.excluded is None
 
 
-def test_wider_limit_excludes_less():
+def test_wider_limit_excludes_less(monkeypatch):
+    monkeypatch.setattr(exclusion, "weigh", lambda result, left: {})
     result = excluded(make, false_alarm=1e-9)
     assert not result.excluded.undecided
     for probe in result.probes:
@@ -144,7 +146,8 @@ def test_wider_limit_excludes_less():
     assert len(result.excluded.undecided) == result.excluded.known
 
 
-def test_expectation_that_was_moved_to_the_subjects_own_gates_excludes_nothing():
+def test_expectation_that_was_moved_to_the_subjects_own_gates_excludes_nothing(monkeypatch):
+    monkeypatch.setattr(exclusion, "weigh", lambda result, left: {})
     result = excluded(make)
     for probe in result.probes:
         for mode in probe.result.modes:

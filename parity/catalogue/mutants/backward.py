@@ -84,6 +84,7 @@ BACKWARD = of_stage(
             ("def gradient(", f"{SHORT}def gradient("),
         ),
         sources=("deepspeedai/DeepSpeed#2768", "mlnomadpy/flaxchat#6"),
+        rounds_to="bfloat16",
     ),
     Mutant(
         "gradients_clipped_by_value",

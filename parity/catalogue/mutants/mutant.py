@@ -43,7 +43,8 @@ class Mutant:
     once, and what stands in its place. stage: the part of a training step that is wrong, one of
     `parity.catalogue.mutants.STAGES`. subject: what runs it. in_vectors: it shows in the conformance vectors, whose
     cases are few and small. equivalent: why it computes the same in exact arithmetic, so that no check may refuse it;
-    empty where it does not. sources: where somebody really made it: issues and pull requests, as in
+    empty where it does not. rounds_to: the number format that it rounds to, where that is all: what is kept in that
+    format does so by right. sources: where somebody really made it: issues and pull requests, as in
     "huggingface/transformers#34191", and ports, as in "port: enjector/microgpt-c"; none where nobody is known to have.
     """
 
@@ -55,6 +56,9 @@ class Mutant:
     in_vectors: bool = False
     sources: tuple[str, ...] = ()
     equivalent: str = ""
+    rounds_to: str = ""
+    parts: "tuple[Mutant, ...]" = ()
+    """The mistakes that are in it, where it is several at once."""
 
     @cached_property
     def module(self) -> ModuleType:
@@ -68,6 +72,21 @@ class Mutant:
         module = ModuleType(f"reference with {self.name}")
         exec(compile(source, f"<{module.__name__}>", "exec"), module.__dict__)
         return module
+
+    @property
+    def line(self) -> tuple[int, str] | None:
+        """The line of `reference/microgpt.py` that the mistake is in, and what stands there; None where it is in none.
+
+        Of several it is the first that is edited, helpers aside that stand before a function.
+        """
+        inside = [edit for edit in self.edits if not edit[0].startswith("def ")] or list(self.edits)
+        if not inside or self.subject is not MutantSubject:
+            return None
+        old, new = min(inside, key=lambda edit: SOURCE.find(edit[0]))
+        alike = next((i for i, (a, b) in enumerate(zip(old, new)) if a != b), min(len(old), len(new)))
+        place = SOURCE.find(old) + alike
+        number = SOURCE.count("\n", 0, place)
+        return number + 1, SOURCE.splitlines()[number].strip()
 
     def make(self, config: Config, hyper: Hyper) -> MutantSubject:
         """The mutant as a subject, which computes in float64."""

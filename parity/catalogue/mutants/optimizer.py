@@ -200,6 +200,7 @@ ADAM = of_stage(
             (_ADAM, f"{SHORT}{_ADAM}"),
         ),
         sources=("google-deepmind/optax#1552", "FluxML/Optimisers.jl#215"),
+        rounds_to="bfloat16",
     ),
     Mutant(
         "v_squared",

@@ -1,0 +1,116 @@
+"""How much of a known mistake there is in right answers, where rounding hides it from each element.
+
+α is what was seen along the direction from the reference to the mutant: 0 ± sd in an answer that does not make the
+mistake, 1 in one that does. It adds up over elements, documents and steps (`parity.judging.directions`), and excludes
+what no element does. A forward or backward mistake is weighed by logits, loss and gradients; one that leaves these
+alone by the update, beside what the reference's Adam makes of the subject's own gradient.
+"""
+
+import time
+from collections.abc import Iterable
+
+import numpy as np
+
+from parity.catalogue.mutants import MUTANTS, Mutant
+from parity.errors import NoExpectation, SubjectError
+from parity.judging.directions import FORWARD, MISTAKE, Direction, Sums
+from parity.judging.evidence import replicas_of
+from parity.judging.exchange import Exchange
+from parity.judging.own_updates import own_updates
+from parity.judging.pairing import paired
+from parity.judging.pairs import Pairs
+from parity.judging.result import Result, Weighed
+from parity.number_formats import Floats
+from parity.oracle.oracle import Expectation, Oracle
+from parity.oracle.spread import deviation
+from parity.quantities import STATE
+from parity.tensors import elements_of, listed_state
+
+_NOTHING = 100.0
+"""Times its own effect up to which rounding would explain a mistake: of it nothing is seen."""
+
+SECONDS = 10.0
+"""Of this thread, that weighing the mistakes that are left may take."""
+
+
+def weigh(result: Result, names: Iterable[str], seconds: float = SECONDS) -> dict[str, Weighed]:
+    """How much of some mistakes was seen in the lock-step answers of a case that passed, by name.
+
+    Of a mistake that changes nothing there that could be seen, and of those for which there is no time, nothing is
+    said: the steps are gone through from the first on, as far as time allows.
+    """
+    mode = next((mode for mode in result.modes if mode.mode == "lock-step" and mode.exchanges), None)
+    if mode is None:
+        return {}
+    judge, case, end = result.judge, result.case, time.thread_time() + seconds
+    oracle = Oracle(case.config, case.hyper, judge.form, judge.limit, storage=judge.storage)
+    sums, documents = Sums(judge.false_alarm, oracle), 0
+    mutants = [MUTANTS[name] for name in names]
+    for exchange in mode.exchanges:
+        if time.thread_time() > end:
+            break
+        _weigh_step(oracle, sums, exchange, mutants)
+        documents += len(exchange.batch)
+    return {
+        along.direction.tensor: Weighed(along.amount, along.sd, along.shared, along.limit, documents)
+        for along in sums.found()
+        if along.allowed < _NOTHING
+    }
+
+
+def _weigh_step(oracle: Oracle, sums: Sums, exchange: Exchange, mutants: Iterable[Mutant]) -> None:
+    before, pairs = exchange.expectation.before, exchange.pairs
+    state = before.state(oracle.config)
+    try:
+        again = oracle.expect(oracle.start(state), exchange.batch)
+    except NoExpectation:
+        return
+    assert again.noisy is not None
+    forward = pairs.of_quantities(*FORWARD)
+    replicas = replicas_of(oracle.config, again.noisy, pairs)
+    samples = np.concatenate([replicas[quantity] for quantity in forward.layout.groups])
+    early, late = list[tuple[Direction, slice, Floats]](), list[tuple[Direction, slice, Floats]]()
+    for mutant in mutants:
+        effect = _effect(mutant, oracle, again, pairs)
+        if effect is None:
+            continue
+        before_update, of_update = effect[: len(forward.actual)], effect[len(forward.actual) :]
+        if before_update.any():
+            early.append((Direction("", mutant.name, MISTAKE), slice(None), before_update))
+        else:
+            late.append((Direction("param", mutant.name, MISTAKE), slice(None), of_update))
+    if early:
+        sums.take(early, forward.actual, forward.expected, forward.sigma, samples)
+    if late and exchange.before is not None and set(STATE) <= set(pairs.layout.groups):
+        _take_update(oracle, sums, exchange, late)
+
+
+def _take_update(
+    oracle: Oracle, sums: Sums, exchange: Exchange, directions: list[tuple[Direction, slice, Floats]]
+) -> None:
+    """Weigh mistakes in the update, beside the reference's own on the subject's gradient."""
+    assert exchange.before is not None
+    own, samples, known, _ = own_updates(oracle, exchange.expectation, exchange.pairs, exchange.before)
+    update = exchange.pairs.of_quantities(*STATE)
+    parts = [(STATE.index(q), elements_of(oracle.config, update.names(q))) for q in update.layout.groups]
+    expected = np.concatenate([own[part][elements] for part, elements in parts])
+    of_replicas = np.concatenate([samples[part][elements] for part, elements in parts])
+    actual = np.where(np.concatenate([known[elements] for _, elements in parts]), update.actual, np.nan)
+    sums.take(directions, actual, expected, deviation(of_replicas), of_replicas)
+
+
+def _effect(mutant: Mutant, oracle: Oracle, expectation: Expectation, pairs: Pairs) -> Floats | None:
+    """What a mistake changes in the tensors that are compared, forward first; None where it has no such answer."""
+    config, before = oracle.config, expectation.before
+    lengths = [len(rows) for rows in expectation.step.logits]
+    try:
+        with np.errstate(all="ignore"):
+            subject = mutant.make(config, oracle.hyper)
+            subject.load(listed_state(config, before.state(config)))
+            answer = subject.train_step(expectation.batch)
+            beside = paired(before.number, answer, expectation.step, expectation.sigma, lengths).only(set(pairs.keys))
+    except (ArithmeticError, ValueError, LookupError, TypeError, SubjectError):
+        return None
+    parts = [beside.of_quantities(*quantities) for quantities in (FORWARD, STATE)]
+    effect: Floats = np.concatenate([part.actual - part.expected for part in parts])
+    return effect if np.isfinite(effect).all() else None

@@ -1,0 +1,58 @@
+"""What no element decides about a known mistake, all of them together may: how much of it there is."""
+
+from parity import Case, check
+from parity.catalogue.evidence import weigh
+from parity.catalogue.exclusion import note_exclusion
+from parity.catalogue.mutants import MUTANTS
+from parity.cli.check_tables import undecided
+from parity.judging.result import Exclusion, Weighed
+from parity.oracle.replay import Replay
+
+CASE = Case.from_names(steps=10, config={"n_embd": 8, "n_head": 2, "block_size": 6}, hyper={"beta2": 0.9})
+
+
+def short(make):
+    def made(config, hyper):
+        subject = make(config, hyper)
+        subject.dtype = "bfloat16"
+        return subject
+
+    return made
+
+
+def test_right_answers_exclude_a_mistake_that_each_of_them_hides():
+    result = check(short(Replay), CASE, modes="lock-step", probes=False)
+    found = weigh(result, ["betas_in_bfloat16", "norm_without_eps"])
+    assert found["betas_in_bfloat16"].excluded
+    assert abs(found["betas_in_bfloat16"].alpha) < 0.1
+    assert not found["norm_without_eps"].excluded
+
+
+def test_answers_with_a_mistake_do_not_exclude_it():
+    result = check(short(MUTANTS["betas_in_bfloat16"].make), CASE, modes="lock-step", probes=False)
+    (found,) = weigh(result, ["betas_in_bfloat16"]).values()
+    assert 0.5 < found.alpha < 1.5
+    assert not found.excluded
+
+
+def test_no_time_is_no_evidence():
+    result = check(short(Replay), CASE, modes="lock-step", probes=False)
+    assert weigh(result, ["betas_in_bfloat16"], seconds=-1) == {}
+
+
+def test_more_documents_are_asked_for_where_they_would_decide():
+    weighed = Weighed(alpha=0.0, sd=0.2, shared=0.0, limit=10.0, documents=20)
+    assert (weighed.excluded, weighed.more_documents) == (False, 60)
+    assert Weighed(0.0, 0.2, 1.0, 10.0, 20).more_documents is None
+    told = undecided(Exclusion(2, {"a": "First.", "b": "Second."}, {"a": weighed}))
+    assert told == ["First. (alpha 0 ± 0.2: some 60 more documents would decide)", "Second."]
+
+
+def test_pass_in_a_short_format_excludes_by_all_elements_together():
+    result = check(short(Replay), CASE, probes=True)
+    note_exclusion(result)
+    assert result.excluded.weighed["betas_in_bfloat16"].excluded
+    assert "betas_in_bfloat16" not in result.excluded.undecided
+    assert result.to_dict()["excluded"]["weighed"]["betas_in_bfloat16"]["excluded"] is True
+    # What is kept in bfloat16 by right is no mistake.
+    assert "moments_in_bfloat16" not in result.excluded.undecided

@@ -72,6 +72,8 @@ def check_command(arguments: argparse.Namespace) -> int:
 
 def gate_command(arguments: argparse.Namespace) -> int:
     """`parity gate`."""
+    from parity.catalogue.exclusion import note_exclusion
+    from parity.catalogue.naming import name_mistakes
     from parity.cli.gate_report import annotations, gate_markdown, gate_report
     from parity.cli.terminal import console
     from parity.cli.training_gate import is_training, training_gate_command
@@ -79,6 +81,7 @@ def gate_command(arguments: argparse.Namespace) -> int:
     from parity.gate.acceptance import with_change
     from parity.gate.accepted_file import read_accepted, write_accepted
     from parity.judging.check_options import check_keywords
+    from parity.verdict import Verdict
 
     if is_training(arguments):
         return training_gate_command(arguments, _tell)
@@ -100,6 +103,9 @@ def gate_command(arguments: argparse.Namespace) -> int:
             progress=status.update,
             **check_keywords(vars(arguments)),
         )
+        if not result.verdict.passes and result.head.verdict is Verdict.DIVERGED:
+            name_mistakes(result.head)
+        note_exclusion(result.head)
     refused = "" if reason is None else result.not_acceptable
     if reason is not None and not refused:
         result.accept(reason)

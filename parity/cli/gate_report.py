@@ -42,6 +42,8 @@ def gate_report(result: GateResult) -> Group:
         parts.append(Text(f"speed: {ratio_in_words(result.speed)}"))
     if result.lines:
         parts.append(Text(f"changed: {places(result)}"))
+    if result.head.excluded and _passes(result):
+        parts.append(Text(f"excludes: {result.head.excluded}"))
     if result.head.unchecked:
         parts.append(Text(f"not exposed by the subject, so not checked: {in_short(result.head.unchecked)}"))
     if result.not_exercised:
@@ -72,7 +74,8 @@ def _quiet(result: GateResult) -> list[str]:
 def _besides(result: GateResult) -> list[str]:
     """What there is to say besides the verdict, each a fault, a warning or a hint."""
     hint = ['If that is meant, the same command with --accept "why" accepts this change; see parity help accept.']
-    return [*(said for _, said in warnings(result)), *(hint if result.may_be_accepted else [])]
+    named = [result.head.named] if result.head.named else []
+    return [*named, *(said for _, said in warnings(result)), *(hint if result.may_be_accepted else [])]
 
 
 def warnings(result: AnyGateResult) -> list[tuple[str, str]]:
@@ -151,6 +154,8 @@ def gate_markdown(result: GateResult) -> str:
         lines += [f"Changed: {places(result)}.", ""]
     if result.head.unchecked:
         lines += [f"Not exposed by the subject, so not checked: {in_short(result.head.unchecked)}.", ""]
+    if result.head.excluded and _passes(result):
+        lines += [f"Excludes {result.head.excluded}.", ""]
     if result.not_exercised:
         lines += [f"Not exercised: {'; '.join(result.not_exercised)}.", ""]
     lines += [line for said in _quiet(result) for line in (f"{said[:1].upper()}{said[1:]}.", "")]

@@ -12,6 +12,7 @@ import pytest
 from rich.console import Console
 
 from parity import Verdict
+from parity.catalogue.mutants import MUTANTS
 from parity.cli import main
 from parity.cli.gate_report import annotations, gate_markdown, gate_report, places
 from parity.errors import UsageError
@@ -304,6 +305,13 @@ def test_command_line_serves_a_pull_request(repository, monkeypatch, capsys):
     assert main([*arguments, "--only-case", "--json", "-", "--markdown", "../other.md"]) == 1
     assert json.loads(capsys.readouterr().out)["files"] == {"model.py": WRONG_LINE}
     assert Path("../other.md").is_file()
+
+
+def test_change_that_is_a_known_mistake_is_named(repository, naming, capsys):
+    refactor(("(np.sqrt(v_hat) + hyper.eps_adam)", "np.sqrt(v_hat + hyper.eps_adam)"))
+    small = ["--steps", "1", "--n-embd", "4", "--n-head", "2", "--block-size", "3", "--rounds", "0", "--only-case"]
+    assert main(["gate", "port.py:make", *small]) == 1
+    assert MUTANTS["eps_inside_root"].mistake in " ".join(capsys.readouterr().out.split())
 
 
 def test_summary_that_cannot_be_written_changes_no_verdict(repository, monkeypatch, capsys):

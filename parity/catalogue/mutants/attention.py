@@ -38,6 +38,7 @@ ATTENTION = of_stage(
         ((_SCALING, ""),),
         in_vectors=True,
         sources=("mlc-ai/mlc-llm#3426",),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "scores_scaled_by_n_embd",
@@ -45,21 +46,27 @@ ATTENTION = of_stage(
         ((_SCALING, " / config.n_embd**0.5"),),
         in_vectors=True,
         sources=("karpathy/ng-video-lecture#6", "lucidrains/vit-pytorch#65", "FareedKhan-dev/train-llm-from-scratch#3"),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "scores_scaled_by_n_head",
         "Attention scores are divided by the square root of n_head instead of head_dim.",
         ((_SCALING, " / config.n_head**0.5"),),
         sources=("tenstorrent/tt-metal#56789",),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "scores_scaled_by_head_dim",
         "Attention scores are divided by head_dim instead of its square root.",
         ((_SCALING, " / config.head_dim"),),
         sources=("delzac/cntkx#10", "AI-Hypercomputer/maxtext#3138"),
+        place="site layer0.attn.scores",
     ),
     Mutant(
-        "scores_halved", "Attention scores are divided by 2, which is right for heads of size 4.", ((_SCALING, " / 2"),)
+        "scores_halved",
+        "Attention scores are divided by 2, which is right for heads of size 4.",
+        ((_SCALING, " / 2"),),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "weights_scaled",
@@ -72,6 +79,7 @@ ATTENTION = of_stage(
             ),
         ),
         sources=("FrancescoSaverioZuppichini/ViT#2",),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "score_gradient_not_scaled",
@@ -80,6 +88,7 @@ ATTENTION = of_stage(
             (_SCORE, f"times({_SCORE.removesuffix(_SCALING)}, config.head_dim**-0.5)"),
             ("def gpt(", "def times(x, factor):\n    return Value(x.data * factor, (x,), (1.0,))\n\n\ndef gpt("),
         ),
+        place="grad attn_wk",
     ),
     Mutant(
         "scores_capped",
@@ -88,12 +97,14 @@ ATTENTION = of_stage(
             (_SCORE, f"capped({_SCORE})"),
             ("def gpt(", "def capped(x):\n    return x if x.data < 50 else Value(50.0)\n\n\ndef gpt("),
         ),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "softmax_not_shifted",
         "The softmax does not subtract the largest number first, and overflows.",
         (("shift = max(logit.data for logit in logits)", "shift = 0.0"),),
         sources=("intel/xFasterTransformer#326", "blue-oil/blueoil#945", "dwavesystems/dwave-optimization#555"),
+        place="site layer0.attn.weights",
     ),
     Mutant(
         "wq_transposed",
@@ -101,35 +112,41 @@ ATTENTION = of_stage(
         _transposed("q"),
         in_vectors=True,
         sources=("AutoGPTQ/AutoGPTQ#140",),
+        place="site layer0.attn.q",
     ),
     Mutant(
         "wk_transposed",
         "The key weights attn_wk are applied transposed.",
         _transposed("k"),
         sources=("AutoGPTQ/AutoGPTQ#140",),
+        place="site layer0.attn.k",
     ),
     Mutant(
         "wv_transposed",
         "The value weights attn_wv are applied transposed.",
         _transposed("v"),
         sources=("AutoGPTQ/AutoGPTQ#140",),
+        place="site layer0.attn.v",
     ),
     Mutant(
         "wo_transposed",
         "The output weights attn_wo are applied transposed.",
         _transposed("o"),
         sources=("AutoGPTQ/AutoGPTQ#140",),
+        place="site layer0.attn.residual",
     ),
     Mutant(
         "queries_and_keys_swapped",
         "Queries are made with attn_wk and keys with attn_wq.",
         ((f"{_QUERIES}q{_KEYS_MADE}k{_END}", f"{_QUERIES}k{_KEYS_MADE}q{_END}"),),
+        place="site layer0.attn.q",
     ),
     Mutant(
         "heads_interleaved",
         "A head takes every n_head-th element of q, k and v instead of head_dim elements in a row.",
         ((_SPLIT, "[x[start :: config.n_head] for start in range(config.n_head)]"),),
         in_vectors=True,
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "head_sizes_swapped",
@@ -138,6 +155,7 @@ ATTENTION = of_stage(
             (_SPLIT, _SPLIT.replace("config.head_dim", "config.n_head")),
             ("for j in range(config.head_dim)", "for j in range(config.n_head)"),
         ),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "attention_residual_missing",
@@ -145,6 +163,7 @@ ATTENTION = of_stage(
         (('attn_wo"])\n        x = [a + b for a, b in zip(x, residual)]', 'attn_wo"])'),),
         in_vectors=True,
         sources=("kyegomez/BitNet#32",),
+        place="site layer0.attn.residual",
     ),
     Mutant(
         "residual_after_norm",
@@ -157,42 +176,49 @@ ATTENTION = of_stage(
         ),
         in_vectors=True,
         sources=("Howuhh/faster-trajectory-transformer#3", "allenai/OLMo#680", "pytorch/pytorch#61165"),
+        place="site layer0.attn.residual",
     ),
     Mutant(
         "scores_multiplied",
         "Attention scores are multiplied by the square root of head_dim instead of divided.",
         ((_SCALING, " * config.head_dim**0.5"),),
         sources=("esceptico/perceiver-io#9", "rasbt/LLMs-from-scratch#856"),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "scores_scaled_by_zero",
         "Attention scores are multiplied by a scale of 0 that nobody set, so that every position counts as much.",
         ((_SCALING, " * 0.0"),),
         sources=("SKaiNET-developers/SKaiNET#860",),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "keys_and_values_swapped",
         "Keys are made with attn_wv and values with attn_wk.",
         ((f"{_KEYS_AND_VALUES}k{_VALUES_MADE}v{_END}", f"{_KEYS_AND_VALUES}v{_VALUES_MADE}k{_END}"),),
         sources=("jsbaan/transformer-from-scratch#1",),
+        place="site layer0.attn.k",
     ),
     Mutant(
         "keys_are_values",
         "Keys are made with attn_wv, too, so that they are the values.",
         ((f"{_KEYS_AND_VALUES}k{_END}", f"{_KEYS_AND_VALUES}v{_END}"),),
         sources=("huggingface/transformers#40253", "huggingface/transformers#40257"),
+        place="site layer0.attn.k",
     ),
     Mutant(
         "heads_split_untransposed",
         "Queries, keys and values, viewed as heads by positions, are not transposed before: heads mix up positions.",
         mixing(VIEWED_AS_HEADS, *(f'linear(x, params[f"{{layer}}.attn_w{letter}"])' for letter in "qkv")),
         sources=("reczoo/FuxiCTR#30",),
+        place="site layer0.attn.q",
     ),
     Mutant(
         "heads_merged_untransposed",
         "What the heads give is not transposed back before it is viewed as one vector for each position.",
         mixing(VIEWED_AS_POSITIONS, 'tap(f"{layer}.attn.heads", x)'),
         sources=("jsbaan/transformer-from-scratch#6", "hackiey/QAnet-pytorch#2"),
+        place="site layer0.attn.residual",
     ),
     Mutant(
         "attention_doubled",
@@ -204,12 +230,14 @@ ATTENTION = of_stage(
             ),
         ),
         sources=("kyegomez/BitNet#32",),
+        place="site layer0.attn.residual",
     ),
     Mutant(
         "softmax_over_queries",
         "The softmax runs over the positions that ask instead of over those that are asked.",
         (*mixing(SOFTMAX_OF_COLUMNS), ("[softmax(row) for row in scores]", "(yield scores)")),
         sources=("nerdai/llms-from-scratch-rs#30",),
+        place="site layer0.attn.weights",
     ),
     Mutant(
         "weights_transposed",
@@ -219,12 +247,14 @@ ATTENTION = of_stage(
             ("zip(row, values[i])", "zip(row, values[i][position:])"),
         ),
         sources=("heykeetae/Self-Attention-GAN#11",),
+        place="site layer0.attn.heads",
     ),
     Mutant(
         "keys_for_values",
         "Attention weights are applied to the keys instead of to the values.",
         (("zip(row, values[i])", "zip(row, keys[i])"),),
         sources=("microsoft/CNTK#2083",),
+        place="site layer0.attn.heads",
     ),
     Mutant(
         "qkv_interleaved",
@@ -236,6 +266,7 @@ ATTENTION = of_stage(
             ),
         ),
         sources=("NVIDIA-NeMo/RL#2802", "awslabs/slapo#46"),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "heads_cut",
@@ -248,5 +279,6 @@ ATTENTION = of_stage(
             ),
         ),
         sources=("triton-lang/triton#621",),
+        place="site layer0.attn.scores",
     ),
 )

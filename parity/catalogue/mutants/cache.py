@@ -53,23 +53,27 @@ MASK = of_stage(
         ((_KEYS, "for k_heads in keys[i][:-1] or keys[i]]"),),
         in_vectors=True,
         sources=("pbloem/former#6", "pbloem/former#10"),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "future_visible",
         "A position attends to all positions of the document: there is no causal mask.",
         ((_CACHES, _CACHES + _FILLED),),
         sources=("keras-team/keras#23038", "paiml/entrenar#310", "huggingface/transformers#48745"),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "next_position_visible",
         "A position attends to the next one, too: the causal mask is off by one.",
         ((_CACHES, _CACHES + _FILLED), (_KEYS, "for k_heads in keys[i][: position + 2]]")),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "mask_of_minus_100",
         "Scores of later positions are lowered by 100 instead of to minus infinity, so that large ones shine through.",
         _masked_by(100),
         sources=("pals-ttic/adapting-CLIP#4",),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "mask_of_minus_10000",
@@ -77,24 +81,28 @@ MASK = of_stage(
         "through.",
         _masked_by(10_000),
         sources=("TransformerLensOrg/TransformerLens#318",),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "window_of_4",
         "A position attends to the last 4 positions only.",
         _window("4"),
         sources=("huggingface/transformers#38002", "InternLM/lmdeploy#3614"),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "window_of_12",
         "A position attends to the last 12 positions only.",
         _window("12"),
         sources=("huggingface/transformers#38002", "InternLM/lmdeploy#3614"),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "window_one_short",
         "A position attends to the last block_size - 1 positions only: the window is off by one.",
         _window("max(1, config.block_size - 1)"),
         sources=("huggingface/transformers#39408", "NVIDIA-NeMo/Megatron-Bridge#2656"),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "mask_inverted",
@@ -105,6 +113,7 @@ MASK = of_stage(
             ("zip(row, values[i])", "zip(row, values[i][-len(row) :])"),
         ),
         sources=("rasbt/LLMs-from-scratch#1062",),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "mask_of_almost_zero",
@@ -115,6 +124,7 @@ MASK = of_stage(
             (_KEYS, "for t, k_heads in enumerate(keys[i])]"),
         ),
         sources=("awslabs/gluonts#1401", "Shujun-He/RibonanzaNet#5"),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "mask_after_softmax",
@@ -124,6 +134,7 @@ MASK = of_stage(
             ("[softmax(row) for row in scores]", "[softmax(row)[: position + 1] for row in scores]"),
         ),
         sources=("lucidrains/memory-compressed-attention#2", "huggingface/pytorch-image-models#2236"),
+        place="site layer0.attn.scores",
     ),
 )
 
@@ -138,6 +149,7 @@ CACHE = of_stage(
         ),
         in_vectors=True,
         sources=("unslothai/unsloth-zoo#813", "unslothai/unsloth-zoo#1275"),
+        place="grad attn_wv",
     ),
     Mutant(
         "earlier_positions_detached",
@@ -148,12 +160,14 @@ CACHE = of_stage(
             ("zip(row, values[i])", "zip(row, detached(values[i], 1))"),
         ),
         sources=("port: enjector/microgpt-c",),
+        place="grad attn_wv",
     ),
     Mutant(
         "keys_detached",
         "No gradient flows through the keys.",
         (("def gpt(", _DETACHED), (_KEYS, "for k_heads in detached(keys[i])]")),
         sources=("paiml/aprender#2203",),
+        place="grad attn_wk",
     ),
     Mutant(
         "cache_shared_by_layers",
@@ -164,6 +178,7 @@ CACHE = of_stage(
                 _CACHES.replace("[[] for _ in range(config.n_layer)]", "[[]] * config.n_layer"),
             ),
         ),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "cache_kept_between_documents",
@@ -177,12 +192,14 @@ CACHE = of_stage(
             ("results = [document_loss(tokens, params, config, tap) for tokens in batch]", _SHARED),
         ),
         sources=("DeepOpt-com/WrinkleFree-Monorepo#53", "deepspeedai/DeepSpeed#2669", "huggingface/nanoVLM#204"),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "mask_at_top_left",
         "A position attends to the first one only: a causal mask for one query starts at the top left of the cache.",
         ((_KEYS, "for k_heads in keys[i][:1]]"),),
         sources=("pytorch/pytorch#144858", "Dao-AILab/flash-attention#282", "EleutherAI/gpt-neox#1178"),
+        place="site layer0.attn.scores",
     ),
     Mutant(
         "earlier_inputs_detached",
@@ -192,5 +209,6 @@ CACHE = of_stage(
             (_HEADS, _HEADS + _REMADE),
         ),
         sources=("port: loretoparisi/microgpt.c",),
+        place="grad wpe",
     ),
 )

@@ -39,13 +39,16 @@ class MutantSubject:
 class Mutant:
     """The reference with one mistake.
 
-    mistake: a sentence that says what is wrong. edits: pairs of a text that the reference's source holds exactly
-    once, and what stands in its place. stage: the part of a training step that is wrong, one of
-    `parity.catalogue.mutants.STAGES`. subject: what runs it. in_vectors: it shows in the conformance vectors, whose
-    cases are few and small. equivalent: why it computes the same in exact arithmetic, so that no check may refuse it;
-    empty where it does not. rounds_to: the number format that it rounds to, where that is all: what is kept in that
-    format does so by right. sources: where somebody really made it: issues and pull requests, as in
-    "huggingface/transformers#34191", and ports, as in "port: enjector/microgpt-c"; none where nobody is known to have.
+    mistake: a sentence that says what is wrong. edits: pairs of a text that the reference's source holds exactly once,
+    and what stands in its place. stage: the part of a training step that is wrong, one of
+    `parity.catalogue.mutants.STAGES`. place: the first thing that a step computes wrong, as a check calls it in which
+    the mistake shows: a site or a gradient ("site layer0.attn.scores", "grad lm_head"; of a layer's gradient the last
+    layer's), the loss, "m", "v" or "param" of any tensor, "grad" of any. subject: what runs it. in_vectors: it shows in
+    the conformance vectors, whose cases are few and small. equivalent: why it computes the same in exact arithmetic, so
+    that no check may refuse it; empty where it does not. rounds_to: the number format that it rounds to, where that is
+    all: what is kept in that format does so by right. sources: where somebody really made it: issues and pull requests,
+    as in "huggingface/transformers#34191", and ports, as in "port: enjector/microgpt-c"; none where nobody is known to
+    have.
     """
 
     name: str
@@ -57,6 +60,7 @@ class Mutant:
     sources: tuple[str, ...] = ()
     equivalent: str = ""
     rounds_to: str = ""
+    place: str = ""
     parts: "tuple[Mutant, ...]" = ()
     """The mistakes that are in it, where it is several at once."""
 

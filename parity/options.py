@@ -195,6 +195,16 @@ OPTIONS: dict[str, Details] = {
         "type": _positive,
         "help": "runs with every operation's rounding, whose spread is a training's noise floor (default: 16)",
     },
+    "--mutant": {"metavar": "NAME", "nargs": "+", "help": "only these of the known mistakes (default: all of them)"},
+    "--stage": {"metavar": "STAGE", "nargs": "+", "help": "only those of these stages of a step, as attention, Adam"},
+    "--list": {
+        "action": "store_true",
+        "help": "list them instead: stage, place, what is wrong, and the issues and ports where somebody made it",
+    },
+    "--quick": {
+        "action": "store_true",
+        "help": "leave out what fixed tolerances would miss, and whether a check places the mistake",
+    },
     "--rungs": {"metavar": "NAMES", "help": "only these, separated by commas (default: every rung)"},
     "--threads": {
         "metavar": "N",
@@ -245,6 +255,11 @@ _GROUPS = {
         "a training (parity help training)": "--names-map --replicas",
     },
     "ladder": {"the ladder": "--rungs --names --steps --threads --json --markdown"},
+    "mutants": {
+        "which ones": "--mutant --stage --list",
+        "the check": "--dtype --steps --quick",
+        "the result": "--json --markdown",
+    },
     "vectors": {"the port": "--dtype"},
     "verify": {"the result": "--json"},
     "pytest": {"parity": "--subject --dtype --device --profile --cases --expectations"},
@@ -267,6 +282,12 @@ _DEVIATIONS: dict[tuple[str, str], Details] = {
     ("ladder", "--json"): {
         "help": "write the result as JSON, anew after every rung; - is standard output, in place of the table"
     },
+    ("mutants", "--dtype"): {
+        "nargs": "+",
+        "default": ["float64"],
+        "help": "number formats, one or more (default: float64; all four take some four times as long)",
+    },
+    ("mutants", "--steps"): {"help": "training steps of the case (default: %(default)s)"},
     ("vectors", "--dtype"): {"help": "number format that the port computes in (default: float64)"},
     # An option of pytest that cannot be is refused by the plugin, in one sentence.
     ("pytest", "--dtype"): {"metavar": "DTYPE", "choices": None},

@@ -33,6 +33,10 @@ USAGE = (
     bad("chekc", "'chekc' (did you mean 'check'?)", "See parity --help."),
     bad("--completion fish", "'fish'", "bash, zsh, tcsh"),
     bad("check --stepps=3", "no option --stepps=3 (did you mean '--steps'?)", "See parity check --help."),
+    bad("mutants --dtype float8", "there is no 'float8'", "float64, float32, bfloat16, float16"),
+    bad("mutants --mutant", "--mutant: expected at least one argument"),
+    bad("mutants gelu", "unrecognized arguments: gelu", "See parity mutants --help."),
+    bad("mutants -- ./port", "a COMMAND after -- takes the place of the SUBJECT of a command that has one"),
     bad("check --frob", "no option --frob.", "See parity check --help."),
     bad("gate --markdwon x", "(did you mean '--markdown'?)", "See parity gate --help."),
     bad("check --steps", "--steps: expected one argument"),
@@ -160,6 +164,11 @@ INPUT = (
     bad("gate port.py:make", "is not in a git repository"),
     bad("ladder --rungs twni", "There is no rung twni (did you mean 'twin'?); there are twin,"),
     bad("ladder --rungs ,", "There is no rung ','"),
+    bad("mutants --mutant gelo", "There is no mistake gelo (did you mean 'gelu'?); parity mutants --list shows all."),
+    bad(
+        "mutants --stage atention", "There is no stage atention (did you mean 'attention'?); there are embedding, norm,"
+    ),
+    bad("mutants --stage MLP --json folder", "folder cannot be written: it is a folder."),
     bad("vectors names.txt", "names.txt"),
     bad("vectors folder", "folder"),
     bad("vectors names.txt/x", "names.txt/x"),

@@ -63,6 +63,7 @@ MAY_BE_HEAVY = {
             *("training", "bits", "exchange", "remote"),
         )
     },
+    "parity/catalogue/fixed_rules.py": {"torch"},
     "parity/subjects/frozen.py": {"torch"},
     "parity/judging/chain/expected.py": {"torch"},
     "parity/judging/on_shadows.py": {"torch"},

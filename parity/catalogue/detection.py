@@ -9,16 +9,17 @@ import numpy as np
 
 from parity.case import Case
 from parity.catalogue.mutants import Mutant
-from parity.errors import SubjectError
+from parity.errors import NoExpectation, SubjectError
 from parity.judging.pairing import paired
+from parity.judging.pairs import Pairs
 from parity.number_formats import FORMATS
 from parity.options import MODES
 from parity.oracle.noisy_replay import REPLICAS
-from parity.oracle.oracle import Expectation, Oracle
+from parity.oracle.oracle import Oracle
 from parity.quantities import FIELDS, SITES
 from parity.tensors import listed_state, named_state, vectors
 from parity.verdict import FALSE_ALARM, limit
-from reference.config import State
+from reference.config import State, Step
 
 COMPARED = tuple(quantity for quantity in FIELDS.values() if quantity not in SITES)
 """The quantities that every check asks for."""
@@ -35,10 +36,14 @@ USUAL_LIMIT = limit(FALSE_ALARM, _ANY_ELEMENTS, REPLICAS)
 
 @dataclass(frozen=True)
 class Question:
-    """One step: the state that is loaded first (None: run on), and what is expected."""
+    """One step: the state that is loaded first (None: run on), its documents, and what is expected."""
 
+    number: int
     state: State | None
-    expected: Expectation
+    batch: list[list[int]]
+    step: Step
+    sigma: Step
+    """The noise floor of what is expected."""
 
 
 @dataclass(frozen=True)
@@ -70,16 +75,18 @@ _LETTERS = "." + string.ascii_letters + string.digits + "-"
 
 
 class AskedCase:
-    """What a check asks in a case, in both modes, with the answers that it expects in a number format."""
+    """What a check asks in a case, in both modes, with the answers that it expects in a number format.
 
-    def __init__(self, case: Case, dtype: str) -> None:
+    NoExpectation where the reference has no answer to a step; as_far: the steps before it are asked instead.
+    """
+
+    def __init__(self, case: Case, dtype: str, *, as_far: bool = False) -> None:
         self.case, self.form = case, FORMATS[dtype]
         self.limit = CLEARLY * USUAL_LIMIT
         self.oracle = Oracle(case.config, case.hyper, self.form, self.limit)
-        self.modes = {mode: self._asked(mode) for mode in MODES}
+        self.modes = {mode: self._asked(mode, as_far) for mode in MODES}
 
-    def _asked(self, mode: str) -> list[Question]:
-        """NoExpectation where the reference has no answer."""
+    def _asked(self, mode: str, as_far: bool) -> list[Question]:
         config, questions = self.case.config, list[Question]()
         state, point = self.case.state, self.oracle.start(self.case.state)
         for number, batch in enumerate(self.case.batches()):
@@ -88,8 +95,14 @@ class AskedCase:
                 tensors = self.form.rounded(vectors(config, state))
                 loaded = listed_state(config, named_state(config, tensors, state.step))
                 point = self.oracle.start(loaded)
-            questions.append(Question(loaded, self.oracle.expect(point, batch)))
-            point = questions[-1].expected.after
+            try:
+                expected = self.oracle.expect(point, batch)
+            except NoExpectation:
+                if as_far and questions:
+                    break
+                raise
+            questions.append(Question(point.number, loaded, batch, expected.step, expected.sigma))
+            point = expected.after
             state = point.state(config)
         return questions
 
@@ -111,17 +124,26 @@ class AskedCase:
 
     def _outside(self, subject: Any, question: Question) -> frozenset[str]:
         """The quantities that are clearly outside; all of them where the mutant has no answer."""
-        expected = question.expected
-        lengths = [min(self.case.config.block_size, len(tokens) - 1) for tokens in expected.batch]
+        pairs = self.answered(subject, question)
+        return frozenset(COMPARED) if pairs is None else self.outside(pairs)
+
+    def answered(self, subject: Any, question: Question) -> Pairs | None:
+        """A mutant's answer beside what is expected; None where it has none, or one of another shape.
+
+        It is as a check reads it: what is lost where it is rounded to the format does not show.
+        """
+        lengths = [min(self.case.config.block_size, len(tokens) - 1) for tokens in question.batch]
         try:
             if question.state is not None:
                 subject.load(question.state)
-            answer = subject.train_step(expected.batch)
-            pairs = paired(expected.before.number, answer, expected.step, expected.sigma, lengths)
+            answer = subject.train_step(question.batch)
+            pairs = paired(question.number, answer, question.step, question.sigma, lengths)
         except (ArithmeticError, ValueError, SubjectError):
-            return frozenset(COMPARED)  # it has no answer, or one of another shape
-        # As a check reads an answer: what is lost where it is rounded to the format does not show.
-        pairs = pairs.with_sides(actual=self.form.rounded(pairs.actual))
+            return None
+        return pairs.with_sides(actual=self.form.rounded(pairs.actual))
+
+    def outside(self, pairs: Pairs) -> frozenset[str]:
+        """The quantities of an answer that are clearly outside."""
         # A z that is NaN says that the noise floor is not finite: there, nobody knows.
         return frozenset(q for q in COMPARED if np.any(pairs.z[pairs.place(q)] > self.limit))
 

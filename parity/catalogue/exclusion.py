@@ -36,13 +36,18 @@ def note_exclusion(result: Result) -> None:
     decided = [found for found in passed if _is_stored(found.probe)]
     if not result.verdict.passes or not decided:
         return
-    known = [name for name in MUTANTS if _table()["mutants"][name]["float64"].strip(NOWHERE.text)]
+    known = [name for name in MUTANTS if shows_in_usual_models(name)]
     digits = result.judge.widest.digits
     known = [name for name in known if not (by := MUTANTS[name].rounds_to) or digits > FORMATS[by].digits]
     left = [name for name in known if not any(_excludes(found, name) for found in decided)]
     weighed = weigh(result, left)
     left = [name for name in left if name not in weighed or not weighed[name].excluded]
     result.excluded = Exclusion(len(known), {name: MUTANTS[name].mistake for name in left}, weighed)
+
+
+def shows_in_usual_models(name: str) -> bool:
+    """Whether a mistake shows in float64 in a probe of models with ReLUs and a linear schedule."""
+    return bool(_table()["mutants"][name]["float64"].strip(NOWHERE.text))
 
 
 def _is_stored(probe: Probe) -> bool:

@@ -99,6 +99,20 @@ _COMMANDS = (
         {},
     ),
     _Command(
+        "mutants",
+        commands.mutants_command,
+        "every known mistake: by what a check catches it, and what would miss it",
+        "Put the reference with each known mistake to a check, and say in which quantity it shows first, in the case "
+        "or in a probe, and which rules with fixed tolerances would have missed it in that case: loss curves, final "
+        "weights, sums, cosines, torch.testing's defaults, PyTorch's own rule for compiled code.\n"
+        "All of them take some minutes; what is finished is shown when the command is interrupted. The exit status is "
+        "1 where one is missed in float64.",
+        "parity mutants --list --stage attention\n"
+        "  parity mutants --mutant gelu weight_decay --dtype float64 bfloat16\n"
+        "  parity mutants --json mutants.json --markdown mutants.md",
+        {},
+    ),
+    _Command(
         "vectors",
         commands.vectors_command,
         "write conformance vectors, for ports that run no Python",

@@ -177,6 +177,13 @@ def ladder_command(arguments: argparse.Namespace) -> int:
     return worst(result.verdict for result in results if not result.skipped).exit_status
 
 
+def mutants_command(arguments: argparse.Namespace) -> int:
+    """`parity mutants`."""
+    from parity.cli import mutants_command as command
+
+    return command.mutants_command(arguments, _report)
+
+
 def vectors_command(arguments: argparse.Namespace) -> int:
     """`parity vectors`."""
     from parity.vectors.cases import write_vectors

@@ -1,0 +1,96 @@
+"""The catalogue and the detection matrix as tables for a terminal, and as Markdown."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from parity.catalogue.matrix_result import COLUMNS
+from parity.catalogue.mutants import Mutant
+from parity.cli.terminal import filled, table_of
+
+_LEGEND = (
+    "shows in: the first quantity, in the order of computation, that is outside of twice the limit, in the 20 steps of "
+    "the default case or in a probe; z: the largest one of it; missed by: the rules with fixed tolerances that take a "
+    "run of the case with the mistake for a right one:"
+)
+_WORDS = tuple(column.heading for column in COLUMNS if column.is_word)
+_CATALOGUE = ("mistake", "stage", "place", "what is wrong", "made in")
+_SUMMARY = ("format", "mistakes", "caught", "by the case")
+
+
+def catalogue_table(mutants: Sequence[Mutant]) -> RenderableType:
+    """Every known mistake, with its place and where somebody made it."""
+    table = table_of(_CATALOGUE, _CATALOGUE)
+    for mutant in mutants:
+        said = f"{mutant.mistake} Equivalent: {mutant.equivalent}" if mutant.equivalent else mutant.mistake
+        table.add_row(mutant.name, mutant.stage, mutant.place, said, "; ".join(mutant.sources))
+    for column, fixed in zip(table.columns, (True, True, True, False, False), strict=True):
+        column.overflow, column.no_wrap = "fold", fixed
+    return table
+
+
+def matrix_report(data: Mapping[str, Any]) -> Group:
+    """A table for each format, what the headings mean, and what comes of it."""
+    tables = [filled([column.heading for column in COLUMNS], _WORDS, rows, f"{dtype}:") for dtype, rows in _rows(data)]
+    heading, counted = _counted(data)
+    lines = [Text(line) for line in _sentences(data)]
+    legend = Text("\n".join([_LEGEND, *_rules(data)]) if data["rules"] else _LEGEND.partition("; missed")[0], "dim")
+    return Group(*tables, legend, Text(), filled(heading, heading[:1], counted, None), *lines)
+
+
+def matrix_markdown(data: Mapping[str, Any]) -> str:
+    """The same as Markdown, what comes of it first."""
+    heading, counted = _counted(data)
+    lines = [*_markdown_table(heading, [False] + [True] * (len(heading) - 1), counted), ""]
+    lines += [f"{line}\n" for line in _sentences(data)]
+    lines += [_LEGEND if data["rules"] else _LEGEND.partition("; missed")[0] + ".", ""]
+    lines += [f"- {rule}" for rule in _rules(data)]
+    for dtype, rows in _rows(data):
+        numbers = [not column.is_word for column in COLUMNS]
+        lines += ["", f"**{dtype}**", "", *_markdown_table([column.heading for column in COLUMNS], numbers, rows)]
+    return "\n".join(lines) + "\n"
+
+
+def _markdown_table(heading: Sequence[str], numbers: Sequence[bool], rows: Sequence[Sequence[str]]) -> list[str]:
+    line = ["---:" if number else "---" for number in numbers]
+    return [f"| {' | '.join(cells)} |" for cells in (heading, line, *rows)]
+
+
+def _rows(data: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
+    """By format, the cells of every mistake."""
+    for number, dtype in enumerate(data["dtypes"]):
+        rows = [entry["formats"][number] for entry in data["mutants"]]
+        yield dtype, [[column.text(row) for column in COLUMNS] for row in rows]
+
+
+def _counted(data: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
+    """By format, how many mistakes are caught, and how many each rule misses: a heading and rows."""
+    rows = []
+    for dtype, found in data["summary"]["formats"].items():
+        missed = found["missed_by"] or {}
+        numbers = [found["mistakes"], found["caught"], found["caught_by_case"], *missed.values()]
+        rows.append([dtype, *map(str, numbers)])
+    return [*_SUMMARY, *(f"{name} misses" for name in data["rules"])], rows
+
+
+def _sentences(data: Mapping[str, Any]) -> list[str]:
+    """What the summary says beside its numbers."""
+    said = []
+    for dtype, found in data["summary"]["formats"].items():
+        said += [f"Missed in {dtype}: {', '.join(found['missed'])}."] if found["missed"] else []
+        said += [f"Refused in {dtype} though equivalent: {', '.join(found['refused'])}."] if found["refused"] else []
+    located = data["summary"]["located"]
+    if located:
+        share = f"{located['right'] / located['asked']:.1%}"
+        wrong = f" Elsewhere: {', '.join(located['wrong'])}." if located["wrong"] else ""
+        said.append(
+            f"Located: of {located['asked']} mistakes that show in float64 a check places {located['right']} ({share}) "
+            f"where they are.{wrong}"
+        )
+    return said
+
+
+def _rules(data: Mapping[str, Any]) -> list[str]:
+    return [f"{name}: {sentence}" for name, sentence in data["rules"].items()]

@@ -98,7 +98,7 @@ def test_example_subject_has_the_shape_of_the_protocol():
 
 def test_options_that_the_readme_names_exist(capsys):
     text = "--pyargs --junitxml --benchmark-only --ranges --fast " + " ".join(parity.plugin.PYTEST_OPTIONS)
-    for command in ("check", "gate", "ladder", "new-subject"):
+    for command in ("check", "gate", "ladder", "mutants", "new-subject"):
         with pytest.raises(SystemExit):
             main([command, "--help"])
         text += capsys.readouterr().out

@@ -161,6 +161,7 @@ class FixedRules:
     def __init__(self, case: Case, expected: Sequence[Step]) -> None:
         self.case, self.expected = case, expected
         self.exactly = Trace.of_steps(expected)
+        self._in_float64 = self.exactly.rounded("float64")
         self._sides: dict[str, tuple[Trace, Trace]] = {}
 
     def accepting(self, answers: Sequence[Step] | None, dtype: str) -> list[str]:
@@ -172,12 +173,20 @@ class FixedRules:
             compared = [rule for rule in RULES if rule.name not in ("close", "same")]  # which look at logits
         else:
             compared = list(RULES)
+        expected, twin = self._expected(dtype)
+        sides = Sides(actual.rounded(dtype), expected, self._in_float64, twin)
+        return [rule.name for rule in compared if rule.accepts(sides)]
+
+    def refusing_the_twin(self, dtype: str) -> list[str]:
+        """The names of the rules that refuse the twin in a format, a correct program, in steps from right weights."""
+        expected, twin = self._expected(dtype)
+        return [rule.name for rule in RULES if not rule.accepts(Sides(twin, expected, self._in_float64, twin))]
+
+    def _expected(self, dtype: str) -> tuple[Trace, Trace]:
+        """The expected run in a format, and the twin's steps."""
         if dtype not in self._sides:
             self._sides[dtype] = self.exactly.rounded(dtype), self._twin(dtype)
-        expected, twin = self._sides[dtype]
-        exactly = self.exactly.rounded("float64")
-        sides = Sides(actual.rounded(dtype), expected, exactly, twin)
-        return [rule.name for rule in compared if rule.accepts(sides)]
+        return self._sides[dtype]
 
     def _twin(self, dtype: str) -> Trace:
         from torch_twin.microgpt import Twin

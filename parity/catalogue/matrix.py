@@ -152,6 +152,10 @@ class Matrix:
             return None
         return placed(asked, check.asked(_EXACTLY)[found.where].case, found.step, found.mode)
 
+    def refusing_the_twin(self) -> dict[str, list[str]]:
+        """By format, the fixed rules that refuse a correct program in it; none where they were not asked."""
+        return {dtype: self.usual.rules.refusing_the_twin(dtype) for dtype in self.dtypes} if self.rules else {}
+
     def entries(self, mutants: Iterable[Mutant] = (*ALL, *EQUIVALENT)) -> Iterator[Entry]:
         """The mutants, one after another."""
         return map(self.entry, mutants)

@@ -8,7 +8,7 @@ from parity.catalogue.remembering import MutantWithSites, RememberingMutant
 from parity.judging.checking import check
 from parity.judging.computation_order import sites_after
 from parity.judging.location import begins_at
-from parity.judging.result import ModeResult, Result
+from parity.judging.result import Result
 from parity.quantities import TensorKey
 from parity.subjects.subject import Subject
 from reference.config import Config, Hyper
@@ -53,10 +53,10 @@ def _begins_at(result: Result) -> tuple[str, ...]:
     if failure is not None:
         told = "logits" in failure.message and "shape" in failure.message
         return ("shape of logits",) if told else ()
-    mode: ModeResult = result.decisive
-    if mode.location is None:
-        return ()
-    return tuple(dict.fromkeys(_named(key) for key in begins_at(mode.location, mode.first_site)))
+    for mode in result.deciding.modes:
+        if mode.location is not None:
+            return tuple(dict.fromkeys(_named(key) for key in begins_at(mode.location, mode.first_site)))
+    return ()
 
 
 def _named(key: TensorKey) -> str:

@@ -13,6 +13,7 @@ from parity.files import write_whole
 from parity.words import did_you_mean
 
 if TYPE_CHECKING:
+    from parity.catalogue.matrix import Matrix
     from parity.catalogue.matrix_result import Entry
     from parity.catalogue.mutants import Mutant
 
@@ -23,6 +24,7 @@ def mutants_command(arguments: argparse.Namespace, report: Callable[..., None]) 
     What is finished is shown when it is interrupted. Status 1 where a mistake is missed in float64.
     """
     from parity.catalogue.matrix import Matrix
+    from parity.catalogue.matrix_result import summary
     from parity.cli.mutants_table import catalogue_table, matrix_markdown, matrix_report
 
     mutants = chosen(arguments.mutant, arguments.stage)
@@ -31,7 +33,7 @@ def mutants_command(arguments: argparse.Namespace, report: Callable[..., None]) 
         return 0
     dtypes = list(dict.fromkeys(arguments.dtype))
     matrix = Matrix(dtypes, steps=arguments.steps, rules=not arguments.quick, places=not arguments.quick)
-    entries, started, interrupted = list["Entry"](), time.perf_counter(), False
+    entries, started, interrupted = list["Entry"](), time.process_time(), False
     try:
         with _progress(len(mutants)) as advance:
             for entry in matrix.entries(mutants):
@@ -39,14 +41,14 @@ def mutants_command(arguments: argparse.Namespace, report: Callable[..., None]) 
                 advance()
     except KeyboardInterrupt:
         interrupted = True
-    data = _as_data(entries, dtypes, arguments.steps, matrix.rules, time.perf_counter() - started)
     if entries:
+        data = as_data(matrix, entries, arguments.steps, time.process_time() - started)
         report(data, matrix_report(data), arguments.json)
         if arguments.markdown:
             write_whole(Path(arguments.markdown), matrix_markdown(data))
     if interrupted:
         raise KeyboardInterrupt
-    in_float64 = data["summary"]["formats"].get("float64")
+    in_float64 = summary(entries)["formats"].get("float64")
     return int(bool(in_float64 and (in_float64["missed"] or in_float64["refused"])))
 
 
@@ -72,15 +74,13 @@ def _listed(mutants: Sequence["Mutant"]) -> dict[str, Any]:
     return json.loads(json.dumps({"mutants": found}))  # type: ignore[no-any-return]
 
 
-def _as_data(
-    entries: Sequence["Entry"], dtypes: Sequence[str], steps: int, rules: bool, seconds: float
-) -> dict[str, Any]:
-    """The result for JSON."""
+def as_data(matrix: "Matrix", entries: Sequence["Entry"], steps: int, seconds: float) -> dict[str, Any]:
+    """The result for JSON; seconds: of processor time."""
     from parity.catalogue.matrix_result import summary
     from parity.ladder.this_machine import machine
 
     said = {}
-    if rules:
+    if matrix.rules:
         from parity.catalogue.fixed_rules import RULES
 
         said = {rule.name: rule.sentence for rule in RULES}
@@ -88,8 +88,9 @@ def _as_data(
         "machine": machine(),
         "seconds": round(seconds),
         "steps": steps,
-        "dtypes": list(dtypes),
+        "dtypes": list(matrix.dtypes),
         "rules": said,
+        "rules_refusing_the_twin": matrix.refusing_the_twin(),
         "summary": summary(entries),
         "mutants": [entry.to_dict() for entry in entries],
     }

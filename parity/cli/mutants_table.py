@@ -81,6 +81,10 @@ def _sentences(data: Mapping[str, Any]) -> list[str]:
     for dtype, found in data["summary"]["formats"].items():
         said += [f"Missed in {dtype}: {', '.join(found['missed'])}."] if found["missed"] else []
         said += [f"Refused in {dtype} though equivalent: {', '.join(found['refused'])}."] if found["refused"] else []
+    for dtype, names in data["rules_refusing_the_twin"].items():
+        said += (
+            [f"In {dtype} the line-for-line twin, which is right, is refused by: {', '.join(names)}."] if names else []
+        )
     located = data["summary"]["located"]
     if located:
         share = f"{located['right'] / located['asked']:.1%}"

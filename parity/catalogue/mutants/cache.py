@@ -178,7 +178,7 @@ CACHE = of_stage(
                 _CACHES.replace("[[] for _ in range(config.n_layer)]", "[[]] * config.n_layer"),
             ),
         ),
-        place="site layer0.attn.scores",
+        place="site layer1.attn.scores",
     ),
     Mutant(
         "cache_kept_between_documents",

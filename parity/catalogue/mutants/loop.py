@@ -169,7 +169,7 @@ LOOP = of_stage(
         "The gradient of a batch's last document is added to those of the next step, too.",
         subject=_LeakingGradients,
         sources=("TrenTorch/TrenTorch#187",),
-        place="m",
+        place="grad lm_head",
     ),
     Mutant(
         "old_weights_updated",

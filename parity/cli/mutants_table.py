@@ -11,13 +11,17 @@ from parity.catalogue.mutants import Mutant
 from parity.cli.terminal import filled, table_of
 
 _LEGEND = (
-    "shows in: the first quantity, in the order of computation, that is outside of twice the limit, in the 20 steps of "
-    "the default case or in a probe; z: the largest one of it; missed by: the rules with fixed tolerances that take a "
+    "shows in: the first quantity, in the order of computation, that is outside of twice the limit, in the "
+    "default case or in a probe; z: the largest one of it; missed by: the rules with fixed tolerances that take a "
     "run of the case with the mistake for a right one:"
 )
 _WORDS = tuple(column.heading for column in COLUMNS if column.is_word)
 _CATALOGUE = ("mistake", "stage", "place", "what is wrong", "made in")
-_SUMMARY = ("format", "mistakes", "caught", "by the case")
+_SUMMARY = {
+    "mistakes": "all",
+    "caught": "caught by a check",
+    "caught_by_case": "by its case, before any probe",
+}
 
 
 def catalogue_table(mutants: Sequence[Mutant]) -> RenderableType:
@@ -66,13 +70,11 @@ def _rows(data: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
 
 
 def _counted(data: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
-    """By format, how many mistakes are caught, and how many each rule misses: a heading and rows."""
-    rows = []
-    for dtype, found in data["summary"]["formats"].items():
-        missed = found["missed_by"] or {}
-        numbers = [found["mistakes"], found["caught"], found["caught_by_case"], *missed.values()]
-        rows.append([dtype, *map(str, numbers)])
-    return [*_SUMMARY, *(f"{name} misses" for name in data["rules"])], rows
+    """How many mistakes are caught, and how many each rule misses, by format: a heading and rows."""
+    formats = data["summary"]["formats"].values()
+    rows = [[words, *(str(found[key]) for found in formats)] for key, words in _SUMMARY.items()]
+    rows += [[f"missed by {rule}", *(str(found["missed_by"][rule]) for found in formats)] for rule in data["rules"]]
+    return ["mistakes", *data["summary"]["formats"]], rows
 
 
 def _sentences(data: Mapping[str, Any]) -> list[str]:

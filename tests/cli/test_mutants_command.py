@@ -59,7 +59,8 @@ def test_mistakes_are_shown_and_stored_with_what_would_miss_them(tiny, capsys):
     for rule in RULES:
         assert f"- {rule.name}: {rule.sentence}" in markdown
         assert rule.sentence.split(",")[0] in said
-    assert "| float64 | 2 | 2 | 1 |" in markdown
+    assert "| caught by a check | 2 | 2 |" in markdown
+    assert f"| missed by {RULES[0].name} | " in markdown
     assert "| gelu | MLP | logits |" in markdown
 
 

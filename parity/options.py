@@ -149,6 +149,7 @@ OPTIONS: dict[str, Details] = {
     },
     "--json": {"metavar": "FILE", "help": "write the result as JSON; - is standard output, in place of the table"},
     "--markdown": {"metavar": "FILE", "help": "write the table as Markdown, too"},
+    "--html": {"metavar": "FILE", "help": "write the result as one page for a browser, which needs no network"},
     "--verbose": {
         "action": "store_true",
         "help": "show every mode by itself, too, and of every tensor the smallest error that would be caught",
@@ -239,7 +240,7 @@ _CASE = (
     "--learning-rate --lr-schedule --num-steps --beta1 --beta2 --only-case"
 )
 _CHECK = "--mode --sites --dtype --device --false-alarm --oracle --truth --isolate --time-limit --memory-limit"
-_REPORT = "--json --markdown --verbose"
+_REPORT = "--json --markdown --html --verbose"
 _GROUPS = {
     "check": {
         "the case": _CASE,
@@ -250,7 +251,7 @@ _GROUPS = {
     "replay": {"the check": _CHECK, "the result": _REPORT},
     "gate": {
         "the case": _CASE,
-        "the gate": "--base --allow-new --rounds --fail-slower --accept --accepted --markdown --dtype --device "
+        "the gate": "--base --allow-new --rounds --fail-slower --accept --accepted --markdown --html --dtype --device "
         "--false-alarm --memory-limit --json --time-limit",
         "a training (parity help training)": "--names-map --replicas",
     },

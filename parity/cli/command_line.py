@@ -261,4 +261,5 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
         chosen.error("a COMMAND after -- takes the place of the SUBJECT of a command that has one")
     if command is not None:
         arguments.subject = command
+    arguments.given = ["parity", *argv]
     return arguments

@@ -27,6 +27,7 @@ def check_command(arguments: argparse.Namespace) -> int:
     from parity.catalogue.naming import name_mistakes
     from parity.cli.check_markdown import check_markdown
     from parity.cli.check_report import check_report
+    from parity.cli.pages import write_page
     from parity.judging.check_options import check_keywords
     from parity.judging.checking import check
     from parity.machine_code import compile_timer
@@ -67,6 +68,7 @@ def check_command(arguments: argparse.Namespace) -> int:
     _report(result.to_dict(), check_report(result, source, arguments.verbose), arguments.json)
     if arguments.markdown:
         write_whole(Path(arguments.markdown), check_markdown(result, source))
+    write_page(arguments, result.to_dict())
     return result.verdict.exit_status
 
 
@@ -122,7 +124,10 @@ def _tell(
     arguments: argparse.Namespace, data: dict[str, Any], table: "RenderableType", markdown: str, faults: list[str]
 ) -> None:
     """Print what a gate found, write its files, and say to GitHub Actions what is to be said there."""
+    from parity.cli.pages import write_page
+
     _report(data, table, arguments.json)
+    write_page(arguments, data)
     if arguments.markdown:
         _append(Path(arguments.markdown), markdown)
     elif summary := os.environ.get("GITHUB_STEP_SUMMARY"):
@@ -219,7 +224,7 @@ def require_outputs(arguments: argparse.Namespace) -> None:
         taken[accepted.resolve()] = "the file of accepted changes"
         if arguments.accept is not None:
             require_writable(accepted)
-    for option in ("json", "markdown"):
+    for option in ("json", "markdown", "html"):
         file = getattr(arguments, option, None)
         if file is None or (file, option) == ("-", "json"):
             continue

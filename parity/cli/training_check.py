@@ -23,6 +23,7 @@ _OPTIONS = [
     "memory_limit",
     "json",
     "markdown",
+    "html",
     "against",
     "names_map",
     "replicas",
@@ -38,6 +39,7 @@ _OPTIONS = [
 
 def training_check_command(arguments: argparse.Namespace, make: Callable[..., Any], report: Callable[..., None]) -> int:
     """Check a training; report(data, renderable, JSON file) prints the result."""
+    from parity.cli.pages import write_page
     from parity.cli.terminal import console
     from parity.cli.training_tables import training_markdown, training_report
     from parity.options import MODES
@@ -63,6 +65,7 @@ def training_check_command(arguments: argparse.Namespace, make: Callable[..., An
     report(result.to_dict(), training_report(result), arguments.json)
     if arguments.markdown:
         write_whole(Path(arguments.markdown), training_markdown(result))
+    write_page(arguments, result.to_dict())
     return result.verdict.exit_status
 
 

@@ -30,6 +30,7 @@ from parity.judging.probes import Probe, out_of_reach
 from parity.judging.quantity_result import QuantityResult, TensorPower, magnitude
 from parity.judging.sentences import behaves_like, in_probe, located, said, suspicion
 from parity.judging.suspected_sites import SuspectedSite
+from parity.judging.z_map import z_maps
 from parity.quantities import in_short
 from parity.verdict import Verdict, worst
 from parity.words import in_few
@@ -198,7 +199,16 @@ class ModeResult:
             "evidence": plain([along.to_dict() for along in self.evidence]),
             "verdict": self.verdict.value,
             "reason": self.reason,
+            "located": self.location_lines,
+            "z_maps": self._z_maps(),
         }
+
+    def _z_maps(self) -> list[dict[str, Any]]:
+        """How z spreads over the tensor that diverged first, and over those that the wrong begins at."""
+        if self.diverged is None or self.first_divergence is None:
+            return []
+        origins = self.location.origins if self.location else []
+        return z_maps(self.diverged.pairs, [self.first_divergence.key, *(tensor.key for tensor in origins)])
 
 
 @dataclass
@@ -461,6 +471,7 @@ class Result:
                 "parity": __version__,
                 "verdict": self.verdict.value,
                 "reason": self.reason,
+                "named": self.named,
                 "subject": self.subject,
                 "dtype": self.judge.form.name,
                 "storage": self.judge.widest.name if self.judge.storage is None else self.judge.storage.name,
@@ -484,10 +495,30 @@ class Result:
                 "unchecked": self.unchecked,
                 "not_exercised": self.not_exercised,
                 "probes": [found.to_dict() for found in self.probes],
-                "modes": [mode.to_dict() for mode in self.modes],
+                "modes": self._modes(),
+                "decided_by_probe": self._decided_by_probe(),
             }
         )
         return fields
+
+    def _decided_by_probe(self) -> dict[str, Any] | None:
+        """What the probe found that decided the verdict; None where a mode of the case did."""
+        probe, found = self.deciding_probe, self.deciding
+        if probe is None or found is self:
+            return None
+        config = vars(found.case.config)
+        return {"probe": probe.probe.name, "limit": found.judge.limit, "config": config, "modes": found._modes()}
+
+    def _modes(self) -> list[dict[str, Any]]:
+        """The modes for JSON, each with how far from what is expected its first element outside may lie."""
+        return [
+            {
+                **mode.to_dict(),
+                "allowed": plain(_allowed(mode.first_divergence, self.judge.limit)),
+                "site_allowed": plain(_allowed(mode.first_site, self.judge.limit)),
+            }
+            for mode in self.modes
+        ]
 
 
 def plain(value: Any) -> Any:
@@ -508,6 +539,13 @@ def plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value
+
+
+def _allowed(found: Difference | None, limit: float) -> float | None:
+    """The largest error that rounding explains in an element; NaN where that is not known."""
+    if found is None:
+        return None
+    return limit * found.error / found.z if math.isfinite(found.z) and found.z else 0.0 if found.z else math.nan
 
 
 def _failure(failed: Failed) -> dict[str, Any]:

@@ -302,9 +302,10 @@ def test_command_line_serves_a_pull_request(repository, monkeypatch, capsys):
     assert data["head"]["verdict"] == "DIVERGED"
     assert data["first"]["quantity"] == "logits"
     assert data["speed"]["pairs"] == 2
-    assert main([*arguments, "--only-case", "--json", "-", "--markdown", "../other.md"]) == 1
+    assert main([*arguments, "--only-case", "--json", "-", "--markdown", "../other.md", "--html", "../other.html"]) == 1
     assert json.loads(capsys.readouterr().out)["files"] == {"model.py": WRONG_LINE}
     assert Path("../other.md").is_file()
+    assert "head (actual) against base (expected)" in Path("../other.html").read_text(encoding="utf-8")
 
 
 def test_change_that_is_a_known_mistake_is_named(repository, naming, capsys):

@@ -26,7 +26,7 @@ def test_verdict_stands_first_and_what_was_compared_below(capsys):
 
 
 def test_failure_names_where_it_begins(capsys, tmp_path):
-    files = {"--json": tmp_path / "result.json", "--markdown": tmp_path / "result.md"}
+    files = {f"--{kind}": tmp_path / f"result.{kind}" for kind in ("json", "markdown", "html")}
     options = [text for flag, file in files.items() for text in (flag, str(file))]
     assert main(["check", f"{FILE}:other_eps", "--against", f"{FILE}:autocast", *FEW, *options]) == 1
     out = capsys.readouterr().out
@@ -34,6 +34,7 @@ def test_failure_names_where_it_begins(capsys, tmp_path):
     assert re.search(r"begins at +site norm \(LayerNorm\)", out)
     assert "begins at: site norm" in files["--markdown"].read_text()
     assert json.loads(files["--json"].read_text())["verdict"] == "DIVERGED"
+    assert re.search(r'class="chip origin".*site norm \(LayerNorm\)', files["--html"].read_text())
 
 
 def test_names_from_a_file(tmp_path, capsys):

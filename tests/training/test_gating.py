@@ -225,7 +225,22 @@ def test_command_line_in_processes_of_their_own(repository, monkeypatch, capsys)
     line = next(i for i, text in enumerate(TRAINING.splitlines(), 1) if "eps=" in text)
     Path("training.py").write_text(edited(TRAINING, ("eps=1e-5", "eps=1e-4")), encoding="utf-8")
     options = ["--steps", "1", "--replicas", "4", "--rounds", "6", "--fail-slower", "50"]
-    assert main(["gate", "training.py:make", *options, "--json", "result.json", "--markdown", "result.md"]) == 1
+    assert (
+        main(
+            [
+                "gate",
+                "training.py:make",
+                *options,
+                "--json",
+                "result.json",
+                "--markdown",
+                "result.md",
+                "--html",
+                "page.html",
+            ]
+        )
+        == 1
+    )
     out = capsys.readouterr().out
     assert out.startswith("DIVERGED: the function changed. In exact arithmetic")
     assert "begins at  site norm (LayerNorm)" in out
@@ -239,6 +254,9 @@ def test_command_line_in_processes_of_their_own(repository, monkeypatch, capsys)
     assert found["training"]["link"]["wrong"][0]["tensor"] == "site norm"
     assert found["lines"] == {"training.py": [[line, line]]}
     assert "Changed: training.py" in Path("result.md").read_text(encoding="utf-8")
+    page = Path("page.html").read_text(encoding="utf-8")
+    assert f"training.py: {line}<" in page
+    assert "site norm (LayerNorm)" in page
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,34 @@
+"""Results of small checks, as pages of tests are made of them."""
+
+import json
+from functools import cache
+from typing import Any
+
+from parity import Case, check
+from parity.catalogue.mutants import MUTANTS
+from parity.page.result_page import result_page
+from tests.faults import planted
+
+COMMAND = ["parity", "check", "port.py:make", "--steps", "3", "--n-embd", "4", "--mode=both"]
+MISTAKE = "scores_not_scaled"
+UNSCALED = (" / config.head_dim**0.5 for k_heads", " for k_heads")
+
+
+@cache
+def _stored(fails: bool) -> str:
+    case = Case.from_names(steps=1, config={"n_embd": 4, "n_head": 2, "block_size": 3})
+    with planted(*([UNSCALED] if fails else [])) as make:
+        result = check(make, case, probes=False)
+    result.subject = "port.py:make"
+    result.mistakes = {MISTAKE: MUTANTS[MISTAKE].mistake} if fails else {}
+    return json.dumps(result.to_dict())
+
+
+def stored(*, fails: bool) -> dict[str, Any]:
+    """What `--json` writes of a twin, with a mistake or without."""
+    return json.loads(_stored(fails))  # type: ignore[no-any-return]
+
+
+def page(*, fails: bool) -> str:
+    """Its page."""
+    return result_page(stored(fails=fails), COMMAND)

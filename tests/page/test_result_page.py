@@ -1,0 +1,129 @@
+"""The page of one result: what it shows is what JSON holds, and nothing in it asks for anything else."""
+
+import re
+
+import numpy as np
+import pytest
+
+from parity.cli import main
+from parity.judging.pairs import Pairs
+from parity.judging.z_map import z_maps
+from parity.page.heat_map import heat_map
+from parity.page.result_page import result_page, without
+from parity.page.tables import LogAxis
+from parity.quantities import TensorKey
+from tests.page.numbers import shown_numbers, stored_numbers
+from tests.page.results import COMMAND, page, stored
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_page_has_no_number_that_is_not_in_json(fails):
+    data = stored(fails=fails)
+    shown, known = shown_numbers(page(fails=fails)), stored_numbers([data, COMMAND])
+    assert len(shown) > 30
+    places = {str(number) for number in range(64)}  # rows and columns of a map
+    assert not shown - known - places
+
+
+def test_planted_number_is_noticed():
+    data = stored(fails=True)
+    data["modes"][0]["quantities"][0]["outside"] = 12_345
+    assert shown_numbers(result_page(data, COMMAND)) - stored_numbers([stored(fails=True), COMMAND]) == {"12,345"}
+
+
+def test_failure_begins_at_its_site_in_the_drawing_and_names_the_line():
+    shown = page(fails=True)
+    assert '<p class="lead">step 0: logits document 0[1,0]' in shown
+    lit = re.findall(r'<g class="lit">.*?✗ ([\w.]+)<', shown, re.DOTALL)
+    assert lit == ["attn.scores"]
+    after = re.findall(r'<g class="after">.*?>([\w.]+)<', shown, re.DOTALL)
+    assert (after[0], after[-1]) == ("attn.weights", "update")
+    assert re.search(r'<span class="n">211</span>.*head_dim\*\*0\.5', shown)
+    assert "parity check port.py:make --n-embd 4 --steps 1 --mode lock-step --only-case" in shown
+
+
+def test_pass_shows_power_and_no_place():
+    shown = page(fails=False)
+    assert "What would have been caught" in shown
+    assert "Where it goes wrong" not in shown
+    assert "<svg" not in shown
+
+
+def test_gradients_wrong_from_the_right_loss_on_light_a_weight_and_nothing_after_it():
+    data = stored(fails=True)
+    for mode in data["modes"]:
+        mode["first_site"] = None
+        for tensor in mode["location"]["tensors"]:
+            tensor["origin"] = (tensor["quantity"], tensor["tensor"]) == ("grad", "layer0.mlp_fc2")
+    shown = result_page(data, COMMAND)
+    assert re.findall(r'<g class="lit">.*?✗ ([\w.]+)<', shown, re.DOTALL) == ["mlp.residual"]
+    assert '<g class="after">' not in shown
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_page_asks_for_nothing(fails):
+    shown = page(fails=fails)
+    assert "default-src 'none'" in shown
+    assert not re.findall(r"""(?:src|href)=["'](?!#|data:,)|url\(|@import""", shown)
+    assert len(shown.encode()) < 200_000
+
+
+def test_what_a_result_says_is_text_and_no_markup():
+    data = {**stored(fails=False), "subject": "<script>alert(1)</script>", "reason": "<b>bold</b> & plain"}
+    shown = result_page(data, ["parity", "check", "'<img src=x>'"])
+    assert "<script>alert" not in shown
+    assert "<b>bold" not in shown
+    assert "<img" not in shown
+    assert "&lt;b&gt;bold&lt;/b&gt; &amp; plain" in shown
+
+
+def test_page_of_a_probe_shows_where_the_probe_goes_wrong():
+    data, failed = stored(fails=False), stored(fails=True)
+    data["decided_by_probe"] = {"probe": "long", **{name: failed[name] for name in ("limit", "config", "modes")}}
+    data["verdict"] = "DIVERGED"
+    assert "in the probe long" in result_page(data, COMMAND)
+
+
+def test_infinite_and_unknown_numbers_have_a_place():
+    data = stored(fails=True)
+    data["modes"][0]["first_divergence"] |= {"z": "inf", "error": "nan", "actual": "nan", "relative_error": "nan"}
+    data["modes"][0]["z_maps"][0]["rows"][0] = "inf inf 0"
+    assert "<dd>nan</dd>" in result_page(data, COMMAND)
+
+
+def test_map_of_a_large_tensor_has_the_largest_z_of_each_block():
+    key, sigma = TensorKey("grad", "wte"), np.ones((130, 3))
+    error = np.zeros((130, 3))
+    error[129, 2], sigma[0, 0], error[0, 0] = 7.0, np.inf, 1.0
+    (stored_map,) = z_maps(Pairs.of(0, [(key, (130, 3))], [error], [np.zeros((130, 3))], [sigma]), [key, key])
+    assert (stored_map["shape"], stored_map["block"]) == ([130, 3], [3, 1])
+    assert len(stored_map["rows"]) == 44
+    assert (stored_map["rows"][0], stored_map["rows"][1], stored_map["rows"][43]) == ("inf 0 0", "0 0 0", "0 0 7")
+    found = heat_map(stored_map, 10.0)
+    assert [shade for shade, _ in found.shades] == [0, 1, 6]
+
+
+def test_axis_has_room_for_what_is_on_it():
+    axis = LogAxis.around([3e-15, 0.0, 2e-9, float("inf")])
+    assert (axis.first, axis.last) == (-15, -8)
+    assert (axis.place(1e-15), axis.place(1e-8), axis.place(0.0), axis.place(float("inf"))) == (0, 100, 0, 100)
+
+
+def test_command_without_some_options():
+    words = ["parity", "check", "--json", "a.json", "--html=b", "--steps", "2", "--", "./port", "--json", "x"]
+    assert without(words, "--json", "--html") == ["parity", "check", "--steps", "2", "--", "./port", "--json", "x"]
+
+
+def test_page_that_cannot_be_written_is_refused_before_anything_runs(tmp_path, capsys):
+    assert main(["check", "--html", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == f"{tmp_path} cannot be written: it is a folder.\n"
+    assert main(["check", "--html", str(tmp_path / "a"), "--json", str(tmp_path / "a")]) == 2
+    assert not list(tmp_path.iterdir())
+
+
+def test_command_writes_the_page_of_its_json(tmp_path, capsys):
+    small = ["--steps", "1", "--only-case", "--n-embd", "4", "--n-head", "2", "--block-size", "3"]
+    file = tmp_path / "new" / "page.html"
+    assert main(["check", *small, "--html", str(file)]) == 0
+    assert f"<pre>parity check {' '.join(small)}</pre>" in file.read_text(encoding="utf-8")
+    assert capsys.readouterr().out.startswith("PARITY")

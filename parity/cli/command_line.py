@@ -16,6 +16,7 @@ from parity.cli.help_command import help_command, topics_listed
 from parity.cli.help_pages import TOPICS
 from parity.cli.new_subject import EXAMPLES, new_subject_command
 from parity.cli.parser import SHELLS, Completion, HelpProtocol, Parser
+from parity.cli.report_command import report_command
 from parity.cli.streams import OutputError, complain, standard_output
 from parity.errors import SubjectError, UsageError
 from parity.options import Details, option_groups
@@ -111,6 +112,29 @@ _COMMANDS = (
         "  parity mutants --mutant gelu weight_decay --dtype float64 bfloat16\n"
         "  parity mutants --json mutants.json --markdown mutants.md",
         {},
+    ),
+    _Command(
+        "report",
+        report_command,
+        "the stored evidence as one page for a browser",
+        "Write one HTML file from stored results: the ladder with public ports, reference and twin line for line, "
+        "drift, the calibration, known mistakes, larger models and claims, each with the command that repeats it.\n"
+        "What is not stored is not shown. For one result see --html of `parity check` and `parity gate`.",
+        "parity report --out report.html --results benchmarks/results",
+        {
+            "--out": {
+                "metavar": "FILE",
+                "type": Path,
+                "default": Path("report.html"),
+                "help": "(default: %(default)s)",
+            },
+            "--results": {
+                "metavar": "DIR",
+                "type": Path,
+                "help": "where ladder.json, calibration.json and others like them lie, any of them (default: the "
+                "repository's benchmarks/results)",
+            },
+        },
     ),
     _Command(
         "vectors",

@@ -224,7 +224,7 @@ def require_outputs(arguments: argparse.Namespace) -> None:
         taken[accepted.resolve()] = "the file of accepted changes"
         if arguments.accept is not None:
             require_writable(accepted)
-    for option in ("json", "markdown", "html"):
+    for option in ("json", "markdown", "html", "out"):
         file = getattr(arguments, option, None)
         if file is None or (file, option) == ("-", "json"):
             continue

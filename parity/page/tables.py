@@ -27,17 +27,14 @@ class Bar:
     end: float
     verdict: str | None = None
     colour: str = "series0"
-    note: str = ""
-    link: str = ""
-    faint: bool = False
 
 
 @dataclass(frozen=True)
 class LogAxis:
-    """An axis on which equal factors are equally long. first, last: powers of ten."""
+    """An axis on which equal factors are equally long. first, last: logarithms to the base of ten."""
 
-    first: int
-    last: int
+    first: float
+    last: float
 
     @classmethod
     def around(cls, values: Sequence[float]) -> "LogAxis":
@@ -56,12 +53,13 @@ class LogAxis:
     @property
     def ticks(self) -> list[tuple[float, str]]:
         """Powers of ten: places, and what is written there; of many of them only some."""
-        by = max(1, math.ceil((self.last - self.first) / 6))
-        return [(self.place(10.0**power), _power_of_ten(power)) for power in range(self.first, self.last + 1, by)]
+        first, last = math.ceil(self.first), math.floor(self.last)
+        by = max(1, math.ceil((last - first) / 5))
+        return [(self.place(10.0**power), _power_of_ten(power)) for power in range(first, last + 1, by)]
 
 
 def _power_of_ten(power: int) -> str:
-    if 0 <= power <= 5:
-        return f"{10**power:,}"
+    if -2 <= power <= 5:
+        return f"{10.0**power:,g}"
     digits = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{digits}"

@@ -1,11 +1,13 @@
-"""The numbers that a page shows, and those that JSON holds, in every way in which a page writes one."""
+"""The numbers that a page shows but for listings, and those that JSON holds, however a page writes them."""
 
 import html
 import re
 from collections.abc import Iterator
 from typing import Any
 
-_SHOWN = re.compile(r"<(?:td|dd|th scope=\"row\"|span class=\"(?:text|amount)[^\"]*\")[^>]*>([^<]*)<")
+_SHOWN = re.compile(
+    r"""<(?:td(?! class="(?:code|n)")|dd|th scope="row"|span class="(?:text|amount)[^"]*")[^>]*>([^<]*)<"""
+)
 _NUMBER = re.compile(r"(?<![\w.])[-−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]\d+)?(?![\w.]*\w)")
 _FORMATS = ("{:.2g}", "{:.3g}", "{:.4g}", "{:.5g}", "{:.6g}", "{:.0e}", "{:.1e}", "{:.1f}", "{:.2f}", "{:g}", "{:,}")
 

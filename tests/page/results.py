@@ -29,6 +29,14 @@ def stored(*, fails: bool) -> dict[str, Any]:
     return json.loads(_stored(fails))  # type: ignore[no-any-return]
 
 
+def partly_right() -> str:
+    """The page of a failure of which a tensor is right."""
+    data = stored(fails=True)
+    for mode in data["modes"]:
+        mode["location"]["tensors"][2] |= {"right": True, "outside": 0, "relative_error": 0.0}
+    return result_page(data, COMMAND)
+
+
 def page(*, fails: bool) -> str:
     """Its page."""
     return result_page(stored(fails=fails), COMMAND)

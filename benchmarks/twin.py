@@ -1,0 +1,160 @@
+"""The line-for-line twin beside the reference: z and time of every line that names a site, and the drift of a training.
+
+    python -m benchmarks.twin --names names.txt --json benchmarks/results/twin.json
+
+z: the largest of a site, or of a quantity, over lock-step steps. seconds: of a forward pass, from the site before to
+this one, the median of passes taken in turns. drift: free-running, the root mean square over a quantity's elements of
+the error and of the noise floor, and the largest z, at steps further and further apart.
+"""
+
+import argparse
+import json
+import re
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+import reference.microgpt
+import torch_twin.microgpt
+from parity import Case, check
+from parity.files import write_whole
+from parity.judging.exchange import Exchange, Run
+from parity.judging.judge import Judge, offered_elements
+from parity.ladder import machine
+from parity.number_formats import FORMATS
+from parity.subjects.timing import frozen_garbage
+from reference.microgpt import Value, elementwise, without_gc
+from torch_twin.microgpt import Twin
+
+LOCK_STEPS = 50
+PASSES = 41
+KEPT = sorted({round(10 ** (exponent / 16)) for exponent in range(49)})
+"""Steps of the drift that are kept, counted from 1."""
+
+
+def run_of(case: Case, sites: bool) -> Run:
+    judge = Judge.of_elements(offered_elements(case, sites=sites), 1e-9, FORMATS["float64"])
+    return Run(case, Twin(case.config, case.hyper), judge, sites=sites)
+
+
+def short(name: str) -> str:
+    """A site of any layer."""
+    return re.sub(r"^layer\d+\.", "", name)
+
+
+def lock_step(case: Case) -> Iterator[Exchange]:
+    run, state = run_of(case, sites=True), case.state
+    for batch in case.batches():
+        exchange = run.ask(state, batch)
+        state = exchange.after.state(case.config)
+        yield exchange
+
+
+def largest_z(case: Case) -> dict[str, dict[str, float]]:
+    """By site, and by quantity of those that are none."""
+    found: dict[str, dict[str, float]] = {"site": defaultdict(float), "site grad": defaultdict(float)}
+    found["quantity"] = defaultdict(float)
+    for exchange in lock_step(case):
+        for tensor in exchange.pairs:
+            key = tensor.keys[0]
+            kind = key.quantity if key.quantity in found else "quantity"
+            name = short(key.name) if kind != "quantity" else key.quantity
+            found[kind][name] = max(found[kind][name], tensor.largest_z)
+    return found
+
+
+def seconds(case: Case) -> dict[str, dict[str, float]]:
+    """By side and site, of the forward pass of the first document; both sides take turns."""
+    tokens = next(case.batches())[0]
+    sides: dict[str, tuple[ModuleType, Any]] = {
+        "reference": (
+            reference.microgpt,
+            {name: elementwise(Value, matrix) for name, matrix in case.state.params.items()},
+        ),
+        "twin": (
+            torch_twin.microgpt,
+            {name: torch.tensor(matrix, dtype=torch.float64) for name, matrix in case.state.params.items()},
+        ),
+    }
+    passes: dict[str, list[dict[str, float]]] = {name: [] for name in sides}
+    with frozen_garbage():
+        for _ in range(PASSES):
+            for name, (module, params) in sides.items():
+                taken: dict[str, float] = defaultdict(float)
+                times = [("", time.perf_counter())]
+
+                def tap(site: str, value: Any, times: list[tuple[str, float]] = times) -> Any:
+                    times.append((site, time.perf_counter()))
+                    return value
+
+                without_gc(module.document_loss)(tokens, params, case.config, tap)
+                for (_, start), (site, end) in pairwise(times):
+                    taken[short(site)] += end - start
+                passes[name].append(taken)
+    return {
+        name: {site: statistics.median(taken[site] for taken in all_passes) for site in all_passes[0]}
+        for name, all_passes in passes.items()
+    }
+
+
+def shares(taken: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+    """Of each side's forward pass, in percent."""
+    return {
+        side: {site: 100 * second / sum(by_site.values()) for site, second in by_site.items()}
+        for side, by_site in taken.items()
+    }
+
+
+def drift(case: Case) -> list[dict[str, Any]]:
+    """Of the loss and the parameters, free-running."""
+    run, last, rows = run_of(case, sites=False), None, []
+    for number, batch in enumerate(case.batches(), 1):
+        last = run.ask(case.state, batch) if last is None else run.go_on(last, batch)
+        if number in KEPT:
+            row: dict[str, Any] = {"step": number}
+            for quantity in ("loss", "param"):
+                pairs = last.pairs.of_quantities(quantity)
+                row[quantity] = {
+                    "error": float(np.sqrt(np.mean(pairs.error**2))),
+                    "floor": float(np.sqrt(np.mean(pairs.sigma**2))),
+                    "largest_z": pairs.largest_z,
+                }
+            rows.append(row)
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--names", metavar="FILE")
+    parser.add_argument("--steps", metavar="N", type=int, default=1000, help="of the drift (default: %(default)s)")
+    parser.add_argument("--json", metavar="FILE", type=Path, required=True)
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    few = Case.from_names(arguments.names, steps=LOCK_STEPS)
+    many = Case.from_names(arguments.names, steps=arguments.steps)
+    taken = seconds(few)
+    found = {
+        "machine": machine(),
+        "lock_steps": LOCK_STEPS,
+        "limit": run_of(few, sites=True).judge.limit,
+        "largest_z": largest_z(few),
+        "seconds": taken,
+        "percent": shares(taken),
+        "check": check(case=replace(few, steps=20), probes=False).to_dict(),
+        "drift_limit": run_of(many, sites=False).judge.limit,
+        "drift": drift(many),
+    }
+    write_whole(arguments.json, json.dumps(found, indent=1, allow_nan=False) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,159 @@
+"""The pages in a real browser: quiet, without requests, at phone width, in the dark, on paper, and accessible."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from parity.page.evidence_page import evidence_page
+from parity.page.stored import read
+from tests.page.results import page, partly_right
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+if BROWSER is None:
+    pytest.skip("there is no browser here (Debian: apt-get install chromium)", allow_module_level=True)
+playwright = pytest.importorskip("playwright.sync_api", reason="a browser is driven by playwright")
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+PHONE, DESK = {"width": 360, "height": 740}, {"width": 1280, "height": 900}
+PAGES = ("partly", "passes", "evidence")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    """With every page in a file."""
+    made = tmp_path_factory.mktemp("pages")
+    made.joinpath("partly.html").write_text(partly_right(), encoding="utf-8")
+    made.joinpath("passes.html").write_text(page(fails=False), encoding="utf-8")
+    made.joinpath("evidence.html").write_text(evidence_page(read(RESULTS)), encoding="utf-8")
+    return made
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with playwright.sync_playwright() as driver:
+        browser = driver.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])  # root has none
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def opened(browser, folder) -> Iterator[Any]:
+    """Opens a page; afterwards it must have been quiet, and have asked for nothing but itself."""
+    contexts, said, asked = [], [], []
+
+    def open_page(name: str, **options: Any) -> Any:
+        contexts.append(browser.new_context(**{"viewport": DESK, **options}))
+        tab = contexts[-1].new_page()
+        tab.on("console", lambda message: said.append(message.text))
+        tab.on("pageerror", lambda error: said.append(str(error)))
+        tab.on("request", lambda request: asked.append(request.url))
+        file = folder / f"{name}.html"
+        tab.goto(file.as_uri())
+        assert asked == [file.as_uri()]
+        asked.clear()
+        return tab
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert (said, asked) == ([], [])
+
+
+def width_over(tab: Any) -> int:
+    """By how many pixels a page is wider than its window."""
+    return int(tab.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth"))
+
+
+def brightness(tab: Any, what: str) -> float:
+    colour = tab.evaluate(f"getComputedStyle(document.body).{what}.match(/[\\d.]+/g).slice(0, 3).map(Number)")
+    return sum(colour) / 3
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_page_fits_a_phone(opened, name):
+    tab = opened(name, viewport=PHONE)
+    assert width_over(tab) == 0
+    for details in tab.query_selector_all("details"):
+        details.evaluate("details => details.open = true")
+    assert width_over(tab) == 0
+
+
+def test_wide_page_is_noticed(opened):
+    tab = opened("passes", viewport=PHONE)
+    tab.evaluate("document.querySelector('h1').style.width = '500px'")
+    assert width_over(tab) > 100
+
+
+@pytest.mark.parametrize(("scheme", "dark"), [("light", False), ("dark", True)])
+def test_page_is_as_dark_as_the_reader_wants(opened, scheme, dark):
+    tab = opened("partly", color_scheme=scheme)
+    assert (brightness(tab, "backgroundColor") < brightness(tab, "color")) == dark
+
+
+def test_page_is_printed_without_what_needs_a_screen(opened):
+    tab = opened("partly", color_scheme="dark")
+    tab.emulate_media(media="print", color_scheme="light")
+    assert not tab.locator("nav.contents").is_visible()
+    assert tab.locator("#mistake").is_visible()
+    assert tab.pdf(format="A4").startswith(b"%PDF")
+
+
+def test_switch_hides_what_rounding_explains(opened):
+    tab = opened("partly")
+    right, wrong = tab.locator(".chip.right"), tab.locator(".chip.origin")
+    assert right.first.is_visible()
+    tab.locator(".hide").first.check()
+    assert not right.first.is_visible()
+    assert wrong.first.is_visible()
+
+
+def test_links_lead_to_what_they_name(opened):
+    for name in PAGES:
+        tab = opened(name)
+        dead = tab.evaluate(
+            "[...document.querySelectorAll('a[href^=\"#\"]')].map(a => a.hash.slice(1))"
+            ".filter(id => document.querySelectorAll('#' + id).length !== 1)"
+        )
+        assert dead == []
+
+
+def test_both_listings_scroll_together(opened):
+    tab = opened("evidence")
+    row = tab.locator(".listing tr.told", has_text="attn.weights").first
+    row.scroll_into_view_if_needed()
+    left, right = (row.locator(".code").nth(side).bounding_box() for side in (0, 1))
+    assert left["y"] == right["y"]
+    before = row.evaluate("row => getComputedStyle(row).backgroundColor")
+    row.hover()
+    assert row.evaluate("row => getComputedStyle(row).backgroundColor") != before
+
+
+FEW = """for (const parent of document.querySelectorAll('tbody, table, .bars, .strip ol, svg.model'))
+    [...parent.children].slice(4).forEach(child => child.tagName === 'TFOOT' || child.remove())"""
+"""One row of a kind is as accessible as the next, and axe takes its time with each."""
+
+
+def serious(tab: Any, **options: Any) -> list[str]:
+    """What axe finds: the rule, and the element."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-core comes with its package")
+    tab.evaluate(FEW)
+    found = axe.Axe().run(tab, options=options).response["violations"]
+    faults = [fault for fault in found if fault["impact"] in ("serious", "critical")]
+    return [f"{fault['id']}: {node['html'][:160]}" for fault in faults for node in fault["nodes"]]
+
+
+@pytest.mark.parametrize("name", ["partly", "evidence"])
+def test_axe_finds_no_serious_fault(opened, name):
+    tab = opened(name)
+    assert not serious(tab)
+    tab.emulate_media(color_scheme="dark")
+    assert not serious(tab, runOnly=["color-contrast"])
+
+
+def test_axe_notices_a_fault(opened):
+    tab = opened("passes")
+    tab.evaluate("document.querySelector('.lead').style.color = '#999'")
+    assert [fault for fault in serious(tab, runOnly=["color-contrast"]) if 'class="lead"' in fault]

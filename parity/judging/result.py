@@ -514,8 +514,8 @@ class Result:
         return [
             {
                 **mode.to_dict(),
-                "allowed": plain(_allowed(mode.first_divergence, self.judge.limit)),
-                "site_allowed": plain(_allowed(mode.first_site, self.judge.limit)),
+                "allowed": plain(_allowed(mode.first_divergence, (mode.judge or self.judge).limit)),
+                "site_allowed": plain(_allowed(mode.first_site, (mode.judge or self.judge).limit)),
             }
             for mode in self.modes
         ]

@@ -14,17 +14,18 @@ _MOST_MAPS = 3
 
 
 def z_maps(pairs: Pairs, keys: Sequence[TensorKey]) -> list[dict[str, Any]]:
-    """The maps of the first few of these tensors that have rows and columns.
+    """The maps of the first few of these tensors; one without rows is a row by itself.
 
     rows: a text for each row of cells, z by z in three digits; block: the rows and columns that a cell stands for.
     """
     by_key = pairs.by_key()
     tensors = ((key, by_key[key]) for key in dict.fromkeys(keys) if key in by_key)
-    return [_z_map(key, tensor) for key, tensor in tensors if len(tensor.shape) == 2 and tensor.z.size > 1][:_MOST_MAPS]
+    return [_z_map(key, tensor) for key, tensor in tensors if tensor.z.size > 1][:_MOST_MAPS]
 
 
 def _z_map(key: TensorKey, tensor: Pairs) -> dict[str, Any]:
-    z, (rows, columns) = tensor.z.reshape(tensor.shape), tensor.shape
+    rows, columns = tensor.shape if len(tensor.shape) == 2 else (1, tensor.z.size)
+    z = tensor.z.reshape(rows, columns)
     block = [-(-size // _MOST_CELLS) for size in (rows, columns)]
     tall, wide = (-(-size // by) * by for size, by in zip((rows, columns), block, strict=True))
     padded = np.full((tall, wide), -1.0)

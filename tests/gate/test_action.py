@@ -77,7 +77,7 @@ def test_script_compares_with_the_base_of_the_event(run, hub, tmp_path, monkeypa
     assert run.gate() == 2  # since nothing was compared
     options = SHORT.split()
     assert given[0][: len(options) + 3] == ["gate", *options, "--base", getattr(hub, base)]
-    assert given[0][len(options) + 7 :] == ["port.py:make"]
+    assert given[0][len(options) + 9 :] == ["port.py:make"]
 
 
 def test_documentation_after_an_intended_change_on_main_is_identical(hub, tmp_path):
@@ -96,6 +96,7 @@ def test_documentation_after_an_intended_change_on_main_is_identical(hub, tmp_pa
     assert json.loads(Path(told["json"]).read_text(encoding="utf-8"))["verdict"] == "IDENTICAL"
     summary = (tmp_path / "github_step_summary").read_text(encoding="utf-8")
     assert summary == Path(told["markdown"]).read_text(encoding="utf-8")
+    assert "IDENTICAL" in Path(told["html"]).read_text(encoding="utf-8")
     assert summary.startswith("### IDENTICAL")
 
 
@@ -231,7 +232,7 @@ def test_torch_for_the_cpu_is_installed_where_there_is_no_gpu(run, monkeypatch):
 def test_steps_name_inputs_and_outputs_that_exist(run):
     assert set(re.findall(r"inputs\.([\w-]+)", DESCRIPTION)) == set(INPUTS)
     given = set(re.findall(r"steps\.gate\.outputs\.([\w-]+)", DESCRIPTION))
-    assert given == {"verdict", "accepted", "speed-ratio", "base", "json", "markdown"}
+    assert given == {"verdict", "accepted", "speed-ratio", "base", "json", "markdown", "html"}
     planned = set(re.findall(r"steps\.plan\.outputs\.([\w-]+)", DESCRIPTION))
     run.plan()
     assert planned == outputs().keys()

@@ -23,6 +23,8 @@ HARNESS = Path(__file__).resolve().parents[3]
 TEMPORARY = Path(os.environ.get("RUNNER_TEMP", "."))
 INCLUDED = re.compile(r"\s*(?:-[rc]|--requirement\b|--constraint\b)[\s=]*(\S+)")
 """A line of a file of requirements that names another one, relative to it."""
+KINDS = ("py", "json", "html", "css")
+"""Of the harness's files, those that are installed."""
 ENVIRONMENT, ORACLE = TEMPORARY / "parity-environment", TEMPORARY / "parity-oracle"
 
 
@@ -74,10 +76,10 @@ def gate() -> int:
         annotate("notice", "This is the first commit: there is nothing to compare it with.")
         return 0
     print(f"Comparing with {base.commit}, {base.what}.", flush=True)
-    result, summary = TEMPORARY / "parity.json", TEMPORARY / "parity.md"
-    for left in (result, summary):
+    result, summary, page = (TEMPORARY / f"parity.{kind}" for kind in ("json", "md", "html"))
+    for left in (result, summary, page):
         left.unlink(missing_ok=True)
-    files = ["--json", str(result), "--markdown", str(summary)]
+    files = ["--json", str(result), "--markdown", str(summary), "--html", str(page)]
     # The user's options first: of one that is given twice, the last counts.
     status = run_gate(main, ["gate", *arguments, "--base", base.commit, *files, *subject()])
     if not result.is_file():
@@ -88,7 +90,7 @@ def gate() -> int:
     ratio = f"{found['speed']['ratio']:.4g}" if found["speed"] else ""
     accepted = " ".join((found["accepted"] or {}).get("reason", "").split())
     outputs = {"verdict": found["verdict"], "accepted": accepted, "speed-ratio": ratio, "base": base.commit}
-    tell(**outputs, json=str(result), markdown=str(summary))
+    tell(**outputs, json=str(result), markdown=str(summary), html=str(page))
     append("GITHUB_STEP_SUMMARY", summary.read_text(encoding="utf-8"))
     return status
 
@@ -189,7 +191,8 @@ def settings() -> list[str]:
 def sources() -> list[Path]:
     """The files of the harness."""
     folders = ("reference", "torch_twin", "parity")
-    return [HARNESS / "pyproject.toml", *(file for name in folders for file in sorted((HARNESS / name).rglob("*.py")))]
+    found = [file for name in folders for kind in KINDS for file in sorted((HARNESS / name).rglob(f"*.{kind}"))]
+    return [HARNESS / "pyproject.toml", *found]
 
 
 def processor() -> list[str]:

@@ -545,7 +545,9 @@ def _allowed(found: Difference | None, limit: float) -> float | None:
     """The largest error that rounding explains in an element; NaN where that is not known."""
     if found is None:
         return None
-    return limit * found.error / found.z if math.isfinite(found.z) and found.z else 0.0 if found.z else math.nan
+    if not math.isfinite(found.error) or not found.z:
+        return math.nan
+    return limit * found.error / found.z  # 0 where z is infinite
 
 
 def _failure(failed: Failed) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A drawing of the model: what is computed from what, and where the wrong begins."""
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -57,6 +58,7 @@ _OF_WEIGHT = {
     "mlp_fc2": "mlp.residual",
 }
 """By weight, the site that it helps to compute."""
+_LAYER = re.compile(r"∂?layer(\d+)\.")
 WIDTH, _STEP, _HEIGHT, _MIDDLE, _WIDE, _NARROW = 360, 50, 38, 160, 190, 92
 
 
@@ -93,8 +95,7 @@ def drawing(mode: dict[str, Any], config: dict[str, Any]) -> Drawing | None:
     begins = list(_begins(mode))
     if not begins:
         return None
-    layers = sorted({int(name[5:].split(".")[0]) for name in begins if name.startswith("layer")})
-    layer = layers[0] if layers else 0
+    layer = min((int(number[1]) for name in begins if (number := _LAYER.match(name))), default=0)
     lit = {short for name in begins if (short := _short(name, layer)) is not None}
     forward = not any(name.startswith("∂") for name in begins)
     lit = {name.removeprefix("∂") for name in lit}

@@ -26,7 +26,7 @@ class HeatMap:
     @property
     def cell(self) -> float:
         """How large a cell is drawn, in pixels, where there is room."""
-        return max(4, min(22, 640 // self.columns))
+        return max(4, min(22, 640 // self.columns, 440 // self.rows))
 
 
 def heat_map(stored: dict[str, Any], limit: float) -> HeatMap:

@@ -1,5 +1,6 @@
 """What a mode found, for its part of a page: the first divergence, right and wrong tensors, drawing and maps."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +27,7 @@ class Element:
     actual: str
     error: str
     allowed: str
+    """Empty where nobody knows."""
     z: str
 
 
@@ -79,7 +81,7 @@ def mode_views(modes: Sequence[dict[str, Any]], limit: Any, config: dict[str, An
 def _view(mode: dict[str, Any], limit: Any, config: dict[str, Any], same: bool) -> ModeView:
     first, site, location = mode.get("first_divergence"), mode.get("first_site"), mode.get("location")
     elements = [_element("first tensor outside", first, mode.get("allowed"))] if first else []
-    elements += [_element("first site outside", site, mode.get("site_allowed"))] if site else []
+    elements += [_element("first site outside", site, mode.get("site_allowed"))] if site and site != first else []
     return ModeView(
         title=mode["mode"],
         verdict=mode.get("verdict") or ("DIVERGED" if first else ""),
@@ -102,7 +104,7 @@ def _element(title: str, found: dict[str, Any], allowed: Any) -> Element:
     quantity = found["quantity"]
     where = found["where"] if found["where"] == quantity else f"{quantity} {found['where']}"
     z, error = number(found["z"]), number(found["error"])
-    floor = "-" if allowed is None else f"{number(allowed):.2g}"
+    floor = "" if math.isnan(number(allowed)) else f"{number(allowed):.2g}"
     return Element(title, where, found["step"], expected, actual, f"{error:.2g}", floor, f"{z:.2g}")
 
 

@@ -60,6 +60,21 @@ def test_gradients_wrong_from_the_right_loss_on_light_a_weight_and_nothing_after
     assert '<g class="after">' not in shown
 
 
+def test_layer_that_is_drawn_is_the_one_that_is_wrong():
+    data = stored(fails=True)
+    data["config"]["n_layer"] = 3
+    mode = data["modes"][0]
+    mode["first_site"]["tensor"] = "layer2.mlp.pre at document 0, position 1"
+    assert "In the model, layer 2 of 3" in result_page(data, COMMAND)
+    mode["first_site"] = None
+    for tensor in mode["location"]["tensors"]:
+        tensor["origin"] = tensor["tensor"] == "layer0.mlp_fc1" and tensor["quantity"] == "grad"
+        tensor["tensor"] = tensor["tensor"].replace("layer0", "layer1")
+    shown = result_page(data, COMMAND)
+    assert "In the model, layer 1 of 3" in shown
+    assert re.findall(r'<g class="lit">.*?✗ ([\w.]+)<', shown, re.DOTALL)[0] == "mlp.pre"
+
+
 @pytest.mark.parametrize("fails", [False, True])
 def test_page_asks_for_nothing(fails):
     shown = page(fails=fails)
@@ -87,6 +102,7 @@ def test_page_of_a_probe_shows_where_the_probe_goes_wrong():
 def test_infinite_and_unknown_numbers_have_a_place():
     data = stored(fails=True)
     data["modes"][0]["first_divergence"] |= {"z": "inf", "error": "nan", "actual": "nan", "relative_error": "nan"}
+    data["modes"][0]["allowed"] = "nan"
     data["modes"][0]["z_maps"][0]["rows"][0] = "inf inf 0"
     assert "<dd>nan</dd>" in result_page(data, COMMAND)
 

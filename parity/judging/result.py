@@ -510,11 +510,12 @@ class Result:
         return {"probe": probe.probe.name, "limit": found.judge.limit, "config": config, "modes": found._modes()}
 
     def _modes(self) -> list[dict[str, Any]]:
-        """The modes for JSON, each with how far from what is expected its first element outside may lie."""
+        """The modes for JSON, each with what follows from the limit: what is allowed where it is outside first."""
         return [
             {
                 **mode.to_dict(),
                 "allowed": plain(_allowed(mode.first_divergence, (mode.judge or self.judge).limit)),
+                "truth_says": mode.truth and mode.truth.sentence(self.judge.limit),
                 "site_allowed": plain(_allowed(mode.first_site, (mode.judge or self.judge).limit)),
             }
             for mode in self.modes

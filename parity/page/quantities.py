@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from statistics import median
 from typing import Any
 
-from parity.page.rendering import beside, number, order
+from parity.page.rendering import beside, number, order, z_text
 from parity.page.tables import Bar, LogAxis, Table
 
 Mode = dict[str, Any]
@@ -44,6 +44,19 @@ def failures(mode: Mode, limit: Any) -> Table:
             shown = "-" if math.isinf(relative) and error else f"{relative:.2g}"
             cells += [f"{found['step']}, {found['where']}", f"{error:.1e}", shown, beside(found["z"], limit)]
         table.rows.append(cells + ["-"] * (len(table.columns) - len(cells)))
+    return table
+
+
+def truth_table(mode: Mode) -> Table:
+    """The largest z of each quantity between subject, reference and truth."""
+    sides = {
+        "subject against truth": "subject",
+        "reference against truth": "reference",
+        "subject against reference": "apart",
+    }
+    table = Table(["quantity", *sides], ["quantity"])
+    for quantity in mode["truth"]["subject"]:
+        table.rows.append([quantity, *(z_text(mode["truth"][side].get(quantity)) for side in sides.values())])
     return table
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from parity.page.mistakes import mistakes
 from parity.page.modes import ModeView, mode_views
-from parity.page.quantities import overview, power_chart, power_table
+from parity.page.quantities import overview, power_chart, power_table, truth_table
 from parity.page.rendering import render
 from parity.page.tables import Table
 from parity.verdict import Verdict
@@ -32,11 +32,12 @@ def _check(data: dict[str, Any], command: Sequence[str]) -> dict[str, Any]:
         "kind": "check",
         "verdict": data["verdict"],
         "reason": data["reason"],
-        "named": data.get("named", ""),
+        "leads": [data["named"]] if data.get("named") else [],
+        "alarm": not Verdict(data["verdict"]).passes,
         "facts": _facts(data),
         "probe": probe,
-        "failed": not Verdict(data["verdict"]).passes,
         "modes": mode_views(modes, deciding["limit"], deciding.get("config") or {}),
+        "truths": [(mode["truth_says"], truth_table(mode)) for mode in data["modes"] if mode.get("truth")],
         "overview": overview([*([data["link"]] if data.get("link") else []), *data["modes"]], data["limit"]),
         "mistakes": mistakes(data.get("mistakes", [])),
         "last_words": (data.get("failure") or {}).get("last_words", []),
@@ -62,12 +63,30 @@ def _gate(data: dict[str, Any], command: Sequence[str]) -> dict[str, Any]:
         "kind": "gate",
         "verdict": data["verdict"],
         "reason": data["reason"],
-        "failed": not Verdict(data["verdict"]).passes,
+        "leads": _gate_leads(data) + within["leads"],
+        "alarm": bool(data["slower"]) or not (Verdict(data["verdict"]).passes or data.get("accepted")),
+        "remarks": [*data.get("stale", ()), *within["remarks"]],
         "not_exercised": data.get("not_exercised", within["not_exercised"]),
         "shorter": "",
         "modes": [*_between(data), *(_of_head(view) for view in within["modes"])],
     }
     return {**within, **own, "facts": _gate_facts(data), "gate": _gate_view(data)}
+
+
+def _gate_leads(data: dict[str, Any]) -> list[str]:
+    """What the verdict alone does not say, and ought to be seen first."""
+    leads = []
+    if data["slower"]:
+        least = float(data["speed"]["interval"][0])
+        limit = f"the limit is {data['fail_slower']:g}"
+        leads.append(f"SLOWER: a step at head takes at least {least:.2f} of the time at base; {limit}.")
+    if data["wrong_alike"]:
+        leads.append("Both wrong alike: base and head differ from the reference in the same way.")
+    accepted = data.get("accepted")
+    if accepted:
+        reason = accepted["reason"] if isinstance(accepted, dict) else accepted
+        leads.append(f"Accepted as intended: “{reason}”.")
+    return leads
 
 
 def _of_head(view: ModeView) -> ModeView:
@@ -146,17 +165,12 @@ def _gate_view(data: dict[str, Any]) -> dict[str, Any]:
         largest = row["largest"] and f"{float(row['largest']['z']):.2g}"
         counts = (f"{row[name]:,}" for name in ("compared", "different", "outside"))
         table.rows.append([row["quantity"], *counts, largest or "-"])
-    accepted = data.get("accepted")
     return {
         "change": data["change"],
         "changed": table,
         "first": data.get("first"),
         "lines": data.get("lines") or {},
         "speed": data["speed"],
-        "slower": data["slower"],
-        "fail_slower": data["fail_slower"],
-        "wrong_alike": data["wrong_alike"],
-        "accepted": accepted.get("reason") if isinstance(accepted, dict) else accepted,
         "head": (data.get("head") or {}).get("verdict"),
         "base": (data.get("base") or {}).get("verdict") if isinstance(data.get("base"), dict) else None,
     }

@@ -37,6 +37,34 @@ def partly_right() -> str:
     return result_page(data, COMMAND)
 
 
+def gate(**found: Any) -> dict[str, Any]:
+    """What `parity gate --json` writes where head has a mistake that base has not."""
+    head = stored(fails=True)
+    mode = head["modes"][0]
+    return {
+        "subject": "port.py:make",
+        "head_name": "HEAD with uncommitted changes",
+        "base_name": "HEAD (123abc)",
+        "verdict": "DIVERGED",
+        "change": "the function changed",
+        "reason": "First at head against base.",
+        "head": head,
+        "base": None,
+        "first": mode["first_divergence"],
+        "first_in_probe": None,
+        "location": mode["location"],
+        "changed": [],
+        "lines": {"port.py": [[3, 3], [7, 9]]},
+        "speed": None,
+        "slower": False,
+        "fail_slower": None,
+        "wrong_alike": False,
+        "accepted": None,
+        "not_exercised": [],
+        **found,
+    }
+
+
 def page(*, fails: bool) -> str:
     """Its page."""
     return result_page(stored(fails=fails), COMMAND)

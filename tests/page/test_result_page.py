@@ -13,7 +13,7 @@ from parity.page.result_page import result_page, without
 from parity.page.tables import LogAxis
 from parity.quantities import TensorKey
 from tests.page.numbers import shown_numbers, stored_numbers
-from tests.page.results import COMMAND, page, stored
+from tests.page.results import COMMAND, gate, page, stored
 
 
 @pytest.mark.parametrize("fails", [False, True])
@@ -105,6 +105,38 @@ def test_infinite_and_unknown_numbers_have_a_place():
     data["modes"][0]["allowed"] = "nan"
     data["modes"][0]["z_maps"][0]["rows"][0] = "inf inf 0"
     assert "<dd>nan</dd>" in result_page(data, COMMAND)
+
+
+def test_gate_shows_head_against_base_first():
+    shown = result_page(gate(), COMMAND)
+    assert re.findall(r'<section id="(\w+)"', shown)[:3] == ["gate", "mode1", "mode2"]
+    assert "head (actual) against base (expected)" in shown
+    assert "port.py: 3, 7–9" in shown
+    assert '<header class="top c-wrong">' in shown
+
+
+def test_gate_that_passes_and_fails_for_another_reason_says_so_on_top():
+    speed = {"ratio": 1.5, "interval": [1.4, 1.6]}
+    passing = {"verdict": "PARITY", "first": None, "location": None, "head": stored(fails=False)}
+    shown = result_page(gate(**passing, speed=speed, slower=True, fail_slower=1.1, wrong_alike=True), COMMAND)
+    assert "SLOWER: a step at head takes at least 1.40 of the time at base; the limit is 1.1." in shown
+    assert "Both wrong alike" in shown
+    assert '<header class="top c-wrong">' in shown
+    assert '<header class="top c-right">' in result_page(gate(**passing), COMMAND)
+    accepted = result_page(gate(accepted={"reason": "On purpose", "verdict": "DIVERGED"}), COMMAND)
+    assert '<header class="top c-identical">' in accepted
+    assert "Accepted as intended: “On purpose”." in accepted
+
+
+def test_truth_is_told_where_it_was_asked_for():
+    data = stored(fails=True)
+    data["modes"][0] |= {
+        "truth": {"subject": {"grad": 7e8}, "reference": {"grad": 1.1}, "apart": {}, "failures": []},
+        "truth_says": "The subject is wrong: the truth agrees with the reference.",
+    }
+    shown = result_page(data, COMMAND)
+    assert "The subject is wrong: the truth agrees with the reference." in shown
+    assert re.search(r"grad</th><td>7e\+08</td><td>1.1</td><td>-</td>", shown)
 
 
 def test_map_of_a_large_tensor_has_the_largest_z_of_each_block():

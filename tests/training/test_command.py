@@ -34,7 +34,7 @@ def test_failure_names_where_it_begins(capsys, tmp_path):
     assert re.search(r"begins at +site norm \(LayerNorm\)", out)
     assert "begins at: site norm" in files["--markdown"].read_text()
     assert json.loads(files["--json"].read_text())["verdict"] == "DIVERGED"
-    assert re.search(r'class="chip origin".*site norm \(LayerNorm\)', files["--html"].read_text())
+    assert re.search(r'class="chip origin".*>norm \(LayerNorm\)', files["--html"].read_text())
 
 
 def test_names_from_a_file(tmp_path, capsys):

@@ -256,7 +256,7 @@ def test_command_line_in_processes_of_their_own(repository, monkeypatch, capsys)
     assert "Changed: training.py" in Path("result.md").read_text(encoding="utf-8")
     page = Path("page.html").read_text(encoding="utf-8")
     assert f"training.py: {line}<" in page
-    assert "site norm (LayerNorm)" in page
+    assert ">norm (LayerNorm)<" in page
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ class MatrixView:
 def matrix_view(found: dict[str, Any]) -> MatrixView:
     """As `parity mutants --json` writes it."""
     formats, rules = found["summary"]["formats"], found["rules"]
-    counts = Table(["format", "mistakes", "caught", "by the case alone", *(f"missed by {rule}" for rule in rules)])
+    counts = Table(["format", "mistakes", "caught", "by the case alone", *rules])
     for form, row in formats.items():
         missed = row["missed_by"] or {}
         numbers = [row["mistakes"], row["caught"], row["caught_by_case"], *(missed.get(rule, "-") for rule in rules)]

@@ -12,7 +12,7 @@ from benchmarks.ports.port import CannotRun, Port, Subjects
 from parity import Case, check
 from parity.catalogue.naming import name_mistakes
 from parity.errors import SubjectError, UsageError
-from parity.judging.result import plain
+from parity.judging.plain import plain
 from parity.subjects.timing import ROUNDS, frozen_garbage, reference_step, typical
 from parity.subjects.turns import in_turns
 

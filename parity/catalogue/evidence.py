@@ -16,10 +16,11 @@ from parity.errors import NoExpectation, SubjectError
 from parity.judging.directions import FORWARD, MISTAKE, Direction, Sums
 from parity.judging.evidence import replicas_of
 from parity.judging.exchange import Exchange
+from parity.judging.excluded import Weighed
 from parity.judging.own_updates import own_updates
 from parity.judging.pairing import paired
 from parity.judging.pairs import Pairs
-from parity.judging.result import Result, Weighed
+from parity.judging.result import Result
 from parity.number_formats import Floats
 from parity.oracle.oracle import Expectation, Oracle
 from parity.oracle.spread import deviation

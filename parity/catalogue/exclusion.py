@@ -15,8 +15,10 @@ from typing import Any
 from parity.catalogue.detection import CLEARLY, NOWHERE, USUAL_LIMIT, Shown
 from parity.catalogue.evidence import weigh
 from parity.catalogue.mutants import MUTANTS, Mutant
+from parity.judging.excluded import Exclusion
+from parity.judging.mode_result import ModeResult
 from parity.judging.probes import Probe
-from parity.judging.result import Exclusion, ModeResult, ProbeResult, Result
+from parity.judging.result import ProbeResult, Result
 from parity.number_formats import FORMATS
 from parity.quantities import STATE
 

@@ -5,7 +5,8 @@ from rich.text import Text
 
 from parity.cli import check_tables
 from parity.cli.terminal import FirstThatFits, filled, labelled, listed, verdict_line
-from parity.judging.result import ModeResult, Result
+from parity.judging.mode_result import ModeResult
+from parity.judging.result import Result
 from parity.verdict import Verdict
 
 _WORST_ELEMENT = (

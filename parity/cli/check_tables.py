@@ -5,11 +5,13 @@ from dataclasses import dataclass, field
 from statistics import median
 
 from parity.judging.directions import Along
+from parity.judging.excluded import Exclusion
 from parity.judging.location import Location
+from parity.judging.mode_result import ModeResult, TruthResult
 from parity.judging.pairs import Difference
 from parity.judging.quantity_result import QuantityResult, TensorPower
 from parity.judging.relu_gates import SHORT_DIGITS
-from parity.judging.result import Exclusion, ModeResult, Result, TruthResult
+from parity.judging.result import Result
 from parity.quantities import FIELDS, in_short
 from parity.verdict import Verdict
 from parity.words import beside_limit, counted

@@ -10,7 +10,8 @@ from parity.gate.git import Lines
 from parity.gate.judgement import CHANGES
 from parity.gate.revisions import Changed, First
 from parity.gate.speed import Speed
-from parity.judging.result import Result, plain
+from parity.judging.plain import plain
+from parity.judging.result import Result
 from parity.verdict import Verdict
 
 

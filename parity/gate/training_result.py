@@ -7,7 +7,7 @@ import parity
 from parity.gate.git import Lines
 from parity.gate.judgement import CHANGES
 from parity.gate.speed import Speed
-from parity.judging.result import plain
+from parity.judging.plain import plain
 from parity.verdict import Verdict
 
 if TYPE_CHECKING:  # both import torch, and a gate of other subjects starts without

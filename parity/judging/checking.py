@@ -14,8 +14,9 @@ from parity.judging.cost import reached, require_that_the_chain_answers, require
 from parity.judging.diagnosis import ask_again, look_for_a_cause, look_for_precision_loss
 from parity.judging.exchange import Run, quantities_asked
 from parity.judging.judge import Judge, offered_elements
+from parity.judging.mode_result import ModeResult
 from parity.judging.probing import Make, with_probes
-from parity.judging.result import ModeResult, Result
+from parity.judging.result import Result
 from parity.judging.trial import Trial
 from parity.quantities import STATE
 from parity.subjects.attributes import left_out, single_steps, tied_head, warnings, without_update

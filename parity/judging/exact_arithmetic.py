@@ -19,11 +19,12 @@ from parity.judging.diagnosis import narrow_answers
 from parity.judging.exchange import Exchange, Run
 from parity.judging.judge import Judge
 from parity.judging.location import Place
+from parity.judging.mode_result import ModeResult
 from parity.judging.moderation import moderated
 from parity.judging.on_shadows import OnShadows
 from parity.judging.pairs import Pairs
 from parity.judging.probing import Make
-from parity.judging.result import ModeResult, Result
+from parity.judging.result import Result
 from parity.judging.trial import Trial
 from parity.number_formats import FORMATS, Floats
 from parity.oracle.shadows.noise import Noise

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from parity.judging.evidence import Evidence
 from parity.judging.exchange import Exchange, Run
 from parity.judging.location import locate
-from parity.judging.result import ModeResult, TruthResult
+from parity.judging.mode_result import ModeResult, TruthResult
 
 Progress = Callable[[str, int], None]
 """Is told the mode and the steps done so far."""

@@ -10,7 +10,8 @@ from typing import Any
 from parity.case import Case
 from parity.errors import SubjectError, UsageError
 from parity.judging.checking import check
-from parity.judging.result import Result, plain
+from parity.judging.plain import plain
+from parity.judging.result import Result
 from parity.ladder.rungs import Rung
 from parity.ladder.this_machine import missing
 from parity.subjects.command import Command, serving

@@ -17,8 +17,9 @@ from parity.judging.causes import EarlierOutside, Failed, LawBroken
 from parity.judging.checking import check
 from parity.judging.exchange import Exchange, Run
 from parity.judging.judge import Judge, offered_elements
+from parity.judging.mode_result import ModeResult
 from parity.judging.pairs import Pairs, joined
-from parity.judging.result import ModeResult, Result
+from parity.judging.result import Result
 from parity.number_formats import FORMATS, Floats
 from parity.oracle.oracle import Expectation
 from parity.quantities import FIELDS, SITES, TensorKey

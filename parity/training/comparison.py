@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 
 from parity.judging.judge import Judge
+from parity.judging.mode_result import ModeResult
 from parity.judging.moderation import FREEDOM, moderated
 from parity.judging.pairs import Pairs, layout
 from parity.judging.quantity_result import QuantityResult
-from parity.judging.result import ModeResult
 from parity.number_formats import FORMATS, Floats, Format
 from parity.quantities import TensorKey
 from parity.training.observation import Observed

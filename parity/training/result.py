@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parity import __version__
-from parity.judging.result import plain
+from parity.judging.plain import plain
 from parity.training.comparison import TrainingMode
 from parity.verdict import Verdict
 

@@ -5,7 +5,7 @@ from parity.catalogue.evidence import weigh
 from parity.catalogue.exclusion import note_exclusion
 from parity.catalogue.mutants import MUTANTS
 from parity.cli.check_tables import undecided
-from parity.judging.result import Exclusion, Weighed
+from parity.judging.excluded import Exclusion, Weighed
 from parity.oracle.replay import Replay
 
 CASE = Case.from_names(steps=10, config={"n_embd": 8, "n_head": 2, "block_size": 6}, hyper={"beta2": 0.9})

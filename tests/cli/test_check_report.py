@@ -15,8 +15,9 @@ from parity.catalogue.mutants import MUTANTS
 from parity.cli import main
 from parity.cli.check_markdown import check_markdown
 from parity.cli.check_report import check_report
+from parity.judging.mode_result import TruthResult
 from parity.judging.probes import probes
-from parity.judging.result import ProbeResult, TruthResult
+from parity.judging.result import ProbeResult
 from parity.testing import ParityError, assert_parity
 from torch_twin.bfloat16 import make as master_weights
 from torch_twin.microgpt import Twin

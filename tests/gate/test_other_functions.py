@@ -8,8 +8,9 @@ from parity.gate.judgement import change_of
 from parity.gate.revisions import Revisions
 from parity.judging.causes import LawBroken
 from parity.judging.judge import Judge, offered_elements
+from parity.judging.mode_result import ModeResult
 from parity.judging.probes import probes
-from parity.judging.result import ModeResult, Result
+from parity.judging.result import Result
 from parity.number_formats import FORMATS
 from parity.verdict import FALSE_ALARM, Verdict
 from tests.gate.refactors import FLOAT32, MODEL, REORDERING, UNSTABLE

@@ -11,9 +11,9 @@ from hypothesis.extra import numpy as hnp
 
 from parity.judging.element_errors import WRONG_ANSWERS
 from parity.judging.judge import Judge
+from parity.judging.mode_result import ModeResult
 from parity.judging.pairs import Pairs, joined, same_bits
 from parity.judging.quantity_result import wrong_answers
-from parity.judging.result import ModeResult
 from parity.number_formats import FORMATS
 from parity.quantities import TensorKey
 

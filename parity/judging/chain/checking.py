@@ -13,8 +13,9 @@ from parity.judging.chain.run import REPLICAS, ChainRun
 from parity.judging.check_options import CheckOptions
 from parity.judging.exchange import quantities_asked, unchecked
 from parity.judging.judge import Judge, offered_elements
+from parity.judging.mode_result import ModeResult
 from parity.judging.moderation import FREEDOM
-from parity.judging.result import ModeResult, Result
+from parity.judging.result import Result
 from parity.number_formats import FORMATS
 from parity.subjects.attributes import left_out, warnings
 from parity.subjects.subject import (

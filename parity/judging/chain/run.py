@@ -20,11 +20,11 @@ from parity.judging.element_errors import Z
 from parity.judging.exchange import asked_at, require_what_it_says
 from parity.judging.judge import Judge, positions
 from parity.judging.location import LocatedTensor, Location
+from parity.judging.mode_result import ModeResult
 from parity.judging.moderation import moderated
 from parity.judging.pairing import paired
 from parity.judging.pairs import Difference, Pairs
 from parity.judging.quantity_result import QuantityResult
-from parity.judging.result import ModeResult
 from parity.number_formats import Floats, Format
 from parity.quantities import STATE, TensorKey
 from parity.subjects.attributes import tied_head

@@ -1,0 +1,68 @@
+"""Which known mistakes a pass excludes, and how much was seen of those that it does not."""
+
+import math
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from parity.words import in_few
+
+if TYPE_CHECKING:
+    pass
+
+
+_MOST_DOCUMENTS = 1e6
+"""That somebody would check to exclude a mistake."""
+
+
+@dataclass(frozen=True)
+class Weighed:
+    """How much of a known mistake was seen over some documents: 0 where it is not made, 1 where it is."""
+
+    alpha: float
+    sd: float
+    """The standard deviation that rounding gives alpha."""
+    shared: float
+    """How far from 0 it may be besides, since all elements share numbers that are rounded."""
+    limit: float
+    """The largest number of standard deviations that rounding explains."""
+    documents: int
+
+    @property
+    def allowed(self) -> float:
+        """The largest alpha that rounding explains."""
+        return self.limit * self.sd + self.shared
+
+    @property
+    def excluded(self) -> bool:
+        """Whether rounding would not take alpha so far from 1."""
+        return self.alpha + self.allowed < 1
+
+    @property
+    def more_documents(self) -> int | None:
+        """How many more would decide, about; None where none would, since they share what is rounded."""
+        left = 1 - self.shared - max(0.0, self.alpha)
+        needed = self.documents * (self.limit * self.sd / left) ** 2 if left > 0 else math.inf
+        return max(1, math.ceil(needed - self.documents)) if needed < _MOST_DOCUMENTS else None
+
+    def __str__(self) -> str:
+        more = self.more_documents
+        decide = "no number of documents would decide" if more is None else f"some {more:,} more documents would decide"
+        return f"alpha {self.alpha:.2g} ± {self.sd:.1g}: {decide}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**vars(self), "excluded": self.excluded, "more_documents": self.more_documents}
+
+
+@dataclass
+class Exclusion:
+    """The known mistakes that a pass excludes, of how many, and by name, in sentences, those that it does not."""
+
+    known: int
+    undecided: dict[str, str]
+    weighed: dict[str, Weighed] = field(default_factory=dict)
+    """How much was seen of those that no element decides."""
+
+    def __str__(self) -> str:
+        found = f"{self.known - len(self.undecided)} of {self.known} known mistakes"
+        return f"{found}; undecided: {in_few(list(self.undecided))}" if self.undecided else found

@@ -15,9 +15,12 @@ from parity.cli.terminal import console
 from parity.errors import UsageError
 from parity.judging.chain.link import links
 from parity.judging.cost import estimated_by_chain, require_that_the_chain_fits
+from parity.judging.judge import offered_elements
+from parity.judging.moderation import FREEDOM
 from parity.judging.probes import probes_for
 from parity.testing import assert_parity
 from parity.testing.assertions import ParityError
+from parity.verdict import FALSE_ALARM, limit
 from reference.config import Step
 from reference.microgpt import init_params, init_state
 from tests.faults import ADAM, BACKWARD, FORWARD, planted
@@ -67,6 +70,7 @@ def test_rung_passes(rung, dtype):
     assert all(row.compared > 0 and not row.vacuous for row in result.modes[0].quantities.values())
     assert result.modes[0].repeatable
     assert 0 < result.largest_z < 6
+    assert result.judge.limit == limit(FALSE_ALARM, offered_elements(SMALL), FREEDOM + 1)
     assert any("free-running" in phrase for phrase in result.not_exercised)
 
 

@@ -174,6 +174,19 @@ def test_constant_that_was_there_before_is_no_other_function(cast, dtype):
     assert exact(result).by_constants
 
 
+def test_constant_that_is_farther_off_than_rounding_takes_it_is_another_function():
+    off = THIRD * (1 + 100 * 2.0**-24)  # of which some 30 units are explained, by a floor from few replicas
+
+    class Kept(Positions):
+        def loss(self, *arguments):
+            loss, logits = super().loss(*arguments)
+            return loss * 3 * off, logits
+
+    result = check(lambda c, h: Kept(c, h, "bfloat16"), TINY, modes="lock-step")
+    assert exact(result).verdict is Verdict.DIVERGED
+    assert not exact(result).by_constants
+
+
 class Unlike(Positions):
     """Each one that is made is off by another share of a thousandth."""
 

@@ -3,6 +3,7 @@
 import random
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from typing_extensions import override
@@ -10,8 +11,9 @@ from typing_extensions import override
 from parity import Case, Hyper, State, Verdict, check
 from parity.judging.exchange import Run
 from parity.judging.judge import Judge
-from parity.judging.relu_gates import observed_gates, shown_gates
+from parity.judging.relu_gates import _pursuit, observed_gates, shown_gates
 from parity.number_formats import FORMATS
+from parity.oracle.oracle import Nearness
 from parity.subjects.observed_relus import ReluObserver
 from tests.implementations import IMPLEMENTATIONS
 from torch_twin.microgpt import Twin
@@ -224,3 +226,20 @@ def test_a_fault_beside_gates_that_vanish_is_seen():
     result = check(ShiftedFirstLayer, underflowing(0), dtype="float32", modes="free-running")
     assert result.verdict is Verdict.DIVERGED
     assert result.modes[0].first_divergence.tensor == "layer0.mlp_fc1"
+
+
+@pytest.mark.parametrize(
+    ("left", "effects", "near", "chosen"),
+    [
+        ([5.0], [[5.0]], [(4.0, 0.0)], [0]),
+        ([5.0], [[5.0]], [(6.0, 0.0)], []),  # that rounding moves an input so far is less likely than what is left
+        ([-100.0], [[-100.0]], [(1.0, 0.1)], [0]),
+        ([-80.0], [[-100.0]], [(1.0, 0.1)], [0]),  # an effect is as uncertain as the gradient behind the gate
+        ([-80.0, 0.0], [[-100.0, 0.0], [-80.0, 40.0]], [(1.0, 0.1), (1.0, 0.1)], [0]),
+        ([7.0, 9.0], [[7.0, 0.0], [0.0, 9.0], [7.0, -9.0]], [(1.0, 0.0)] * 3, [0, 1]),
+    ],
+)
+def test_a_gate_is_turned_where_that_is_likelier_than_what_is_left_without_it(left, effects, near, chosen):
+    gates = [Nearness(distance, noise, natural=True, vanishes=False) for distance, noise in near]
+    found = _pursuit(np.array(left), np.array(effects), gates, np.ones(len(left)), with_input=False)
+    assert sorted(found) == chosen

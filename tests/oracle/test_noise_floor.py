@@ -261,6 +261,7 @@ class GateSubject:
     """The reference with one ReLU turned, as rounding may turn it at its kink."""
 
     dtype = "float32"
+    expose_sites = False
 
     def __init__(self, case, *turned):
         self.case, self.turned = case, turned
@@ -273,7 +274,8 @@ class GateSubject:
         replay = Replay(self.case.config, self.case.hyper)
         replay.load(self.point.state(self.case.config))
         natural = replay.outcome(batch).documents[0].decisions()
-        return self.oracle.exact_step(self.point, batch, {(0, slot): natural[slot] != OPEN for slot in self.turned})
+        turned = {(0, slot): natural[slot] != OPEN for slot in self.turned}
+        return self.oracle.exact_step(self.point, batch, turned, sites=self.expose_sites)
 
 
 def kinked_case() -> tuple[Case, int, int]:
@@ -298,10 +300,11 @@ def kinked_case() -> tuple[Case, int, int]:
     return Case(config, Hyper(), init_state(params), batch, steps=1), slots[int(pre[2])], slots[int(pre[far])]
 
 
-def test_a_relu_at_its_kink_may_go_either_way():
+@pytest.mark.parametrize("sites", [False, True])
+def test_a_relu_at_its_kink_may_go_either_way(sites):
     case, kink, _ = kinked_case()
     for gates in ((), (kink,)):
-        result = check(GateSubject(case, *gates), case, modes=("lock-step",))
+        result = check(GateSubject(case, *gates), case, modes=("lock-step",), sites=sites)
         assert result.verdict.passes
         assert result.modes[0].near_gates == 1
         assert result.modes[0].turned_gates == len(gates)

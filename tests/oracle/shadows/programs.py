@@ -81,7 +81,9 @@ def _sums() -> Iterator[tuple[str, Program]]:
         ),
     )
     yield "bmm", (torch.bmm, (normal(3, 12, 64), normal(3, 64, 8)))
+    yield "baddbmm", (torch.baddbmm, (normal(3, 12, 8), normal(3, 12, 64), normal(3, 64, 8)))
     yield "mv", (torch.mv, (normal(64, 64), normal(64)))
+    yield "addmv", (torch.addmv, (normal(64), normal(64, 64), normal(64)))
     yield "einsum", (lambda x, y: torch.einsum("bhid,bhjd->bhij", x, y), (normal(2, 3, 8, 16), normal(2, 3, 8, 16)))
     yield "outer", (torch.outer, (normal(64), normal(64)))
 

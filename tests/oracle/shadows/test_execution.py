@@ -1,5 +1,7 @@
 """What an execution does besides rounding: random draws, unknown operations, extremes of formats, faults it shows."""
 
+import copy
+
 import pytest
 import torch
 from torch.nn import functional
@@ -29,6 +31,17 @@ def test_a_shadow_says_its_format_and_holds_float64():
         assert (x.float() + x).dtype == torch.float32
         third = x / 3
     assert inner_of(third).tolist() == (x.held / 3).tolist()
+    assert (x.float() + x).dtype == torch.float32  # by itself, too
+
+
+def test_a_copy_of_a_shadow_is_one_that_takes_gradients_where_the_shadow_does():
+    x = shadow(normal(3))
+    for original in (x, x.clone().requires_grad_(), torch.nn.Parameter(x), torch.nn.Parameter(x, requires_grad=False)):
+        copied = copy.deepcopy(original)
+        assert type(copied) is type(original)
+        assert copied.requires_grad == original.requires_grad
+        assert torch.equal(inner_of(copied), inner_of(original))
+        assert inner_of(copied).data_ptr() != inner_of(original).data_ptr()
 
 
 def test_all_parts_of_a_tensor_have_its_format():
@@ -41,6 +54,8 @@ def test_all_parts_of_a_tensor_have_its_format():
     "draw",
     [
         lambda x: functional.dropout(x, 0.3),
+        lambda x: torch.native_dropout(x, 0.3, True)[0],
+        lambda x: torch.native_dropout(x, 0.3, False)[0],
         torch.rand_like,
         lambda x: torch.randn(3, 40, dtype=x.dtype) + x,
         lambda x: x.clone().normal_(),
@@ -123,6 +138,9 @@ def test_overflow_is_infinite_on_shadows_too(dtype):
         doubled, nearly = shadow(x) * 2.0, shadow(x) * 1.9
     assert torch.equal(inner_of(doubled), (x * 2.0).double())
     assert torch.equal(inner_of(nearly).isinf(), (x * 1.9).isinf())
+    with Execution():
+        largest = shadow(torch.tensor([torch.finfo(dtype).max], dtype=dtype)) * 1.0
+    assert inner_of(largest).isfinite().all()
 
 
 def test_infinities_stay_infinite_when_they_are_moved():

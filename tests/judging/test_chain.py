@@ -112,6 +112,23 @@ def test_planted_fault_is_caught_and_placed(fault):
     assert (origin.quantity, origin.tensor) == (fault.quantity, fault.tensor)
 
 
+def test_wrong_gradient_is_told_by_how_much_and_asked_for_a_second_time_once():
+    asked = []
+
+    class Wrong(Positions):
+        def train_step(self, batch):
+            step = super().train_step(batch)
+            asked.append(batch)
+            step.grads["lm_head"] = step.grads["lm_head"] * 1.5
+            return step
+
+    location = check(Wrong, replace(SMALL, steps=2), probes=False).modes[0].location
+    errors = {tensor.key.name: tensor.relative_error for tensor in location.of_quantity("grad")}
+    assert errors.pop("lm_head") == pytest.approx(0.5)
+    assert max(errors.values()) < 1e-12
+    assert len(asked) == 3
+
+
 def test_steps_follow_each_other_from_where_the_reference_leads():
     result = check("torch_twin.fused_attention:make", replace(SMALL, steps=3), probes=False)
     assert result.verdict is Verdict.PARITY, result.reason
@@ -211,6 +228,7 @@ class Unstable(FusedAttention):
 def test_loss_of_precision_is_no_other_function():
     result = check(Unstable, SMALL, dtype="float32", probes=False)
     assert result.verdict is Verdict.PRECISION_LOSS, result.reason
+    assert "an unstable way to compute the right function" in result.reason
 
 
 class Forgetful(Positions):

@@ -645,6 +645,22 @@ def test_sites_are_not_left_exposed_by_a_divergence(case):
     assert exposures.count(True) == 1
 
 
+@pytest.mark.parametrize(("dtype", "sites"), [("float64", True), ("bfloat16", False)])
+def test_sites_stay_exposed_where_they_are_asked_for(case, dtype, sites):
+    """In short formats they are: it is by them that a subject's own gates are seen."""
+    exposures = []
+
+    class Wrong(Twin):
+        def train_step(self, batch):
+            exposures.append(self.expose_sites)
+            return replace(super().train_step(batch), loss=0.0)
+
+    result = check(Wrong(case.config, case.hyper, dtype), case, sites=sites)
+    assert result.verdict is Verdict.DIVERGED
+    assert len(exposures) > 4
+    assert all(exposures)
+
+
 @pytest.mark.parametrize("broken", ["raises", "has other shapes", "has other names"])
 def test_broken_sites_do_not_hide_a_divergence(case, broken):
     class Wrong(Twin):

@@ -324,6 +324,12 @@ def test_site_that_is_outside_is_where_it_begins():
     assert begins.startswith("site layer0.mlp.post at document 0, position 0: of the sites that are shown, none ")
 
 
+def test_site_that_is_outside_is_found_in_a_short_format_too():
+    with planted(("x = x.relu()", "x = 2 * x.relu()")) as make:
+        mode = check(make, case(), dtype="bfloat16", modes="lock-step").modes[0]
+    assert (mode.first_site.quantity, mode.first_site.key.name) == ("site", "layer0.mlp.post")
+
+
 def test_site_that_comes_later_does_not_take_the_place_of_the_tensors():
     with planted(("(1 / n) * sum(losses)", "sum(losses)")) as make:
         mode = located_by(make, case())

@@ -12,13 +12,13 @@ from parity.cli import main
 from parity.errors import UndecidedAnswer, UsageError
 from parity.judging import probing
 from parity.judging.cost import estimated, operations, require_that_it_fits
-from parity.judging.probes import CHOSEN, probes_for
+from parity.judging.probes import CHOSEN, WEIGHTS, probes_for, probes_of_given_size
 from parity.judging.result import Result
 from parity.judging.trial import Trial
 from parity.number_formats import FORMATS
 from parity.oracle.replay import program
 from parity.testing import assert_parity
-from reference.config import PRESETS, Config
+from reference.config import PRESETS, Config, Hyper
 from torch_twin.microgpt import Twin, make
 
 SHORT = Case.from_names(steps=2)
@@ -84,6 +84,18 @@ def test_subject_of_one_size_keeps_what_is_left(subject):
     assert "models of other sizes (which the subject does not make)" in result.not_exercised
     assert "a second layer (--n-layer 2)" in result.not_exercised
     assert not any("batches" in phrase or "longer than the block" in phrase for phrase in result.not_exercised)
+
+
+def test_probes_of_a_given_size_are_those_to_which_a_format_has_an_answer():
+    weights = {name.replace(" ", "-") for name in WEIGHTS}
+    out_of_reach = {"float64": set(), "float32": {"repelled-attention"}}
+    out_of_reach["bfloat16"] = {"repelled-attention", "saturated-attention"}
+    out_of_reach["float16"] = {*out_of_reach["bfloat16"], "saturated-output", "vanishing"}
+    for form, without in out_of_reach.items():
+        found = probes_of_given_size(SHORT.config, SHORT.hyper, form)
+        assert {probe.name.removeprefix("given-size-") for probe in found} == weights - without
+    squared = replace(SHORT.config, activation="relu2")
+    assert not any("large" in probe.name for probe in probes_of_given_size(squared, Hyper(), "float16"))
 
 
 def test_subject_that_says_that_its_sizes_are_given_is_asked_for_no_other():

@@ -5,7 +5,9 @@ from math import inf, isnan, nan
 
 import pytest
 
-from parity import Case, check
+from parity import Case, Verdict, check
+from parity.errors import UnsupportedModel
+from parity.judging.causes import Failed
 
 
 @pytest.fixture(scope="module")
@@ -48,3 +50,10 @@ def test_largest_z_of_nothing_is_none(result):
 def nothing_but_one(result):
     modes = [replace(result.modes[0], quantities={"loss": result.modes[0].quantities["loss"]})]
     return replace(result, modes=modes)
+
+
+def test_failure_is_none_of_an_unsupported_model_by_itself(result):
+    failed = replace(result.modes[0], verdict=Verdict.ERROR, causes=[Failed("It fails.")])
+    assert not replace(result, modes=[failed]).unsupported
+    failed = replace(failed, causes=[Failed.of(UnsupportedModel("There is no such model."))])
+    assert replace(result, modes=[failed]).unsupported

@@ -310,6 +310,20 @@ def test_a_relu_at_its_kink_may_go_either_way(sites):
         assert result.modes[0].turned_gates == len(gates)
 
 
+def test_a_relu_at_its_kink_may_go_another_way_when_it_is_asked_again():
+    case, kink, _ = kinked_case()
+
+    class OtherwiseAgain(GateSubject):
+        def train_step(self, batch):
+            step = super().train_step(batch)
+            self.turned = (kink,)
+            return step
+
+    result = check(OtherwiseAgain(case), case, modes=("lock-step",))
+    assert result.verdict.passes, result.reason
+    assert result.modes[0].repeatable is False
+
+
 def test_a_relu_away_from_its_kink_may_not():
     case, kink, far = kinked_case()
     for gates in ((far,), (kink, far)):

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from parity.number_formats import FORMATS
 from parity.oracle import noisy_kernels
+from parity.oracle.adam import Replicas
 from parity.oracle.rounding import Rounding, average_weight, factor_may_round, may_round, moved
 from parity.oracle.spread import deviation
 
@@ -86,3 +87,9 @@ def test_weight_of_an_average_stays_a_weight():
     assert average_weight(0.0, 3, lambda values: values / 2).tolist() == [0, 0, 0]
     assert average_weight(0.1, 3, lambda values: values * 2).tolist() == [0, 0, 0]
     assert average_weight(1.0, 3, lambda values: values - 1).tolist() == [1, 1, 1]
+
+
+def test_weight_of_an_average_that_keeps_nothing_is_exact():
+    replicas = Replicas(3, perturb=lambda x: x + 1, perturb_given=lambda x: x + 1, hypers_round=True)
+    assert replicas.average(0.0).tolist() == [0, 0, 0]
+    assert replicas.hyper(0.0).tolist() == [1, 1, 1]

@@ -95,6 +95,25 @@ def test_an_unknown_operation_is_named_and_rounded_as_an_elementwise_one():
     assert 0 < found.largest <= found.limit
 
 
+@pytest.mark.parametrize("wanted", [(True, True), (True, False), (False, True)])
+def test_fused_norm_of_other_devices_has_the_gradients_of_its_formula(wanted):
+    """CPUs have no kernel of it, so that no program of theirs runs it."""
+    x, weight, grad = (normal(9, 16).double().requires_grad_() for _ in range(3))
+    weight = weight[0].detach().requires_grad_()
+    expected = x * (x.square().mean(-1, keepdim=True) + 1e-5).rsqrt() * weight
+    gradients = torch.autograd.grad(expected, (x, weight), grad)
+    given = [shadow(y.detach().float()) for y in (x, weight, grad)]
+    with Execution():
+        out, rstd = torch.ops.aten._fused_rms_norm(given[0], [16], given[1], 1e-5)
+        found = torch.ops.aten._fused_rms_norm_backward(given[2], given[0], [16], rstd, given[1], wanted)
+    torch.testing.assert_close(inner_of(out), expected)
+    for actual, of_input, asked in zip(found, gradients, wanted, strict=True):
+        if asked:
+            torch.testing.assert_close(inner_of(actual), of_input)
+        else:
+            assert actual is None
+
+
 def test_dropout_in_fused_attention_is_refused():
     x = shadow(normal(1, 2, 8, 4))
     with Execution(), pytest.raises(NotImplementedError, match="dropout within fused attention"):

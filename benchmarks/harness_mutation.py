@@ -7,8 +7,8 @@
 Cosmic-ray makes the mutants (`harness_mutation_mutants`), of the rooms that decide a verdict: judging, oracle and
 catalogue. Each is put into a copy of the checkout, and the tests that know its module best are run there
 (`harness_mutation_tests`); so a survivor is one of these tests, and not yet of the whole suite. What is in the JSON is
-not run again; `--again` runs survivors anew, after a test was written. What somebody made of a survivor who read it
-stands in `harness_mutation_judgements.json`, by the mutant's key: a class of JUDGEMENTS, and why.
+not run again; `--again` runs survivors anew, after tests were written, but those that somebody read and let live: these
+stand in `harness_mutation_judgements.json`, by the mutant's key: a class of JUDGEMENTS, and why.
 """
 
 import argparse
@@ -35,18 +35,16 @@ JUDGEMENTS = {
 
 
 def run(copy: Copy, mutants: list[Mutant], results: dict[str, dict[str, Any]], seconds: float, save: Any) -> None:
-    """Try all mutants that have no result yet, as far as the time goes."""
+    """Try these mutants, as far as the time goes."""
     end = time.monotonic() + seconds
     for number, mutant in enumerate(mutants, 1):
-        if mutant.key in results and "again" not in results[mutant.key]:
-            continue
         if time.monotonic() > end:
             return
         found = copy.judged(mutant)
         result = {"path": mutant.path, "line": mutant.line, "where": mutant.where, "operator": mutant.operator}
         result |= {"before": mutant.before, "after": mutant.after, **found._asdict()}
-        at_first = results.get(mutant.key, {}).get("at_first") or results.get(mutant.key, {}).get("outcome")
-        results[mutant.key] = {**result, **({"at_first": at_first} if at_first else {})}
+        known = results.get(mutant.key, {})
+        results[mutant.key] = {**result, **({"at_first": known.get("at_first", known["outcome"])} if known else {})}
         save()
         print(f"{number} of {len(mutants)}, {found.seconds:.0f} s: {found.outcome} {mutant.key} {found.by}", flush=True)
 
@@ -94,8 +92,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--mutants", type=int, default=200, help="how many are drawn")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--minutes", type=float, default=60.0, help="after which no other mutant is begun")
-    parser.add_argument("--again", metavar="TEXT", help="run survivors again whose key holds this text ('' for all)")
+    parser.add_argument("--minutes", type=float, default=60.0, help="then no other is begun; 0: tables alone")
+    parser.add_argument("--again", action="store_true", help="run survivors again, but those that were judged")
     parser.add_argument("--folder", type=Path, help="for the copy, whose machine code the next run finds there")
     parser.add_argument("--json", type=Path, help="where the results are, and are added")
     parser.add_argument("--markdown", type=Path, help="where to write them as a table")
@@ -104,34 +102,32 @@ def main() -> None:
     if arguments.json and arguments.json.exists():
         stored = json.loads(arguments.json.read_text(encoding="utf-8"))
     results = stored["results"]
-    for key, result in results.items():
-        if arguments.again is not None and result["outcome"] == "survived" and arguments.again in key:
-            result["again"] = True
+    judged = judgements()
+    again = {key for key, found in results.items() if found["outcome"] == "survived" and key not in judged}
+    again = again if arguments.again else set()
 
     def save() -> None:
         # Imported late: a process that runs tests comes from one like this, and must find no module of the checkout.
         from parity.files import write_whole
         from parity.ladder import machine
 
-        said_again = {key: {**result, "again": None} for key, result in results.items()}
-        for result in said_again.values():
-            del result["again"]
         head = {"machine": machine(), "revision": revision(), "mutants": arguments.mutants, "seed": arguments.seed}
         if arguments.json:
-            write_whole(arguments.json, json.dumps({**head, "results": said_again}, indent=1) + "\n")
+            write_whole(arguments.json, json.dumps({**head, "results": results}, indent=1) + "\n")
         if arguments.markdown:
-            write_whole(arguments.markdown, "\n".join(table(results, judgements())) + "\n")
+            write_whole(arguments.markdown, "\n".join(table(results, judged)) + "\n")
 
     mutants = drawn(modules(ROOT), arguments.mutants, arguments.seed)
-    waiting = any(mutant.key not in results or "again" in results[mutant.key] for mutant in mutants)
+    waiting = [mutant for mutant in mutants if mutant.key in again]  # first, since somebody waits for them
+    waiting += [mutant for mutant in mutants if mutant.key not in results]
     with tempfile.TemporaryDirectory() as folder:
-        if waiting:
+        if waiting and arguments.minutes:
             copy = Copy(ROOT, arguments.folder or Path(folder))
             copy.pass_without_mutant(COMPILING)
-            run(copy, mutants, results, 60 * arguments.minutes, save)
+            run(copy, waiting, results, 60 * arguments.minutes, save)
             copy.pass_without_mutant(sorted({result["by"] for result in results.values() if "::" in result["by"]}))
     save()
-    print("\n".join(table(results, judgements())))
+    print("\n".join(table(results, judged)))
 
 
 def revision() -> str:

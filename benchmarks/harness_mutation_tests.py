@@ -42,7 +42,7 @@ _VACUOUS = (
 _SHADOWS, _WITHOUT_FLINT = "tests/oracle/shadows/test_", "tests/cli/test_command_line.py::test_truth_without_flint"
 
 TESTS: dict[str, tuple[str, ...]] = {
-    "judging/causes": (_CHECKING, _HINTS, f"{_PROBING}::test_other_revision_is_named_where_it_diverges"),
+    "judging/causes": (_RESULT, _CHECKING, _HINTS, f"{_PROBING}::test_other_revision_is_named_where_it_diverges"),
     "judging/chain/": (_CHAIN,),
     "judging/check_options": (f"{_JUDGING}check_options.py",),
     "judging/checking": (_CHECKING, f"{_WITHOUT_FLINT}_says_what_to_install", _PARTIAL, _LOOPHOLES),
@@ -78,7 +78,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "oracle/shadows/": (f"{_SHADOWS}execution.py", f"{_SHADOWS}operations.py"),
     "oracle/shadows/execution": (f"{_SHADOWS}execution.py", f"{_SHADOWS}operations.py", _EXACT),
     "oracle/shadows/gated": (f"{_SHADOWS}operations.py", f"{_SHADOWS}modules.py"),
-    "oracle/shadows/norms": (f"{_SHADOWS}operations.py", f"{_SHADOWS}modules.py"),
+    "oracle/shadows/norms": (f"{_SHADOWS}execution.py", f"{_SHADOWS}operations.py", f"{_SHADOWS}modules.py"),
     "oracle/shadows/optimizers": (f"{_SHADOWS}optimizers.py",),
     "oracle/shadows/signatures": (f"{_SHADOWS}execution.py", f"{_SHADOWS}optimizers.py", f"{_SHADOWS}operations.py"),
     "catalogue/": (f"{_CATALOGUE}exclusion.py", _PROBES),

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from parity import Case, Verdict, check
-from parity.catalogue.detection import cover
+from parity.catalogue.detection import AskedCase, cover
 from parity.catalogue.mutants import ALL, MUTANTS, MutantSubject
 from parity.judging.probes import CHOSEN, DOUBLE, EVERY_FORMAT, WIDE_RANGE, probes
 from parity.options import MODES
@@ -153,3 +153,10 @@ def test_cover_takes_what_shows_most_of_the_rest_and_stops_where_nothing_shows_m
     assert cover(shown_in, "abcd") == ["two", "three"]
     assert cover(shown_in, "abx") == ["one"]
     assert cover({}, "a") == []
+
+
+def test_every_step_is_asked_of_a_loaded_state_in_lock_step_and_only_the_first_free_running():
+    asked = AskedCase(BY_NAME["two-layers"].case, "float64")
+    loaded = {mode: [question.state is not None for question in asked.modes[mode]] for mode in MODES}
+    assert loaded == {"lock-step": [True, True], "free-running": [True, False]}
+    assert asked.modes["lock-step"][1].state.step == 1

@@ -52,6 +52,11 @@ def nothing_but_one(result):
     return replace(result, modes=modes)
 
 
+def test_json_of_what_does_not_diverge_has_no_z_of_a_divergence(result):
+    assert [mode.to_dict()["first_z"] for mode in result.modes] == [0, 0]
+    assert [mode.to_dict()["first_divergence"] for mode in result.modes] == [None, None]
+
+
 def test_failure_is_none_of_an_unsupported_model_by_itself(result):
     failed = replace(result.modes[0], verdict=Verdict.ERROR, causes=[Failed("It fails.")])
     assert not replace(result, modes=[failed]).unsupported

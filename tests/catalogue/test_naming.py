@@ -51,6 +51,15 @@ def test_mistake_that_nobody_knows_has_no_name():
 
 
 @pytest.mark.usefixtures("few")
+def test_mutant_whose_noisy_run_fails_is_not_named(monkeypatch):
+    def fail(self, batch):
+        raise OverflowError("in a replica")
+
+    monkeypatch.setattr(naming.NoisyMutant, "train_step", fail)
+    assert named(MUTANTS["betas_of_pytorch"].make).mistakes == {}
+
+
+@pytest.mark.usefixtures("few")
 def test_large_question_is_replaced_by_a_small_one():
     case = Case.from_names(steps=1)
     asked = []

@@ -278,31 +278,33 @@ class GateSubject:
         return self.oracle.exact_step(self.point, batch, turned, sites=self.expose_sites)
 
 
-def kinked_case() -> tuple[Case, int, int]:
-    """A ReLU whose input at the last position is nearly zero; its slot, and that of one far from its kink."""
+def kinked_case(*units: int) -> tuple[Case, list[int], int]:
+    """ReLUs whose inputs at the last position are nearly zero; their slots, and that of one far from its kink."""
     config = Config(n_embd=4, n_head=2, block_size=3, vocab_size=4, init_std=0.5)
     params = init_params(config, random.Random(5))
     params = {name: FORMATS["float32"].rounded(matrix).tolist() for name, matrix in params.items()}
     batch = [[3, 0, 1, 3]]
     replay = Replay(config, Hyper())
-    for _ in range(3):  # solve for the weight that brings the input to zero
+    for _ in range(3):  # solve for the weights that bring the inputs to zero
         replay.load(init_state(params))
         document = replay.outcome(batch).documents[0]
         norm = document.values[document.program.sites["layer0.mlp.norm"][-1]]
-        row = params["layer0.mlp_fc1"][2]
-        row[0] -= float(np.dot(row, norm) / norm[0])
-        row[0] = float(np.float32(row[0]))
+        for unit in units:
+            row = params["layer0.mlp_fc1"][unit]
+            row[0] -= float(np.dot(row, norm) / norm[0])
+            row[0] = float(np.float32(row[0]))
     relus = {int(slot): int(source) for slot, source in document.program.relus}
     pre = document.program.sites["layer0.mlp.pre"][-1]
     slots = {source: slot for slot, source in relus.items()}
     values = document.values[pre]
     far = int(np.argmax(values))
-    return Case(config, Hyper(), init_state(params), batch, steps=1), slots[int(pre[2])], slots[int(pre[far])]
+    near = [slots[int(pre[unit])] for unit in units]
+    return Case(config, Hyper(), init_state(params), batch, steps=1), near, slots[int(pre[far])]
 
 
 @pytest.mark.parametrize("sites", [False, True])
 def test_a_relu_at_its_kink_may_go_either_way(sites):
-    case, kink, _ = kinked_case()
+    case, (kink,), _ = kinked_case(2)
     for gates in ((), (kink,)):
         result = check(GateSubject(case, *gates), case, modes=("lock-step",), sites=sites)
         assert result.verdict.passes
@@ -310,8 +312,16 @@ def test_a_relu_at_its_kink_may_go_either_way(sites):
         assert result.modes[0].turned_gates == len(gates)
 
 
+@pytest.mark.parametrize("turned", [(0,), (1,), (2,), (0, 2), (0, 1, 2)])
+def test_of_relus_at_their_kinks_those_are_turned_that_the_subject_turned(turned):
+    case, kinks, _ = kinked_case(2, 5, 7)
+    result = check(GateSubject(case, *(kinks[number] for number in turned)), case, modes=("lock-step",))
+    assert result.verdict.passes, result.reason
+    assert (result.modes[0].near_gates, result.modes[0].turned_gates) == (3, len(turned))
+
+
 def test_a_relu_at_its_kink_may_go_another_way_when_it_is_asked_again():
-    case, kink, _ = kinked_case()
+    case, (kink,), _ = kinked_case(2)
 
     class OtherwiseAgain(GateSubject):
         def train_step(self, batch):
@@ -325,13 +335,13 @@ def test_a_relu_at_its_kink_may_go_another_way_when_it_is_asked_again():
 
 
 def test_a_relu_away_from_its_kink_may_not():
-    case, kink, far = kinked_case()
+    case, (kink,), far = kinked_case(2)
     for gates in ((far,), (kink, far)):
         assert check(GateSubject(case, *gates), case, modes=("lock-step",)).verdict is Verdict.DIVERGED
 
 
 def test_half_a_slope_at_the_kink_is_refused():
-    case, kink, _ = kinked_case()
+    case, (kink,), _ = kinked_case(2)
     one, other = GateSubject(case), GateSubject(case, kink)
 
     class Half:

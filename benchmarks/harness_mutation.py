@@ -70,7 +70,7 @@ def table(results: dict[str, dict[str, Any]], judged: dict[str, dict[str, str]])
     for room, row in rows.items():
         lines.append(f"| {room} | {row.total()} | {' | '.join(str(row[column]) for column in columns)} |")
     late = [result for result in results.values() if result.get("at_first", "") == "survived" != result["outcome"]]
-    lines += ["", "A survivor is one of the tests that know its module best, and was read. It counts as:", ""]
+    lines += ["", "What the tests that know its module best did not notice was read, and counts as:", ""]
     lines += [f"- {name}: {meaning};" for name, meaning in JUDGEMENTS.items()]
     lines += ["", f"Survived at first, and killed by tests that were written or chosen for that: {len(late)}.", ""]
     lines += [f"- `{said(result)}`: {result['by'].rpartition('::')[2]}" for result in late]

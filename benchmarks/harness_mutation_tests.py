@@ -194,7 +194,7 @@ class Copy:
             return Outcome("survived", "", seconds)
         if process.exitcode in (4, 5):
             raise SystemExit(self._log.read_text("utf-8")[-3000:])
-        failed = re.search(r"^(?:FAILED|ERROR) (\S+(?: [^-]\S*)*)", self._log.read_text("utf-8", "replace"), re.M)
+        failed = re.search(r"^(?:FAILED|ERROR) (.+?)(?: - .*)?$", self._log.read_text("utf-8", "replace"), re.MULTILINE)
         how = "a crash" if (process.exitcode or 0) < 0 else "no test could be run"
         return Outcome("killed", failed[1] if failed else how, seconds)
 

@@ -7,11 +7,14 @@ alone by the update, beside what the reference's Adam makes of the subject's own
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Any
 
 import numpy as np
 
-from parity.catalogue.mutants import MUTANTS, Mutant
+from parity.case import Case
+from parity.catalogue.mutants import MUTANTS
 from parity.errors import NoExpectation, SubjectError
 from parity.judging.directions import FORWARD, MISTAKE, Direction, Sums
 from parity.judging.evidence import replicas_of
@@ -21,14 +24,23 @@ from parity.judging.own_updates import own_updates
 from parity.judging.pairing import paired
 from parity.judging.pairs import Pairs
 from parity.judging.result import Result
-from parity.number_formats import Floats
+from parity.number_formats import FORMATS, Floats, Format
+from parity.oracle.noisy_replay import REPLICAS
 from parity.oracle.oracle import Expectation, Oracle
 from parity.oracle.spread import deviation
 from parity.quantities import STATE
-from parity.tensors import elements_of, listed_state
+from parity.tensors import elements_of, listed_state, named_state, vectors
+from parity.verdict import FALSE_ALARM, limit
+from reference.config import Config, Hyper
 
 _NOTHING = 100.0
 """Times its own effect up to which rounding would explain a mistake: of it nothing is seen."""
+
+_Make = Callable[[Config, Hyper], Any]
+"""Makes a subject."""
+
+_DOCUMENTS, _MANY = 5, 100_000
+"""So many documents tell how much one of them weighs; so many elements are compared of them, at most."""
 
 SECONDS = 10.0
 """Of this thread, that weighing the mistakes that are left may take."""
@@ -46,7 +58,7 @@ def weigh(result: Result, names: Iterable[str], seconds: float = SECONDS) -> dic
     judge, case, end = result.judge, result.case, time.thread_time() + seconds
     oracle = Oracle(case.config, case.hyper, judge.form, judge.limit, storage=judge.storage)
     sums, documents = Sums(judge.false_alarm, oracle), 0
-    mutants = [MUTANTS[name] for name in names]
+    mutants = {name: MUTANTS[name].make for name in names}
     for exchange in mode.exchanges:
         if time.thread_time() > end:
             break
@@ -59,27 +71,59 @@ def weigh(result: Result, names: Iterable[str], seconds: float = SECONDS) -> dic
     }
 
 
-def _weigh_step(oracle: Oracle, sums: Sums, exchange: Exchange, mutants: Iterable[Mutant]) -> None:
-    before, pairs = exchange.expectation.before, exchange.pairs
-    state = before.state(oracle.config)
-    try:
-        again = oracle.expect(oracle.start(state), exchange.batch)
-    except NoExpectation:
-        return
-    assert again.noisy is not None
+class Scales:
+    """What the first documents of a case tell of mistakes in a format: how far from 0 alpha may be in right answers."""
+
+    def __init__(self, case: Case, dtype: str) -> None:
+        self._case, form = case, FORMATS[dtype]
+        self._oracle = Oracle(case.config, case.hyper, form, limit(FALSE_ALARM, _MANY, REPLICAS))
+        self._questions = list(self._asked(form))
+
+    def _asked(self, form: Format) -> Iterator[Exchange]:
+        state, config = self._case.state, self._case.config
+        for batch in islice(self._case.batches(), _DOCUMENTS):
+            tensors = form.rounded(vectors(config, state))
+            point = self._oracle.start(named_state(config, tensors, state.step))
+            try:
+                found = self._oracle.expect(point, batch)
+            except NoExpectation:  # as in float16, which has no numbers for some
+                return
+            lengths = [len(rows) for rows in found.step.logits]
+            right = paired(point.number, found.step, found.step, found.sigma, lengths)
+            yield Exchange(found, found.step, right, point.exact)
+            state = found.after.state(config)
+
+    def weighed(self, make: _Make) -> Weighed | None:
+        """Of the mistake that a subject makes; None where it changes nothing that is seen."""
+        sums, documents = Sums(FALSE_ALARM, self._oracle), 0
+        for exchange in self._questions:
+            _weigh_step(self._oracle, sums, exchange, {"": make})
+            documents += len(exchange.batch)
+        found = [along for along in sums.found() if along.allowed < _NOTHING]
+        return Weighed(0.0, found[0].sd, found[0].shared, found[0].limit, documents) if found else None
+
+
+def _weigh_step(oracle: Oracle, sums: Sums, exchange: Exchange, mutants: Mapping[str, _Make]) -> None:
+    again, pairs = exchange.expectation, exchange.pairs
+    if again.noisy is None:
+        try:
+            again = oracle.expect(oracle.start(again.before.state(oracle.config)), exchange.batch)
+        except NoExpectation:
+            return
+        assert again.noisy is not None
     forward = pairs.of_quantities(*FORWARD)
     replicas = replicas_of(oracle.config, again.noisy, pairs)
     samples = np.concatenate([replicas[quantity] for quantity in forward.layout.groups])
     early, late = list[tuple[Direction, slice, Floats]](), list[tuple[Direction, slice, Floats]]()
-    for mutant in mutants:
-        effect = _effect(mutant, oracle, again, pairs)
+    for name, make in mutants.items():
+        effect = _effect(make, oracle, again, pairs)
         if effect is None:
             continue
         before_update, of_update = effect[: len(forward.actual)], effect[len(forward.actual) :]
         if before_update.any():
-            early.append((Direction("", mutant.name, MISTAKE), slice(None), before_update))
+            early.append((Direction("", name, MISTAKE), slice(None), before_update))
         else:
-            late.append((Direction("param", mutant.name, MISTAKE), slice(None), of_update))
+            late.append((Direction("param", name, MISTAKE), slice(None), of_update))
     if early:
         sums.take(early, forward.actual, forward.expected, forward.sigma, samples)
     if late and exchange.before is not None and set(STATE) <= set(pairs.layout.groups):
@@ -100,13 +144,13 @@ def _take_update(
     sums.take(directions, actual, expected, deviation(of_replicas), of_replicas)
 
 
-def _effect(mutant: Mutant, oracle: Oracle, expectation: Expectation, pairs: Pairs) -> Floats | None:
+def _effect(make: _Make, oracle: Oracle, expectation: Expectation, pairs: Pairs) -> Floats | None:
     """What a mistake changes in the tensors that are compared, forward first; None where it has no such answer."""
     config, before = oracle.config, expectation.before
     lengths = [len(rows) for rows in expectation.step.logits]
     try:
         with np.errstate(all="ignore"):
-            subject = mutant.make(config, oracle.hyper)
+            subject = make(config, oracle.hyper)
             subject.load(listed_state(config, before.state(config)))
             answer = subject.train_step(expectation.batch)
             beside = paired(before.number, answer, expectation.step, expectation.sigma, lengths).only(set(pairs.keys))

@@ -16,8 +16,9 @@ import numpy as np
 
 from parity.case import Case
 from parity.catalogue.detection import COMPARED, AskedCase
+from parity.catalogue.evidence import Scales
 from parity.catalogue.exclusion import shows_in_usual_models
-from parity.catalogue.matrix_result import CASE, Detection, Entry, Row
+from parity.catalogue.matrix_result import CASE, DOCUMENTS, Detection, Entry, Row
 from parity.catalogue.mutants import ALL, EQUIVALENT, Mutant, MutantSubject
 from parity.catalogue.placing import Placed, placed
 from parity.catalogue.remembering import RememberingMutant
@@ -43,6 +44,7 @@ class UsualCheck:
     def __init__(self, case: Case) -> None:
         self.case = case
         self._asked: dict[str, dict[str, AskedCase]] = {}
+        self._scales: dict[str, Scales] = {}
 
     def asked(self, dtype: str) -> dict[str, AskedCase]:
         """By name, in the order of a check, all cases with what is expected of them in a format."""
@@ -51,6 +53,12 @@ class UsualCheck:
             cases = {CASE: self.case, **probes}
             self._asked[dtype] = {name: AskedCase(case, dtype, as_far=True) for name, case in cases.items()}
         return self._asked[dtype]
+
+    def scales(self, dtype: str) -> Scales:
+        """What the case's documents tell of mistakes in a format."""
+        if dtype not in self._scales:
+            self._scales[dtype] = Scales(self.case, dtype)
+        return self._scales[dtype]
 
     @cached_property
     def rules(self) -> "FixedRules":
@@ -116,7 +124,15 @@ def _equal(actual: Step, expected: Step) -> bool:
 Measure = Callable[[UsualCheck, RememberingMutant, str], dict[str, Any]]
 """What is measured of a mutant in a number format besides: for JSON, a part of its row."""
 
-MEASURES: tuple[Measure, ...] = ()
+
+def evidence(check: UsualCheck, mutant: RememberingMutant, dtype: str) -> dict[str, Any]:
+    """How far apart right and wrong answers are, all elements together, after 1, 10 and 100 documents of the case."""
+    found = check.scales(dtype).weighed(mutant.make)
+    by_number = {str(n): found.after(n) for n in DOCUMENTS} if found else None
+    return {"evidence": by_number, "evidence_limit": found.limit if found else None}
+
+
+MEASURES: tuple[Measure, ...] = (evidence,)
 """In the order in which they are asked; each has a column in `parity.catalogue.matrix_result.COLUMNS`."""
 
 

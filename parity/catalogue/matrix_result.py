@@ -9,6 +9,9 @@ from parity.catalogue.mutants import Mutant
 from parity.catalogue.placing import Placed
 from parity.options import MODES
 
+DOCUMENTS = (1, 10, 100)
+"""After so many, what is seen of a mistake by all elements together."""
+
 CASE = "case"
 """The name of what is no probe."""
 
@@ -54,12 +57,19 @@ def _missed_by(row: dict[str, Any]) -> str:
     return ", ".join(row["missed_by"] or ()) if row["missed_by"] is not None else "-"
 
 
+def _evidence(row: dict[str, Any]) -> str:
+    """In standard deviations, of which the limit is about eight."""
+    found = row.get("evidence")
+    return ", ".join(f"{min(found[str(n)], 9999):.2g}" for n in DOCUMENTS) if found else "-"
+
+
 COLUMNS = (
     Column("mistake", lambda row: row["name"]),
     Column("stage", lambda row: row["stage"]),
     Column("shows in", _caught),
     Column("z", _z, is_word=False),
     Column("of the", _where),
+    Column("together, 1, 10, 100 documents", _evidence),
     Column("missed by", _missed_by),
 )
 """What a table of one format shows of every mistake; what else is measured of a mistake gets a column here."""

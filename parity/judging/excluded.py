@@ -37,6 +37,10 @@ class Weighed:
         """Whether rounding would not take alpha so far from 1."""
         return self.alpha + self.allowed < 1
 
+    def after(self, documents: int) -> float:
+        """By how many standard deviations alpha would be from 1 after so many documents, beyond what they share."""
+        return max(0.0, 1 - self.shared - self.alpha) / self.sd * math.sqrt(documents / self.documents)
+
     @property
     def more_documents(self) -> int | None:
         """How many more would decide, about; None where none would, since they share what is rounded."""

@@ -44,6 +44,7 @@ def _digits(text: str) -> int:
 
 
 _positive = _number(_digits, lambda number: number >= 1, "a whole number of at least 1")
+_several = _number(_digits, lambda number: number >= 2, "a whole number of at least 2")
 _whole = _number(_digits, lambda number: number >= 0, "a whole number of at least 0")
 _amount = _number(float, lambda number: 0 <= number < math.inf, "a number of at least 0")
 _beta = _number(float, lambda number: 0 <= number < 1, "a number of at least 0 and below 1")
@@ -191,6 +192,12 @@ OPTIONS: dict[str, Details] = {
         "help": "JSON: by a parameter's name, its name in the other training or at base, or a list of those stacked in "
         "it; .T is transposed, [0:8] some of the rows (default: NAMES in the factory's module, or the same names)",
     },
+    "--ranks": {
+        "metavar": "N",
+        "type": _several,
+        "help": "run the training in N processes, whose factory deals its documents out as under torchrun, and compare "
+        "the tensors of all ranks, shards put together, with --against, a training of one process on all documents",
+    },
     "--replicas": {
         "metavar": "N",
         "type": _positive,
@@ -245,7 +252,7 @@ _GROUPS = {
     "check": {
         "the case": _CASE,
         "the check": _CHECK,
-        "a training (parity help training)": "--against --names-map --replicas",
+        "a training (parity help training)": "--against --names-map --replicas --ranks",
         "the result": _REPORT,
     },
     "replay": {"the check": _CHECK, "the result": _REPORT},

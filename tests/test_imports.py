@@ -28,6 +28,7 @@ ROOMS = (
     {"judging"},
     {"catalogue"},
     {"training"},
+    {"ranks"},
     {"gate", "ladder", "vectors", "testing", "campaign"},
     {"suite", "page"},
     {"cli"},
@@ -64,6 +65,10 @@ MAY_BE_HEAVY = {
         )
     },
     "parity/catalogue/fixed_rules.py": {"torch"},
+    **{
+        f"parity/ranks/{name}.py": {"torch"}
+        for name in ("explanation", "gathered", "observation", "processes", "running", "single", "worker")
+    },
     "parity/subjects/frozen.py": {"torch"},
     "parity/judging/chain/expected.py": {"torch"},
     "parity/judging/on_shadows.py": {"torch"},
@@ -195,6 +200,8 @@ PLANTED = [
     ("parity/subjects/calls.py", "from parity import Verdict, check", "order of rooms"),
     ("parity/judging/run.py", "from parity.catalogue import mutants", "order of rooms"),
     ("parity/catalogue/mutants.py", "import importlib\nimportlib.import_module('parity.gate.git')", "order of rooms"),
+    ("parity/training/checking.py", "from parity.ranks.processes import Ranks", "order of rooms"),
+    ("parity/ranks/single.py", "from parity.gate.git import root", "order of rooms"),
     ("parity/gate/git.py", "from parity.ladder import machine", "order of rooms"),
     ("parity/testing/tally.py", "from parity.suite.bound import Bound", "order of rooms"),
     ("parity/testing/tally.py", "from parity import plugin", "order of rooms"),

@@ -31,9 +31,12 @@ def check_command(arguments: argparse.Namespace) -> int:
     from parity.judging.check_options import check_keywords
     from parity.judging.checking import check
     from parity.machine_code import compile_timer
+    from parity.subjects.subject import is_command
     from parity.verdict import Verdict
 
     _require_its_own_process(arguments)
+    if getattr(arguments, "ranks", None) and (arguments.isolate or is_command(arguments.subject)):
+        raise UsageError("--ranks is for the factory of a training, and has processes of its own without --isolate.")
     if arguments.command == "check" and isinstance(arguments.subject, str) and not arguments.isolate:
         from parity.subjects.training_factories import training_factory
 
@@ -42,9 +45,9 @@ def check_command(arguments: argparse.Namespace) -> int:
             from parity.cli.training_check import training_check_command
 
             return training_check_command(arguments, make, _report)
-        if arguments.against or arguments.names_map or arguments.replicas:
+        if arguments.against or arguments.names_map or arguments.replicas or arguments.ranks:
             raise UsageError(
-                f"--against, --names-map and --replicas are for trainings, and {arguments.subject} is none."
+                f"--against, --names-map, --replicas and --ranks are for trainings, and {arguments.subject} is none."
             )
     if arguments.command == "replay":
         case, source = Case.load(arguments.case), str(arguments.case)
@@ -259,7 +262,8 @@ def _require_its_own_process(arguments: argparse.Namespace) -> None:
     from parity.subjects.subject import is_command
 
     given = arguments.memory_limit is not OPTIONS["--memory-limit"]["default"]
-    if given and not arguments.isolate and not is_command(arguments.subject):
+    own = arguments.isolate or is_command(arguments.subject) or getattr(arguments, "ranks", None)
+    if given and not own:
         raise UsageError("--memory-limit is kept only for a subject in a process of its own: add --isolate.")
 
 

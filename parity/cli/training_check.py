@@ -27,6 +27,7 @@ _OPTIONS = [
     "against",
     "names_map",
     "replicas",
+    "ranks",
     "base",
     "rounds",
     "fail_slower",
@@ -48,6 +49,8 @@ def training_check_command(arguments: argparse.Namespace, make: Callable[..., An
     from parity.training.running import Factory
 
     refuse_others(arguments, "check")
+    if arguments.ranks is not None:
+        return _check_ranks(arguments, make, report)
     factory = Factory(make, arguments.dtype, arguments.device)
     modes = MODES if arguments.mode == "both" else (arguments.mode,)
     options = TrainingOptions(
@@ -66,6 +69,45 @@ def training_check_command(arguments: argparse.Namespace, make: Callable[..., An
     if arguments.markdown:
         write_whole(Path(arguments.markdown), training_markdown(result))
     write_page(arguments, result.to_dict())
+    return result.verdict.exit_status
+
+
+def _check_ranks(arguments: argparse.Namespace, make: Callable[..., Any], report: Callable[..., None]) -> int:
+    """Check a training over several ranks."""
+    from parity.cli.terminal import console
+    from parity.cli.training_tables import training_markdown, training_report
+    from parity.options import MODES
+    from parity.ranks.checking import check_ranks
+    from parity.ranks.processes import Ranks
+    from parity.ranks.sides import Sides
+    from parity.subjects.process import Limits
+    from parity.subjects.training_factories import names_of, training_factory
+    from parity.training.checking import TrainingOptions
+    from parity.training.names import read_names
+
+    if arguments.against is None:
+        raise UsageError("--ranks needs --against, the training of one process that the ranks are held to.")
+    single = training_factory(arguments.against)
+    if single is None:
+        raise UsageError(f"{arguments.against} makes no parity.training.Training, or does not exist.")
+    names = read_names(Path(arguments.names_map)) if arguments.names_map else names_of(make) or names_of(single)
+    sides = Sides(arguments.subject, make, arguments.against, single, names, arguments.dtype, arguments.device)
+    modes = MODES if arguments.mode == "both" else (arguments.mode,)
+    options = TrainingOptions(arguments.steps, modes, False, arguments.replicas, arguments.false_alarm)
+    limits = Limits(arguments.time_limit, int(arguments.memory_limit * 2**30))
+    ranks = Ranks(arguments.ranks, limits)
+    try:
+        with (
+            console(stderr=True).status("the ranks") as status,
+            redirect_stdout(sys.stderr if arguments.json == "-" else sys.stdout),
+            redirect_stderr(sys.stderr),
+        ):
+            result = check_ranks(sides, options, ranks, status.update)
+    finally:
+        ranks.close()
+    report(result.to_dict(), training_report(result), arguments.json)
+    if arguments.markdown:
+        write_whole(Path(arguments.markdown), training_markdown(result))
     return result.verdict.exit_status
 
 

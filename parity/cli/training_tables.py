@@ -23,11 +23,11 @@ def heading(result: TrainingResult) -> list[tuple[str, str]]:
     steps = max((mode.steps for mode in result.modes), default=0)
     modes = " and ".join(mode.mode for mode in result.modes)
     lines = [
-        ("training", f"{result.subject} in {', '.join(result.formats)}, on {result.device}"),
+        ("training", f"{result.subject} in {', '.join(result.formats)}, on {result.place}"),
         ("model", f"{result.model}, {counted(result.parameters, 'parameter')}, {result.optimizer}"),
         ("compared", f"{counted(steps, 'step')}, {modes}; noise floor of {result.replicas} replicas"),
     ]
-    return [*lines, ("against", f"{result.against}, both in exact arithmetic")] if result.against else lines
+    return [*lines, ("against", result.how_against)] if result.against else lines
 
 
 def overview(result: TrainingResult) -> Cells:

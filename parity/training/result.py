@@ -39,6 +39,16 @@ class TrainingResult:
     seconds: float = 0.0
 
     @property
+    def how_against(self) -> str:
+        """The other training, and how the two were compared."""
+        return f"{self.against}, both in exact arithmetic"
+
+    @property
+    def place(self) -> str:
+        """Where it ran."""
+        return self.device
+
+    @property
     def located(self) -> list[str]:
         """The tensors outside in the first step that diverged, in the order of its computation."""
         return [str(wrong) for wrong in self.deciding.wrong] if self.deciding else []

@@ -1,0 +1,176 @@
+"""What a wrong gradient is made of: measured along what the mistakes of ranks would give in its place.
+
+For each direction c (the whole batch's gradient, a rank's own, the mean of the ranks' own, what a reduction that is
+left out of the last batch gives) the wrong gradient a is fitted as f·c by least squares, over all tensors that are
+wrong, each in units of its own norm. A direction explains it where less than a tenth of the difference is left; f then
+tells the sum from the mean.
+"""
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+Gradient = Mapping[str, Tensor]
+
+LEFT = 0.1
+"""How much of the difference an explanation may leave."""
+
+
+@dataclass
+class Known:
+    """What an explanation is measured by, in the ranks' names.
+
+    expected: the whole batch's gradient as the optimizer is to read it. own: by rank and then by batch that a step
+    accumulates, what the single training makes of it alone. unclipped: expected before clipping. limit: of the norm.
+    shards: by rank, where the elements of its shards lie.
+    """
+
+    expected: Gradient
+    own: Sequence[Sequence[Gradient]] = ()
+    unclipped: Gradient = field(default_factory=dict)
+    limit: float | None = None
+    shards: Sequence[Mapping[str, Tensor]] = ()
+
+    @property
+    def ranks(self) -> int:
+        """How many there are."""
+        return len(self.own)
+
+
+@dataclass
+class _Fit:
+    kind: str
+    rank: int | None
+    factor: float
+    left: float
+
+
+def explain(actual: Mapping[int | None, Gradient], known: Known, ranks: int) -> str:
+    """Why the gradients are as they are, in a sentence; empty where nothing explains them.
+
+    actual: the wrong tensors by rank, or of all ranks alike (None).
+    """
+    found: dict[str, list[int | None]] = {}
+    for rank, gradient in actual.items():
+        best = _best(gradient, known, rank)
+        by_shard = _left_by_shards(gradient, known)
+        if by_shard <= LEFT and (best is None or by_shard < best.left / 3):
+            text = "the gradient of each shard is clipped by that shard's own norm, where the norm of all is due"
+        else:
+            text = _said(best, known, ranks)
+        if text:
+            found.setdefault(text, []).append(rank)
+    return " ".join(f"{_where(of, ranks)} {text}." for text, of in found.items())
+
+
+def _best(actual: Gradient, known: Known, rank: int | None) -> _Fit | None:
+    fits = [
+        fit
+        for kind, of, direction in _directions(known, rank)
+        if (fit := _fit(actual, direction, known.expected, kind, of)) is not None and fit.left <= LEFT
+    ]
+    least = min((fit.left for fit in fits), default=0.0)
+    return next((fit for fit in fits if fit.left <= max(3 * least, 1e-3)), None)
+
+
+def _directions(known: Known, rank: int | None) -> Iterator[tuple[str, int | None, Gradient]]:
+    """Each kind of mistake with the gradient that it gives, the simplest first."""
+    yield "whole", None, known.expected
+    if not known.own or not all(known.own):
+        return
+    whole = [_mean(parts) for parts in known.own]
+    if rank is not None:
+        yield "own", rank, whole[rank]
+    yield "mean of own", None, _mean(whole)
+    yield from (("other's", other, own) for other, own in enumerate(whole) if other != rank)
+    parts = len(known.own[0])
+    if rank is None or parts < 2 or any(len(own) != parts for own in known.own):
+        return
+    means = [_mean([own[k] for own in known.own]) for k in range(parts)]
+    yield "last not reduced", rank, _mean([*means[:-1], known.own[rank][-1]])
+    yield "only last reduced", rank, _mean([*known.own[rank][:-1], means[-1]])
+
+
+def _fit(actual: Gradient, direction: Gradient, expected: Gradient, kind: str, of: int | None) -> _Fit | None:
+    """The factor of a direction, and how much of the difference it leaves; None where it has no such tensors."""
+    if any(name not in direction for name in actual):
+        return None
+    units = {name: _norm({name: expected[name]}) or 1.0 for name in actual}
+    a, c, e = (
+        torch.cat([source[name].double().flatten() / units[name] for name in actual])
+        for source in (actual, direction, expected)
+    )
+    square, difference = float(c @ c), float((a - e).norm())
+    if not square or not difference or not math.isfinite(difference):
+        return None
+    factor = float(a @ c) / square
+    return _Fit(kind, of, factor, float((a - factor * c).norm()) / difference)
+
+
+def _said(fit: _Fit | None, known: Known, ranks: int) -> str:
+    if fit is None:
+        return ""
+    clipping = _clip(_norm(known.unclipped), known.limit or math.inf)
+    usual = next((x for x in (1.0, float(ranks), 1 / ranks) if abs(fit.factor / x - 1) < 0.02), None)
+    measured = f"({fit.factor:.4g} times it, {fit.left:.1g} of the difference left)"
+    if fit.kind == "whole":
+        if usual == ranks:
+            return f"the gradient is summed over the ranks where their mean is due, or reduced twice {measured}"
+        if usual == 1 / ranks:
+            return f"the gradient is divided by the number of ranks once too often {measured}"
+        if abs(fit.factor * clipping - 1) < 0.001:
+            return f"the gradient is not clipped, which would make it {clipping:.4g} times as large"
+        return f"the gradient is {fit.factor:.4g} times as large as that of the whole batch"
+    what = {
+        "own": "the rank's own, and the reduction is missing",
+        "mean of own": "the mean of the ranks' own means, as if they had equally many documents",
+        "other's": f"that of rank {fit.rank} alone",
+        "last not reduced": "reduced but for the last batch that is accumulated, of which it is the rank's own",
+        "only last reduced": "the rank's own but for the last batch that is accumulated, which alone is reduced",
+    }[fit.kind]
+    if fit.kind == "mean of own" and usual == ranks:
+        what = "the sum of the ranks' own means"
+    return f"the gradient is {what} {measured}"
+
+
+def _left_by_shards(actual: Gradient, known: Known) -> float:
+    """How much of the difference is left where every shard is taken to be clipped by its own norm; 1 without shards."""
+    if (
+        known.limit is None
+        or len(known.shards) < 2
+        or any(name not in shard for shard in known.shards for name in actual)
+    ):
+        return 1.0
+    clipping = _clip(_norm(known.unclipped), known.limit)
+    difference, left = 0.0, 0.0
+    for shard in known.shards:
+        inside = {name: known.unclipped[name].flatten()[places] for name, places in shard.items()}
+        own = _clip(_norm(inside), known.limit)
+        for name in actual:
+            of_shard = actual[name].double().flatten()[shard[name]]
+            difference += float((of_shard - clipping * inside[name]).square().sum())
+            left += float((of_shard - own * inside[name]).square().sum())
+    return math.sqrt(left / difference) if difference else 1.0
+
+
+def _clip(norm: float, limit: float) -> float:
+    """As torch.nn.utils.clip_grad_norm_ has it."""
+    return min(1.0, limit / (norm + 1e-6))
+
+
+def _norm(tensors: Gradient) -> float:
+    return math.sqrt(sum(float(x.double().square().sum()) for x in tensors.values()))
+
+
+def _mean(gradients: Sequence[Gradient]) -> Gradient:
+    shared = [name for name in gradients[0] if all(name in other for other in gradients)]
+    return {name: torch.stack([g[name].double() for g in gradients]).mean(0) for name in shared}
+
+
+def _where(of: Sequence[int | None], ranks: int) -> str:
+    if None in of or len(of) == ranks:
+        return "On every rank"
+    return f"On rank{'s' if len(of) > 1 else ''} {' and '.join(map(str, of))}"

@@ -1,0 +1,187 @@
+"""All steps of the ranks in one format, each beside what the single training makes of where they stood."""
+
+import re
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from parity.errors import UsageError
+from parity.quantities import TensorKey
+from parity.ranks.explanation import Known, explain
+from parity.ranks.gathered import Gathered, gather, renamed
+from parity.ranks.processes import Ranks
+from parity.ranks.sides import Sides
+from parity.ranks.single import Single
+from parity.training.checking import TrainingOptions, steps_of
+from parity.training.comparison import TrainingJudge, TrainingMode
+from parity.training.names import Names
+from parity.training.observation import Observed
+from parity.training.other import Numbered
+from parity.training.running import Factory
+from parity.words import counted
+
+_LOSS = TensorKey("loss", "loss")
+_OF_RANK = re.compile(r"rank(\d+)\.")
+
+
+class Run:
+    """The ranks and the single training in one format. dtype: what the factories are asked for, or None."""
+
+    def __init__(
+        self,
+        sides: Sides,
+        dtype: str | None,
+        replicas: int,
+        ranks: Ranks,
+        options: TrainingOptions,
+        progress: Callable[[str], None],
+    ) -> None:
+        self.sides, self.dtype, self.replicas, self.ranks, self.options = sides, dtype, replicas, ranks, options
+        self.progress = progress
+        self.mode = TrainingMode(dtype or "own format")
+        self.judge = TrainingJudge.of_replicas(1, replicas, options.false_alarm)
+        self.steps = 0
+        self.explanation = ""
+        self.apart: set[str] = set()
+        """Tensors of which ranks have other bits."""
+        self.only_here: set[str] = set()
+        self.only_there: set[str] = set()
+        self.losses_fit = True
+        """Whether the whole batch's loss is the mean of the ranks', or their sum."""
+
+    def take(self, formats: int) -> None:
+        """Take the steps, until one is wrong. formats: how many the false-alarm rate is shared out over."""
+        given, factory = self.sides.factories(self.dtype)
+        self.progress("starting the ranks")
+        message = {"type": "make", "factory": self.sides.name, "options": given}
+        made = self.ranks.ask(message, "made", "making the training")
+        self.made: dict[str, Any] = made[0]
+        self.formats = self.made["formats"] + ([f"autocast {self.made['autocast']}"] if self.made["autocast"] else [])
+        self.mode.mode = "+".join(self.formats)
+        self.begin = gather(self.ranks, made)
+        self.single = self._single(factory)
+        self.names = Names(self.sides.names, self.begin.shapes(), self.single.shapes, self.single.tied)
+        stands = self.begin
+        if self._starts_apart():
+            return
+        self.steps = steps_of(min(self.made["steps"], self.single.runs.native.steps), self.options.steps)
+        for number in range(self.steps):
+            stands = self._step(number, stands, formats)
+            if self.mode.wrong:
+                break
+        self.mode.conclude(self.judge)
+
+    def _single(self, factory: Factory) -> Single:
+        own = self.made["formats"]
+        single = Single(factory, self.replicas)
+        if single.formats != own and len(own) == 1:
+            with suppress(UsageError):  # it may have another format by default
+                single = Single(Factory(self.sides.single, own[0], self.sides.device), self.replicas)
+        if single.formats != own:
+            raise UsageError(
+                f"The ranks' parameters lie in {' and '.join(own)}, those of {self.sides.single_name} in "
+                f"{' and '.join(single.formats)}: let its factory take a dtype, too, or ask for one by --dtype."
+            )
+        return single
+
+    def _starts_apart(self) -> bool:
+        """Whether the ranks begin with other parameters than each other, which nothing would bring together."""
+        apart = {key: by_rank for key, by_rank in self.begin.others.items() if key.quantity == "param"}
+        if not apart:
+            return False
+        actual, expected = Observed(), {}
+        for key, by_rank in apart.items():
+            for rank, tensor in by_rank.items():
+                own = key._replace(name=f"rank{rank}.{key.name}")
+                actual.tensors[own], actual.dtypes[own] = tensor, self.begin.dtypes[key]
+                expected[own] = self.begin.tensors[key]
+        self.mode.take(0, actual, expected, {key: torch.zeros_like(x) for key, x in expected.items()}, self.judge)
+        self.mode.conclude(self.judge)
+        of = sorted({rank for by_rank in apart.values() for rank in by_rank})
+        self.explanation = (
+            f"Before any step {counted(len(apart), 'parameter')} of rank {' and '.join(map(str, of))} differ from "
+            "rank 0's: drawn from another seed, or not broadcast."
+        )
+        return True
+
+    def _step(self, number: int, stands: Gathered, formats: int) -> Gathered:
+        self.progress(f"{self.mode.mode}: step {number}")
+        answers = self.ranks.ask({"type": "step", "number": number}, "step", f"step {number}")
+        for rank, answer in enumerate(answers):
+            if not answer["updates"]:
+                raise UsageError(f"Step {number} never calls the optimizer's step() on rank {rank}.")
+        found = gather(self.ranks, answers)
+        start = self.names.to_other(stands.state())
+        gradients = {key: x.double() for key, x in found.tensors.items() if key.quantity == "grad"}
+        given = {key.name: x for key, x in self.names.to_other(gradients).items()}
+        exact, wide = self.single.step(number, start, given)
+        expected, floor = self.names.to_own(exact.tensors), self.names.to_own(wide)
+        actual, stands_for = found.observed()
+        right, sigma = renamed(actual, stands_for, expected), renamed(actual, stands_for, floor)
+        elements = sum(x.numel() for x in right.values()) * self.steps * formats
+        self.judge = TrainingJudge.of_replicas(elements, self.replicas, self.options.false_alarm)
+        self.mode.take(number, actual, right, sigma, self.judge)
+        self._note(found, actual, right, expected)
+        self._compare_losses(found, expected, floor)
+        self._explain(number, start, stands, found, expected)
+        return found
+
+    def _note(self, found: Gathered, actual: Observed, right: Numbered, expected: Numbered) -> None:
+        self.apart |= {key.described() for key in found.others}
+        self.only_here |= {key.described() for key in actual.tensors if key not in right}
+        left = expected.keys() - found.tensors.keys() - {_LOSS}
+        self.only_there |= {key.described() for key in left if key.quantity not in ("output", "buffer")}
+
+    def _compare_losses(self, found: Gathered, expected: Numbered, floor: Numbered) -> None:
+        losses = [loss for loss in found.losses if loss is not None]
+        if _LOSS not in expected or len(losses) < self.ranks.count:
+            return
+        total, right, sigma = sum(losses), float(expected[_LOSS]), float(floor[_LOSS])
+        self.losses_fit &= any(abs(x - right) <= self.judge.limit * sigma for x in (total / len(losses), total))
+
+    def _explain(self, number: int, start: Numbered, stands: Gathered, found: Gathered, expected: Numbered) -> None:
+        """Say what the wrong gradients are made of, or where no update was taken."""
+        wrong: dict[int | None, dict[str, Tensor]] = {}
+        unchanged: dict[int, int] = {}
+        for entry in self.mode.wrong:
+            match = _OF_RANK.match(entry.key.name)
+            name, rank = (entry.key.name[match.end() :], int(match[1])) if match else (entry.key.name, None)
+            quantity = entry.key.quantity
+            if quantity not in ("grad", "param"):
+                continue
+            tensor = found.of_rank(rank or 0, quantity)[name]
+            if quantity == "grad":
+                wrong.setdefault(rank, {})[name] = tensor
+            elif rank is not None and torch.equal(tensor, stands.tensors[entry.key._replace(name=name)]):
+                unchanged[rank] = unchanged.get(rank, 0) + 1
+        if wrong:
+            self.explanation = explain(wrong, self._known(number, start, expected), self.ranks.count)
+        elif unchanged:
+            parts = [f"rank {rank} keeps {counted(n, 'parameter')} as they were" for rank, n in unchanged.items()]
+            self.explanation = f"After the step {', '.join(parts)}: another rank's update has not reached it."
+
+    def _known(self, number: int, start: Numbered, expected: Numbered) -> Known:
+        options = self.single.factory.options
+        message = {"type": "own", "number": number, "factory": self.sides.single_name, "options": options}
+        each = [{"given": self.ranks.written({"start": start})} for _ in range(self.ranks.count)]
+        own = self.ranks.tensors(message, "own", "its own batches", _numbered, each)
+        shards = self.ranks.tensors({"type": "shards"}, "shards", "telling its shards", lambda _: ("shards",))
+        unclipped = {TensorKey("grad", name): x for name, x in self.single.unclipped(number, start).items()}
+        return Known(
+            {key.name: x for key, x in expected.items() if key.quantity == "grad"},
+            [[self._in_own_names(part) for part in parts.values()] for parts in own],
+            self._in_own_names(unclipped),
+            self.single.runs.native.clip_grad_norm,
+            [{key.name: x for key, x in parts["shards"].items()} for parts in shards],
+        )
+
+    def _in_own_names(self, tensors: Mapping[TensorKey, Tensor]) -> dict[str, Tensor]:
+        return {key.name: x for key, x in self.names.to_own(tensors).items()}
+
+
+def _numbered(answer: dict[str, Any]) -> tuple[str, ...]:
+    """The parts that a rank has written, one for each of its batches."""
+    return tuple(map(str, range(answer["parts"])))

@@ -1,0 +1,183 @@
+"""Trainings over two ranks, right and wrong ones, held to the training of one process."""
+
+import json
+from pathlib import Path
+
+import psutil
+import pytest
+
+from parity.cli import main
+from parity.errors import SubjectError, UsageError
+from parity.ranks import processes
+from parity.ranks.checking import check_ranks
+from parity.ranks.processes import Ranks
+from parity.ranks.sides import Sides
+from parity.subjects.imports import imported
+from parity.subjects.process import Limits
+from parity.training.checking import TrainingOptions
+from parity.verdict import Verdict
+
+EXAMPLES = Path(__file__).parents[1] / "examples" / "ranks"
+MISTAKES = Path(__file__).with_name("mistakes.py")
+STARTING = 200.0
+"""Seconds for processes to import torch, even on a busy machine."""
+
+
+class Warm:
+    """Ranks that are started once for many checks, and again after one has ended them."""
+
+    def __init__(self):
+        self.ranks = None
+
+    def started(self, count=2, limits=None):
+        if self.ranks is None or not self.ranks.alive:
+            self.ranks = Ranks(count, limits or Limits(STARTING))
+        return self.ranks
+
+
+@pytest.fixture(scope="module")
+def warm():
+    found = Warm()
+    yield found
+    if found.ranks is not None:
+        found.ranks.close()
+
+
+def checked(warm, name, against=f"{MISTAKES}:single", dtype="float64", **options):
+    name = name if ":" in name else f"{MISTAKES}:{name}"
+    against = against if ":" in against else f"{MISTAKES}:{against}"
+    sides = Sides(name, imported(name), against, imported(against), dtype=dtype)
+    return check_ranks(sides, TrainingOptions(**{"steps": 1, "replicas": 4, **options}), warm.started())
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated:DeprecationWarning")  # torch's own, of ZeRO
+@pytest.mark.parametrize(
+    ("technique", "against"),
+    [("data_parallel", "make"), ("zero", "make"), ("fully_sharded", "make"), ("tensor_parallel", "unclipped")],
+)
+def test_technique_is_the_same_function(technique, against, warm):
+    result = checked(warm, f"{EXAMPLES / technique}.py:make", f"{EXAMPLES}/single.py:{against}")
+    assert result.verdict is Verdict.PARITY, result.reason
+    compared = {name: row.compared for name, row in result.modes[0].quantities.items()}
+    assert {compared[name] for name in ("grad", "param", "exp_avg", "exp_avg_sq")} == {1080}
+    assert result.remarks == []
+    assert not [phrase for phrase in result.not_exercised if "only one of the two" in phrase]
+
+
+def test_own_format_is_compared_beside_float64(warm):
+    result = checked(warm, "right", dtype=None, steps=2)
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert [mode.mode for mode in result.modes] == ["float64", "float32"]
+    assert [mode.steps for mode in result.modes] == [2, 2]
+
+
+@pytest.mark.parametrize(
+    ("name", "against", "begins", "said"),
+    [
+        ("not_reduced", "single", "grad rank0.first.weight", "On every rank the gradient is the rank's own, and"),
+        ("one_not_reduced", "single", "grad rank0.norm.weight", "On rank 1 the gradient is the rank's own, and"),
+        ("summed", "single", "grad first.weight", "On every rank the gradient is summed over the ranks"),
+        ("divided_twice", "single", "grad first.weight", "divided by the number of ranks once too often"),
+        ("averaged_by_rank", "single", "grad first.weight", "the mean of the ranks' own means, as if"),
+        ("other_weights", "single", "param rank1.first.weight", "parameters of rank 1 differ from rank 0's"),
+        ("not_broadcast", "single", "param rank1.first.weight", "rank 1 keeps 3 parameters as they were"),
+        ("no_sync_at_last", "single_of_four", "grad rank0.first.weight", "reduced but for the last batch"),
+        ("never_in_sync", "single_of_four", "grad rank0.first.weight", "and the reduction is missing"),
+        ("clipped_by_shard", "single_clipped", "grad first.weight", "clipped by that shard's own norm"),
+        ("not_clipped", "single_clipped", "grad first.weight", "not clipped"),
+    ],
+)
+def test_mistake_is_located_and_explained(name, against, begins, said, warm):
+    result = checked(warm, name, against)
+    assert result.verdict is Verdict.DIVERGED
+    assert result.located[0].startswith(f"{begins}:")
+    assert said in result.explanation
+    assert result.explanation in result.reason
+
+
+@pytest.mark.parametrize(
+    ("name", "against"), [("no_sync_but_at_last", "single_of_four"), ("clipped", "single_clipped")]
+)
+def test_right_one_beside_a_mistake_passes(name, against, warm):
+    result = checked(warm, name, against)
+    assert result.verdict is Verdict.PARITY, result.reason
+
+
+def test_what_is_lost_in_the_ranks_own_format_is_no_other_function(warm):
+    result = checked(warm, "reduced_in_bfloat16", dtype=None)
+    assert result.verdict is Verdict.PRECISION_LOSS, result.reason
+    assert [bool(mode.wrong) for mode in result.modes] == [False, True]
+
+
+def test_other_format_is_refused(warm):
+    with pytest.raises(UsageError, match=r"lie in float32, those of .* in float64: let its factory take a dtype"):
+        checked(warm, "right_in_float32", "single_in_float64", dtype=None)
+
+
+def test_command_prints_the_verdict_and_writes_the_result(warm, monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(processes, "Ranks", warm.started)
+    monkeypatch.setattr(Ranks, "close", lambda self: None)
+    few = ["--steps", "1", "--replicas", "4", "--dtype", "float64"]
+    files = ["--json", str(tmp_path / "result.json"), "--markdown", str(tmp_path / "result.md")]
+    command = ["check", "--ranks", "2", f"{MISTAKES}:summed", "--against", f"{MISTAKES}:single", *few, *files]
+    assert main(command) == 1
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.startswith("DIVERGED: Over 2 ranks it is another function than ")
+    assert "in float64, on 2 ranks of cpu" in out
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert (found["kind"], found["ranks"], found["verdict"]) == ("ranks", 2, "DIVERGED")
+    assert found["explanation"].startswith("On every rank the gradient is summed")
+    assert "begins at: grad first.weight" in (tmp_path / "result.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "said"),
+    [
+        (["--ranks", "1", "--against", f"{MISTAKES}:single"], 2, "a whole number of at least 2, not '1'"),
+        (["--ranks", "2"], 2, "--ranks needs --against, the training of one process"),
+        (["--ranks", "2", "--against", f"{MISTAKES}:nothing"], 2, "has no 'nothing'"),
+        (["--ranks", "2", "--against", "torch_twin.microgpt:make"], 2, "makes no parity.training.Training"),
+        (["--ranks", "2", "--against", f"{MISTAKES}:single", "--isolate"], 2, "without --isolate"),
+        (["--ranks", "2", "--against", f"{MISTAKES}:single", "--mode", "free-running"], 2, "step by step"),
+        (["--ranks", "2", "--against", f"{MISTAKES}:single", "--dtype", "float64", "--seed", "3"], 2, "--seed is for"),
+    ],
+)
+def test_bad_input_is_refused_in_a_sentence(arguments, status, said, capsys):
+    try:
+        found = main(["check", f"{MISTAKES}:right", *arguments])
+    except SystemExit as error:
+        found = error.code
+    assert found == status
+    assert said in " ".join(capsys.readouterr().err.split())
+
+
+def test_subject_of_microgpt_is_no_training(capsys):
+    assert main(["check", "torch_twin.microgpt:make", "--ranks", "2", "--against", f"{MISTAKES}:single"]) == 2
+    assert "--ranks are for trainings, and torch_twin.microgpt:make is none" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def started(ranks):
+    return [command.process.popen.pid for command in ranks.commands]
+
+
+def test_rank_that_dies_is_named_and_the_other_one_ends(warm):
+    ranks = warm.started()
+    with pytest.raises(SubjectError, match=r"^Rank 1 was killed by SIGKILL in step 0; its last words: about") as raised:
+        checked(warm, "dies", "single_in_float64", dtype=None)
+    assert any("about to die" in line for line in raised.value.last_words)
+    assert not ranks.alive
+    assert [command.process for command in ranks.commands] == [None, None]
+    assert not ranks.folder.exists()
+
+
+def test_rank_that_hangs_is_named_with_the_line_that_it_is_at(warm):
+    ranks = warm.started()
+    name = f"{MISTAKES}:hangs"
+    ranks.ask({"type": "make", "factory": name, "options": {}}, "made", "making the training")
+    pids, ranks.seconds = started(ranks), 2.0
+    with pytest.raises(SubjectError, match=r"^Rank 1 did not answer within 2 s in step 0: rank 1 is at mist") as raised:
+        ranks.ask({"type": "step", "number": 0}, "step", "step 0")
+    assert "; rank 0 is in torch's " in str(raised.value)
+    assert not any(psutil.pid_exists(pid) for pid in pids)

@@ -68,7 +68,7 @@ def _decide(result: RanksResult, runs: list[Run]) -> None:
     result.verdict = Verdict.PRECISION_LOSS if loses else Verdict.DIVERGED
     beside = first.beside(last.judge.limit)
     said = (
-        f"The same function as {result.against} in float64; in {last.mode.mode} the ranks lose more than it does"
+        f"The same function as {result.against} in float64; in {last.mode.mode} the ranks lose more than they must"
         if loses
         else f"Over {result.ranks} ranks it is another function than {result.against}"
     )

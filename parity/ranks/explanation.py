@@ -25,7 +25,7 @@ class Known:
 
     expected: the whole batch's gradient as the optimizer is to read it. own: by rank and then by batch that a step
     accumulates, what the single training makes of it alone. unclipped: expected before clipping. limit: of the norm.
-    shards: by rank, where the elements of its shards lie.
+    shards: by rank, where the elements of its shards lie. given: by rank, the gradients that its optimizer read.
     """
 
     expected: Gradient
@@ -33,11 +33,7 @@ class Known:
     unclipped: Gradient = field(default_factory=dict)
     limit: float | None = None
     shards: Sequence[Mapping[str, Tensor]] = ()
-
-    @property
-    def ranks(self) -> int:
-        """How many there are."""
-        return len(self.own)
+    given: Sequence[Gradient] = ()
 
 
 @dataclass
@@ -60,7 +56,7 @@ def explain(actual: Mapping[int | None, Gradient], known: Known, ranks: int) -> 
         if by_shard <= LEFT and (best is None or by_shard < best.left / 3):
             text = "the gradient of each shard is clipped by that shard's own norm, where the norm of all is due"
         else:
-            text = _said(best, known, ranks)
+            text = _said(best, known, ranks) or _of_parts(gradient, known)
         if text:
             found.setdefault(text, []).append(rank)
     return " ".join(f"{_where(of, ranks)} {text}." for text, of in found.items())
@@ -120,7 +116,7 @@ def _said(fit: _Fit | None, known: Known, ranks: int) -> str:
         if usual == ranks:
             return f"the gradient is summed over the ranks where their mean is due, or reduced twice {measured}"
         if usual == 1 / ranks:
-            return f"the gradient is divided by the number of ranks once too often {measured}"
+            return f"the gradient is divided by the number of ranks once too often, or not summed {measured}"
         if abs(fit.factor * clipping - 1) < 0.001:
             return f"the gradient is not clipped, which would make it {clipping:.4g} times as large"
         return f"the gradient is {fit.factor:.4g} times as large as that of the whole batch"
@@ -134,6 +130,19 @@ def _said(fit: _Fit | None, known: Known, ranks: int) -> str:
     if fit.kind == "mean of own" and usual == ranks:
         what = "the sum of the ranks' own means"
     return f"the gradient is {what} {measured}"
+
+
+def _of_parts(actual: Gradient, known: Known) -> str:
+    """Where the ranks' gradients are right taken together, and only their sum or mean is missing."""
+    if len(known.given) < 2 or any(name not in given for given in known.given for name in actual):
+        return ""
+    mean = _mean([{name: given[name] for name in actual} for given in known.given])
+    difference = _norm({name: actual[name].double() - known.expected[name].double() for name in actual})
+    for what, factor in (("sum", float(len(known.given))), ("mean", 1.0)):
+        left = _norm({name: factor * mean[name] - known.expected[name].double() for name in actual})
+        if left <= LEFT * difference:
+            return f"the gradient is a part whose {what} over the ranks is right: that reduction is missing"
+    return ""
 
 
 def _left_by_shards(actual: Gradient, known: Known) -> float:

@@ -16,9 +16,10 @@ from parity.subjects.imports import imported
 from parity.subjects.process import Limits
 from parity.training.checking import TrainingOptions
 from parity.verdict import Verdict
+from tests.ranks import EXAMPLES
 
-EXAMPLES = Path(__file__).parents[1] / "examples" / "ranks"
 MISTAKES = Path(__file__).with_name("mistakes.py")
+_REDUCED_AGAIN = "    model.norm.weight.register_hook(lambda grad: torch.distributed.all_reduce(grad) or grad)\n"
 STARTING = 200.0
 """Seconds for processes to import torch, even on a busy machine."""
 
@@ -53,15 +54,80 @@ def checked(warm, name, against=f"{MISTAKES}:single", dtype="float64", **options
 @pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated:DeprecationWarning")  # torch's own, of ZeRO
 @pytest.mark.parametrize(
     ("technique", "against"),
-    [("data_parallel", "make"), ("zero", "make"), ("fully_sharded", "make"), ("tensor_parallel", "unclipped")],
+    [
+        ("data_parallel", "single.py:make"),
+        ("zero", "single.py:make"),
+        ("fully_sharded", "single.py:make"),
+        ("tensor_parallel", "single.py:unclipped"),
+        ("sequence_parallel", "single.py:unclipped"),
+        ("pipeline", "pipeline.py:of_one_process"),
+    ],
 )
 def test_technique_is_the_same_function(technique, against, warm):
-    result = checked(warm, f"{EXAMPLES / technique}.py:make", f"{EXAMPLES}/single.py:{against}")
+    result = checked(warm, f"{EXAMPLES / technique}.py:make", f"{EXAMPLES}/{against}")
     assert result.verdict is Verdict.PARITY, result.reason
     compared = {name: row.compared for name, row in result.modes[0].quantities.items()}
-    assert {compared[name] for name in ("grad", "param", "exp_avg", "exp_avg_sq")} == {1080}
+    assert {compared[name] for name in ("grad", "param", "exp_avg", "exp_avg_sq")} == {result.parameters}
+    assert result.parameters == (1920 if technique == "pipeline" else 1080)
     assert result.remarks == []
     assert not [phrase for phrase in result.not_exercised if "only one of the two" in phrase]
+
+
+@pytest.mark.parametrize(
+    ("technique", "edits", "against", "begins", "said"),
+    [
+        (
+            "data_parallel",
+            [("single.loss(model, documents) * share", "single.loss(model, documents)")],
+            "single.py:make",
+            "grad wte.weight",
+            "the mean of the ranks' own means, as if they had equally many documents",
+        ),
+        (
+            "fully_sharded",
+            [
+                ("import loss, own", "import own"),
+                ("own(documents)", "own(documents)[0]"),
+                ("loss, b", "single.loss, b"),
+            ],
+            "single.py:make",
+            "grad wte.weight",
+            "the mean of the ranks' own means, as if they had equally many documents",
+        ),
+        (
+            "tensor_parallel",
+            [("    optimizer =", f"{_REDUCED_AGAIN}    optimizer =")],
+            "single.py:unclipped",
+            "grad norm.weight",
+            "summed over the ranks where their mean is due, or reduced twice",
+        ),
+        (
+            "sequence_parallel",
+            [('    plan |= {name: SequenceParallel() for name in ("norm", "mlp_norm")}\n', "")],
+            "single.py:unclipped",
+            "grad rank0.blocks.0.norm.weight",
+            "the gradient is a part whose sum over the ranks is right: that reduction is missing",
+        ),
+        (
+            "pipeline",
+            [("loss_fn=loss)", "loss_fn=loss, scale_grads=False)")],
+            "pipeline.py:of_one_process",
+            "grad wte.weight",
+            "(2 times it,",
+        ),
+    ],
+)
+def test_mistake_of_a_technique_is_located(technique, edits, against, begins, said, warm, tmp_path):
+    text = (EXAMPLES / f"{technique}.py").read_text()
+    for old, new in edits:
+        assert old in text
+        text = text.replace(old, new)
+    file = tmp_path / f"{technique}_edited.py"
+    file.write_text(f"import sys\nsys.path.append({str(EXAMPLES)!r})\n{text}")
+    result = checked(warm, f"{file}:make", f"{EXAMPLES}/{against}")
+    assert result.verdict is Verdict.DIVERGED
+    assert result.located[0].startswith(f"{begins}:")
+    assert said in result.explanation
 
 
 def test_own_format_is_compared_beside_float64(warm):
@@ -77,7 +143,7 @@ def test_own_format_is_compared_beside_float64(warm):
         ("not_reduced", "single", "grad rank0.first.weight", "On every rank the gradient is the rank's own, and"),
         ("one_not_reduced", "single", "grad rank0.norm.weight", "On rank 1 the gradient is the rank's own, and"),
         ("summed", "single", "grad first.weight", "On every rank the gradient is summed over the ranks"),
-        ("divided_twice", "single", "grad first.weight", "divided by the number of ranks once too often"),
+        ("divided_twice", "single", "grad first.weight", "divided by the number of ranks once too often, or"),
         ("averaged_by_rank", "single", "grad first.weight", "the mean of the ranks' own means, as if"),
         ("other_weights", "single", "param rank1.first.weight", "parameters of rank 1 differ from rank 0's"),
         ("not_broadcast", "single", "param rank1.first.weight", "rank 1 keeps 3 parameters as they were"),

@@ -22,6 +22,7 @@ FIRST = (
     "tests/test_benchmarks.py",
     "tests/torch_twin/test_data_parallel.py",
     "tests/training/",
+    "tests/ranks/",
 )
 """Where whole files are dealt out, the long ones, so that none is left at the end for one process alone.
 

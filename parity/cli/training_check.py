@@ -7,7 +7,8 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import Any
 
-from parity.errors import UsageError
+from parity.cli.streams import complain
+from parity.errors import SubjectError, UsageError
 from parity.files import write_whole
 from parity.options import options_of
 
@@ -36,6 +37,9 @@ _OPTIONS = [
     "run",
 ]
 """What a training's check may be told; the rest is of microGPT's cases."""
+
+_LAST_LINES = 10
+"""Of what a rank wrote before it failed."""
 
 
 def training_check_command(arguments: argparse.Namespace, make: Callable[..., Any], report: Callable[..., None]) -> int:
@@ -103,6 +107,10 @@ def _check_ranks(arguments: argparse.Namespace, make: Callable[..., Any], report
             redirect_stderr(sys.stderr),
         ):
             result = check_ranks(sides, options, ranks, status.update)
+    except SubjectError as error:
+        for line in error.last_words[-_LAST_LINES:]:
+            complain(f"  {line}")
+        raise
     finally:
         ranks.close()
     report(result.to_dict(), training_report(result), arguments.json)

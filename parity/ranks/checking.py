@@ -97,8 +97,8 @@ def _remark(result: RanksResult, runs: list[Run]) -> None:
     left = last.only_here | last.only_there
     if left:
         result.not_exercised.append(f"what only one of the two has, or in another shape: {_few(left)}")
-    if not last.mode.wrong and last.steps < last.made["steps"]:
-        result.not_exercised.append(f"steps beyond {counted(last.steps, 'step')} of {last.made['steps']} (--steps)")
+    if not last.mode.wrong and last.steps < last.available:
+        result.not_exercised.append(f"steps beyond {counted(last.steps, 'step')} of {last.available} (--steps)")
 
 
 def _few(names: set[str]) -> str:

@@ -80,6 +80,9 @@ def _directions(known: Known, rank: int | None) -> Iterator[tuple[str, int | Non
     whole = [_mean(parts) for parts in known.own]
     if rank is not None:
         yield "own", rank, whole[rank]
+    if all(_alike(own, whole[0]) for own in whole):
+        yield "same documents", None, whole[0]
+        return
     yield "mean of own", None, _mean(whole)
     yield from (("other's", other, own) for other, own in enumerate(whole) if other != rank)
     parts = len(known.own[0])
@@ -111,7 +114,7 @@ def _said(fit: _Fit | None, known: Known, ranks: int) -> str:
         return ""
     clipping = _clip(_norm(known.unclipped), known.limit or math.inf)
     usual = next((x for x in (1.0, float(ranks), 1 / ranks) if abs(fit.factor / x - 1) < 0.02), None)
-    measured = f"({fit.factor:.4g} times it, {fit.left:.1g} of the difference left)"
+    measured = f"(factor {fit.factor:.4g}; {fit.left:.1g} of the difference is left)"
     if fit.kind == "whole":
         if usual == ranks:
             return f"the gradient is summed over the ranks where their mean is due, or reduced twice {measured}"
@@ -123,6 +126,7 @@ def _said(fit: _Fit | None, known: Known, ranks: int) -> str:
     what = {
         "own": "the rank's own, and the reduction is missing",
         "mean of own": "the mean of the ranks' own means, as if they had equally many documents",
+        "same documents": "of documents that every rank has alike: they are not dealt out",
         "other's": f"that of rank {fit.rank} alone",
         "last not reduced": "reduced but for the last batch that is accumulated, of which it is the rank's own",
         "only last reduced": "the rank's own but for the last batch that is accumulated, which alone is reduced",
@@ -177,6 +181,10 @@ def _norm(tensors: Gradient) -> float:
 def _mean(gradients: Sequence[Gradient]) -> Gradient:
     shared = [name for name in gradients[0] if all(name in other for other in gradients)]
     return {name: torch.stack([g[name].double() for g in gradients]).mean(0) for name in shared}
+
+
+def _alike(one: Gradient, other: Gradient) -> bool:
+    return _norm({name: one[name].double() - other[name].double() for name in one}) <= 1e-6 * _norm(one)
 
 
 def _where(of: Sequence[int | None], ranks: int) -> str:

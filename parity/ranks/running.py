@@ -67,7 +67,8 @@ class Run:
         stands = self.begin
         if self._starts_apart():
             return
-        self.steps = steps_of(min(self.made["steps"], self.single.runs.native.steps), self.options.steps)
+        self.available = min([self.single.runs.native.steps, *(own["steps"] for own in made)])
+        self.steps = steps_of(self.available, self.options.steps)
         for number in range(self.steps):
             stands = self._step(number, stands, formats)
             if self.mode.wrong:

@@ -6,6 +6,7 @@ the ranks meet. What the training prints goes to standard error.
 
 import faulthandler
 import os
+import shutil
 import signal
 import sys
 import threading
@@ -147,17 +148,20 @@ def _join(folder: Path, device: str) -> None:
     rank, count = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     if device.startswith("cuda"):
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
-    backend = "cpu:gloo,cuda:nccl" if device.startswith("cuda") else "gloo"
+    # nccl wants a device for each rank; gloo takes tensors of a device that ranks share as well.
+    enough = device.startswith("cuda") and torch.cuda.device_count() >= count
+    backend = "cpu:gloo,cuda:nccl" if enough else "gloo"
     store = f"file://{folder / 'store'}"
     distributed.init_process_group(
         backend, init_method=store, rank=rank, world_size=count, timeout=timedelta(days=_DAYS)
     )
 
 
-def _end_with_leader(leader: int) -> None:
+def _end_with_leader(leader: int, folder: Path) -> None:
     """Even if it was killed, and while this rank waits for another one."""
     while os.getppid() == leader:
         time.sleep(1)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(1)
 
 
@@ -165,7 +169,7 @@ def main() -> None:
     """Serve on standard input and output, which the training itself must not write to."""
     private = private_output()
     folder = Path(sys.argv[2])
-    threading.Thread(target=_end_with_leader, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_leader, args=(os.getppid(), folder), daemon=True).start()
     torch.set_num_threads(1)
     file = folder / f"stack{os.environ['RANK']}"
     with file.with_suffix(".new").open("wb") as stack:

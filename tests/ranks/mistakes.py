@@ -115,6 +115,12 @@ def averaged_by_rank(dtype="float32"):
     return training(model, batches=[own(d)[0] for d in documents(dtype)])
 
 
+def same_documents(dtype="float32"):
+    """Each rank takes the first one's share, as without a sampler that knows of ranks."""
+    model = DistributedDataParallel(seeded(dtype))
+    return training(model, batches=[d[:: get_world_size()] for d in documents(dtype)])
+
+
 def other_weights(dtype="float32"):
     return reduced(seeded(dtype, seed=get_rank()), dtype=dtype)
 

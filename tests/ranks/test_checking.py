@@ -113,7 +113,7 @@ def test_technique_is_the_same_function(technique, against, warm):
             [("loss_fn=loss)", "loss_fn=loss, scale_grads=False)")],
             "pipeline.py:of_one_process",
             "grad wte.weight",
-            "(2 times it,",
+            "(factor 2;",
         ),
     ],
 )
@@ -145,6 +145,7 @@ def test_own_format_is_compared_beside_float64(warm):
         ("summed", "single", "grad first.weight", "On every rank the gradient is summed over the ranks"),
         ("divided_twice", "single", "grad first.weight", "divided by the number of ranks once too often, or"),
         ("averaged_by_rank", "single", "grad first.weight", "the mean of the ranks' own means, as if"),
+        ("same_documents", "single", "grad first.weight", "of documents that every rank has alike"),
         ("other_weights", "single", "param rank1.first.weight", "parameters of rank 1 differ from rank 0's"),
         ("not_broadcast", "single", "param rank1.first.weight", "rank 1 keeps 3 parameters as they were"),
         ("no_sync_at_last", "single_of_four", "grad rank0.first.weight", "reduced but for the last batch"),

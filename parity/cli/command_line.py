@@ -63,7 +63,8 @@ _COMMANDS = (
         "Compare a subject with the reference: loss, logits, every gradient and Adam's m, v and parameters, element by "
         "element,\nin lock-step (the subject is set to the reference's state before every step) and free-running (both "
         "start equal\nand run on).",
-        "parity check my_port.py:make --names names.txt --steps 100\n  parity check --steps 5 -- ./my_port --verbose",
+        "parity check my_port.py:make --names names.txt --steps 100\n  parity check --steps 5 -- ./my_port --verbose\n"
+        "  parity check --ranks 4 training.py:make --against single.py:make",
         {
             **_SUBJECT,
             "--help-protocol": {"action": HelpProtocol, "nargs": 0, "help": "print `parity help protocol`, and exit"},

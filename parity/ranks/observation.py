@@ -70,18 +70,24 @@ def shards(training: Training) -> dict[str, Tensor]:
 
 
 class _names:  # noqa: N801
-    """The model's own name of a parameter; DistributedDataParallel wraps it, and that makes no other model."""
+    """The model's own name of a parameter, without what wraps modules for ranks or checkpoints."""
 
     def __init__(self, model: nn.Module) -> None:
         wrapped = [name for name, module in model.named_modules() if isinstance(module, DistributedDataParallel)]
-        self.wrappers = sorted((written_name(name) for name in wrapped), key=len, reverse=True)
+        self.wrappers = sorted((_unwrapped(written_name(name)) for name in wrapped), key=len, reverse=True)
 
     def __call__(self, name: str) -> str:
+        name = _unwrapped(name)
         for wrapper in self.wrappers:
             outside = f"{wrapper}." if wrapper else ""
             if name.startswith(f"{outside}module."):
                 name = outside + name.removeprefix(f"{outside}module.")
         return name
+
+
+def _unwrapped(name: str) -> str:
+    """A name without what torch's checkpoint_wrapper puts into it."""
+    return ".".join(part for part in name.split(".") if part != "_checkpoint_wrapped_module")
 
 
 def _digest(tensor: Tensor) -> str:

@@ -17,6 +17,7 @@ from typing import Any
 from torch import Tensor
 
 from parity.errors import SubjectError, UsageError
+from parity.options import MOST_SECONDS
 from parity.quantities import TensorKey
 from parity.ranks.stacks import places
 from parity.subjects.command import Command, serving
@@ -39,7 +40,8 @@ class Ranks:
         self.count, self.seconds = count, limits.seconds
         self.folder = Path(tempfile.mkdtemp(prefix="parity-ranks-"))
         self._numbers = itertools.count()
-        own = Limits(limits.seconds + 60, limits.memory)  # the limit of time is kept for all of them together, below
+        # The limit of time is kept for all of them together, below.
+        own = Limits(min(limits.seconds + 60, MOST_SECONDS), limits.memory)
         port = _free_port()  # of those who make a store of their own; the ranks meet by a file
         self.commands = [self._command(rank, own, port) for rank in range(count)]
         self._pool = ThreadPoolExecutor(count)

@@ -132,7 +132,8 @@ class Run:
 
     def _note(self, found: Gathered, actual: Observed, right: Numbered, expected: Numbered) -> None:
         self.apart |= {key.described() for key in found.others}
-        self.only_here |= {key.described() for key in actual.tensors if key not in right}
+        # Of parameters that nobody trains there is nothing to compare.
+        self.only_here |= {key.described() for key in actual.tensors if key not in right and key.quantity != "param"}
         left = expected.keys() - found.tensors.keys() - {_LOSS}
         self.only_there |= {key.described() for key in left if key.quantity not in ("output", "buffer")}
 

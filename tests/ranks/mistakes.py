@@ -9,6 +9,7 @@ from contextlib import nullcontext
 import torch
 from torch import nn
 from torch.distributed import ReduceOp, all_reduce, get_rank, get_world_size
+from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
@@ -90,6 +91,22 @@ def reduced(model, *, by=1.0, weighted=True, seed=1, dtype="float32", only=lambd
 
 def right(dtype="float32"):
     return reduced(seeded(dtype), dtype=dtype)
+
+
+def frozen(model):
+    model.norm.bias.requires_grad_(False)
+    return model
+
+
+def single_frozen(dtype="float32"):
+    return training(frozen(seeded(dtype)), batches=documents(dtype))
+
+
+def wrapped(dtype="float32"):
+    """A layer that is computed anew in backward, and a parameter that nobody trains, beneath what averages."""
+    model = frozen(seeded(dtype))
+    model.first = checkpoint_wrapper(model.first)
+    return training(DistributedDataParallel(model), shared_loss, [own(d) for d in documents(dtype)])
 
 
 def not_reduced(dtype="float32"):

@@ -163,11 +163,14 @@ def test_mistake_is_located_and_explained(name, against, begins, said, warm):
 
 
 @pytest.mark.parametrize(
-    ("name", "against"), [("no_sync_but_at_last", "single_of_four"), ("clipped", "single_clipped")]
+    ("name", "against"),
+    [("no_sync_but_at_last", "single_of_four"), ("clipped", "single_clipped"), ("wrapped", "single_frozen")],
 )
 def test_right_one_beside_a_mistake_passes(name, against, warm):
     result = checked(warm, name, against)
     assert result.verdict is Verdict.PARITY, result.reason
+    assert result.modes[0].quantities["grad"].compared == (57 if name == "wrapped" else 63)
+    assert not [phrase for phrase in result.not_exercised if "only one of the two" in phrase]
 
 
 def test_what_is_lost_in_the_ranks_own_format_is_no_other_function(warm):

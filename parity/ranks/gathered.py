@@ -21,40 +21,47 @@ class Gathered:
 
     tensors: dict[TensorKey, Tensor] = field(default_factory=dict)
     dtypes: dict[TensorKey, torch.dtype] = field(default_factory=dict)
-    first: dict[TensorKey, int] = field(default_factory=dict)
-    """The rank that each is of."""
     others: dict[TensorKey, dict[int, Tensor]] = field(default_factory=dict)
+    shown_by: dict[TensorKey, dict[int, int]] = field(default_factory=dict)
+    """By key and rank, the first rank that has the same bits."""
     losses: list[float | None] = field(default_factory=list)
 
-    def state(self) -> dict[TensorKey, Tensor]:
-        """The numbers that a step begins from."""
-        return {key: x.double() for key, x in self.tensors.items() if key.quantity != "grad"}
+    def state(self, rank: int) -> dict[TensorKey, Tensor]:
+        """The numbers that a step begins from on a rank."""
+        return {key: self._of(rank, key).double() for key in self.tensors if key.quantity != "grad"}
 
     def of_rank(self, rank: int, quantity: str) -> dict[str, Tensor]:
-        """A quantity's tensors as one rank has them, or the first of the others where it has none."""
-        found = {key: x for key, x in self.tensors.items() if key.quantity == quantity}
-        return {key.name: self.others.get(key, {}).get(rank, x) for key, x in found.items()}
+        """A quantity's tensors as one rank has them, or as the first that has any."""
+        return {key.name: self._of(rank, key) for key in self.tensors if key.quantity == quantity}
+
+    def _of(self, rank: int, key: TensorKey) -> Tensor:
+        return self.others.get(key, {}).get(self.shown_by[key].get(rank, -1), self.tensors[key])
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Of the parameters."""
         return {key.name: tuple(x.shape) for key, x in self.tensors.items() if key.quantity == "param"}
 
-    def observed(self) -> tuple[Observed, dict[TensorKey, TensorKey]]:
-        """The tensors to be compared, each version once, and which key stands for which.
+    def observed(self) -> tuple[Observed, dict[TensorKey, tuple[TensorKey, int]]]:
+        """The tensors to be compared, each version once, and by its name which one it is and of which rank.
 
-        Where the ranks differ, each is named by the first rank that has it, as rank1.wte. Where a rank has another
-        gradient, what it made of it follows from that, and is left out.
+        Where the ranks differ, each is named by the first rank that has it, as rank1.wte.
         """
         found, stands_for = Observed(), {}
         for key, tensor in self.tensors.items():
-            versions = {self.first[key]: tensor, **self.others.get(key, {})}
-            if len(versions) > 1 and key.quantity != "grad" and TensorKey("grad", key.name) in self.others:
-                continue
+            versions = {min(self.shown_by[key]): tensor, **self.others.get(key, {})}
             for rank, version in versions.items():
                 name = key._replace(name=f"rank{rank}.{key.name}") if len(versions) > 1 else key
                 found.tensors[name], found.dtypes[name] = version, self.dtypes[key]
-                stands_for[name] = key
+                stands_for[name] = key, rank
         return found, stands_for
+
+    def apart(self, *, gradients: bool) -> set[int]:
+        """The ranks that have other gradients, or something else with other bits, than the first rank that has it."""
+        found = set()
+        for key, versions in self.others.items():
+            if (key.quantity == "grad") is gradients:
+                found |= {rank for rank, shown_by in self.shown_by[key].items() if shown_by in versions}
+        return found
 
 
 def gather(ranks: Ranks, answers: Sequence[dict[str, Any]]) -> Gathered:
@@ -65,7 +72,8 @@ def gather(ranks: Ranks, answers: Sequence[dict[str, Any]]) -> Gathered:
         for quantity, name, dtype, digest in answer["digests"]:
             key = TensorKey(quantity, name)
             found.dtypes.setdefault(key, getattr(torch, dtype.removeprefix("torch.")))
-            versions.setdefault(key, {}).setdefault(digest, rank)
+            first = versions.setdefault(key, {}).setdefault(digest, rank)
+            found.shown_by.setdefault(key, {})[rank] = first
     chosen: list[list[TensorKey]] = [[] for _ in range(ranks.count)]
     for key, by_digest in versions.items():
         for rank in by_digest.values():
@@ -76,11 +84,5 @@ def gather(ranks: Ranks, answers: Sequence[dict[str, Any]]) -> Gathered:
             if key in found.tensors:
                 found.others.setdefault(key, {})[rank] = held
             else:
-                found.tensors[key], found.first[key] = held, rank
+                found.tensors[key] = held
     return found
-
-
-def renamed(observed: Observed, stands_for: dict[TensorKey, TensorKey], of: dict[TensorKey, Tensor]) -> Any:
-    """Of some tensors, those that the keys stand for, under these keys, where they have the same shape."""
-    found = {name: of[key] for name, key in stands_for.items() if key in of}
-    return {name: x for name, x in found.items() if x.shape == observed.tensors[name].shape}

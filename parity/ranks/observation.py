@@ -20,7 +20,7 @@ class Whole(Observed):
 
     def __init__(self, training: Training) -> None:
         super().__init__(modules_are_seen=False)
-        self.names = _names(training.model)
+        self.names = _Names(training.model)
 
     @override
     def take(self, key: TensorKey, tensor: Tensor, dtype: torch.dtype) -> None:
@@ -60,7 +60,7 @@ def optimizers(training: Training) -> Iterator[torch.optim.Optimizer]:
 
 def shards(training: Training) -> dict[str, Tensor]:
     """By the name of a sharded parameter, where in the whole one the elements of this rank's shard lie, flattened."""
-    names, found = _names(training.model), {}
+    names, found = _Names(training.model), {}
     for name, param in named_parameters(training).items():
         if isinstance(param, DTensor):
             places = torch.arange(param.numel(), device=param.device).view(param.shape)
@@ -69,7 +69,7 @@ def shards(training: Training) -> dict[str, Tensor]:
     return found
 
 
-class _names:  # noqa: N801
+class _Names:
     """The model's own name of a parameter, without what wraps modules for ranks or checkpoints."""
 
     def __init__(self, model: nn.Module) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor
 from parity.errors import UsageError
 from parity.quantities import TensorKey
 from parity.ranks.explanation import Known, explain
-from parity.ranks.gathered import Gathered, gather, renamed
+from parity.ranks.gathered import Gathered, gather
 from parity.ranks.processes import Ranks
 from parity.ranks.sides import Sides
 from parity.ranks.single import Single
@@ -115,13 +115,20 @@ class Run:
             if not answer["updates"]:
                 raise UsageError(f"Step {number} never calls the optimizer's step() on rank {rank}.")
         found = gather(self.ranks, answers)
-        start = self.names.to_other(stands.state())
-        gradients = {key: x.double() for key, x in found.tensors.items() if key.quantity == "grad"}
-        given = {key.name: x for key, x in self.names.to_other(gradients).items()}
-        exact, wide = self.single.step(number, start, given)
+        start = self.names.to_other(stands.state(0))
+        exact, wide = self.single.step(number, start, self._gradients(found, 0))
         expected, floor = self.names.to_own(exact.tensors), self.names.to_own(wide)
+        by_rank = {}  # what a rank made of a state or gradients of its own is judged by these
+        for rank in found.apart(gradients=True) | stands.apart(gradients=False):
+            own = self.names.to_other(stands.state(rank))
+            by_rank[rank] = self.names.to_own(self.single.exact(number, own, self._gradients(found, rank)).tensors)
+        self.single.move_on()
         actual, stands_for = found.observed()
-        right, sigma = renamed(actual, stands_for, expected), renamed(actual, stands_for, floor)
+        right, sigma = {}, {}
+        for name, (key, rank) in stands_for.items():
+            of = by_rank.get(rank, expected)
+            if key in of and of[key].shape == actual.tensors[name].shape:
+                right[name], sigma[name] = of[key], floor[key]
         elements = sum(x.numel() for x in right.values()) * self.steps * formats
         self.judge = TrainingJudge.of_replicas(elements, self.replicas, self.options.false_alarm)
         self.mode.take(number, actual, right, sigma, self.judge)
@@ -129,6 +136,11 @@ class Run:
         self._compare_losses(found, expected, floor)
         self._explain(number, start, stands, found, expected)
         return found
+
+    def _gradients(self, found: Gathered, rank: int) -> dict[str, Tensor]:
+        """A rank's gradients, in the single training's names."""
+        own = {TensorKey("grad", name): x.double() for name, x in found.of_rank(rank, "grad").items()}
+        return {key.name: x for key, x in self.names.to_other(own).items()}
 
     def _note(self, found: Gathered, actual: Observed, right: Numbered, expected: Numbered) -> None:
         self.apart |= {key.described() for key in found.others}

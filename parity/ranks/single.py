@@ -17,7 +17,7 @@ class Single:
     def __init__(self, factory: Factory, replicas: int) -> None:
         self.factory = factory
         self.runs = Runs(factory, replicas, sites=False)
-        self.state = self.runs.start
+        self.state = self._after = self.runs.start
         """As it stands before the next step: what the ranks do not give, such as a schedule's count, is its own."""
         self.shapes = {name: tuple(numbers.held.shape) for name, numbers in self.runs.start.params.items()}
         self.tied = tied_names(self.runs.native)
@@ -29,20 +29,31 @@ class Single:
 
     def step(self, number: int, start: Numbered, gradients: dict[str, Tensor]) -> tuple[Observed, Floor]:
         """Its exact step from the ranks' state, with their gradients for its optimizer, and the noise floor of it."""
-        state = with_numbers(self.state, start)
-        given = Replacement(gradients, everywhere=True)
-
-        def taken(noise: Noise | None, seen: Observed | None = None) -> Observed:
-            load_state(self.runs.on_shadows, state)
-            return self.runs.on(noise, number, given, forced=False, seen=seen)
-
-        expected = taken(None)
-        self.state = state_of(self.runs.on_shadows)
+        expected = self.exact(number, start, gradients)
+        after = state_of(self.runs.on_shadows)
         spread = Spread(expected)
         for replica in range(self.runs.replicas):
             with spread.replica() as seen:
-                taken(Noise(seed_of(replica, number)), seen)
+                self.exact(number, start, gradients, Noise(seed_of(replica, number)), seen)
+        self._after = after
         return expected, spread.floor
+
+    def move_on(self) -> None:
+        """Stand where the step that was taken last leaves it."""
+        self.state = self._after
+
+    def exact(
+        self,
+        number: int,
+        start: Numbered,
+        gradients: dict[str, Tensor],
+        noise: Noise | None = None,
+        seen: Observed | None = None,
+    ) -> Observed:
+        """The step alone, with noise where it is given; seen: what takes its tensors in."""
+        load_state(self.runs.on_shadows, with_numbers(self.state, start))
+        given = Replacement(gradients, everywhere=True)
+        return self.runs.on(noise, number, given, forced=False, seen=seen)
 
     def unclipped(self, number: int, start: Numbered) -> dict[str, Tensor]:
         """Its gradients from the ranks' state as it is, rounded, before any clipping of its own loop."""

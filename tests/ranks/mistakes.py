@@ -283,3 +283,33 @@ def reduced_in_bfloat16(dtype="float32"):
     model = seeded(dtype)
     batches = [own(d) for d in documents(dtype)]
     return Training(model, torch.optim.AdamW(model.parameters(), lr=1e-2), step=step, batches=batches)
+
+
+def rounded_apart(dtype="float32"):
+    """Rank 1 has the last bit of every gradient otherwise, as after a reduction in another order; no mistake yet."""
+    made = reduced(seeded(dtype), dtype=dtype)
+
+    def apart(optimizer, args, kwargs):
+        if get_rank() == 1:
+            for param in made.model.parameters():
+                param.grad *= 1 + torch.finfo(param.dtype).eps
+
+    made.optimizer.register_step_pre_hook(apart)
+    return made
+
+
+def rounded_apart_and_not_updated(dtype="float32"):
+    """The same, and rank 1 leaves a parameter as it was."""
+    made = rounded_apart(dtype)
+    bias = made.model.last.bias
+
+    def before(optimizer, args, kwargs):
+        made.kept = bias.detach().clone()
+
+    def after(optimizer, args, kwargs):
+        if get_rank() == 1:
+            bias.data.copy_(made.kept)
+
+    made.optimizer.register_step_pre_hook(before)
+    made.optimizer.register_step_post_hook(after)
+    return made

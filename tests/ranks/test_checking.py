@@ -173,6 +173,16 @@ def test_right_one_beside_a_mistake_passes(name, against, warm):
     assert not [phrase for phrase in result.not_exercised if "only one of the two" in phrase]
 
 
+def test_ranks_that_rounding_sets_apart_are_each_judged_by_their_own_gradients(warm):
+    result = checked(warm, "rounded_apart", steps=2)
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert result.modes[0].quantities["param"].compared > 2 * 63  # more than one version of some
+    assert result.remarks[0].startswith("ranks differ in bits, within the noise floor: exp_avg first.bias")
+    result = checked(warm, "rounded_apart_and_not_updated")
+    assert result.located[0].startswith("param rank1.last.bias:")
+    assert "rank 1 keeps 1 parameter as they were" in result.reason
+
+
 def test_what_is_lost_in_the_ranks_own_format_is_no_other_function(warm):
     result = checked(warm, "reduced_in_bfloat16", dtype=None)
     assert result.verdict is Verdict.PRECISION_LOSS, result.reason

@@ -119,14 +119,17 @@ def scored(entry: Implementation, subject: Any, dtype: str, case: Case | None) -
 
 def how_named(entry: Implementation, names: Sequence[str]) -> str:
     """Which of `benchmarks.scored.summary.NAMES` they are."""
-    expected, given = set(entry.mistakes), set(names)
+    expected = set(entry.mistakes)
+    given = [set(name.split(" + ")) for name in names]
     if not given:
         return "none" if expected else "right"
-    if expected and expected <= given:
-        if given <= expected.union(entry.same):
-            return "right"
-        return "first" if expected == set(names[: len(expected)]) else "among others"
-    return "in part" if given < expected else "wrong"
+
+    def fits(some: set[str]) -> bool:
+        return bool(expected) and len(some) == len(expected) and some <= expected.union(entry.same)
+
+    if any(map(fits, given)):
+        return "right" if all(map(fits, given)) else "first" if fits(given[0]) else "among others"
+    return "in part" if all(some < expected for some in given) else "wrong"
 
 
 def _beginning(result: Result) -> tuple[int | None, list[str]]:

@@ -340,7 +340,7 @@ def test_brackets_in_a_pattern_stand_for_themselves():
     assert not expectation.matches("test_a.py::test_bc")
 
 
-LINE = r"DIVERGED: step \d+: grad wte\[\d+,\d+\]: .*, expected .*, z .* \(limit .*\)\."
+LINE = r"DIVERGED: step \d+: grad wte\[\d+,\d+\]: .*, expected .*, z .* \(limit .*\)\.( To within rounding, .*\.)?"
 BEGINS, REPEAT = (
     "  begins at grad wte: what it is computed from is not seen to be wrong",
     r"Repeat with: parity replay .*",

@@ -22,6 +22,7 @@ from parity.judging.pairs import Pairs
 from parity.judging.probes import Probe, probes_for
 from parity.judging.relu_gates import SHORT_DIGITS
 from parity.judging.result import Result
+from parity.judging.sentences import TOGETHER
 from parity.quantities import FIELDS, SITES, STATE
 from parity.tensors import listed_state
 from parity.trees import listed
@@ -87,7 +88,7 @@ def _in_words(mutant: Mutant) -> str:
     for part in mutant.parts or (mutant,):
         where = f" (reference/microgpt.py, line {part.line[0]}: {part.line[1]})" if part.line else ""
         said.append(f"{part.mistake}{where}")
-    return " And: ".join(said)
+    return TOGETHER.join(said)
 
 
 def _named(asked: "Question", again: Again | None, end: float) -> list[Mutant]:
@@ -99,13 +100,12 @@ def _named(asked: "Question", again: Again | None, end: float) -> list[Mutant]:
         raise TimeoutError
     first = small or asked
     fitting = list(first.fitting(first.suspects(), end))
-    if small and asked.products <= _MANY_PRODUCTS:
-        # A small model may hide in what a mutant and a port differ, or which of two mistakes it is.
-        fitting = list(asked.fitting(fitting or asked.suspects(), end))
-    if fitting or first.judge.form.digits <= SHORT_DIGITS:
+    if not fitting and first.judge.form.digits > SHORT_DIGITS:
+        fitting = [combined(some) for some in found_together(first, end)]
+    if small is None or asked.products > _MANY_PRODUCTS:
         return fitting
-    several = [combined(some) for some in found_together(first, end)]
-    return list(asked.fitting(several, end)) if small and asked.products <= _MANY_PRODUCTS else several
+    # A small model may hide in what a mutant and a port differ, or one of two mistakes.
+    return list(asked.fitting(fitting or asked.suspects(), end))
 
 
 @dataclass(frozen=True, eq=False)

@@ -16,6 +16,7 @@ import numpy as np
 from parity.catalogue.mutants.mutant import Mutant, MutantSubject
 from parity.judging.computation_order import in_order_of_computation
 from parity.judging.pairs import Pairs
+from parity.judging.sentences import TOGETHER
 from parity.number_formats import Floats
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ def combined(mutants: Sequence[Mutant]) -> Mutant:
     special = [mutant.subject for mutant in mutants if mutant.subject is not MutantSubject]
     return Mutant(
         " + ".join(mutant.name for mutant in mutants),
-        " And: ".join(mutant.mistake for mutant in mutants),
+        TOGETHER.join(mutant.mistake for mutant in mutants),
         tuple(edit for mutant in mutants for edit in mutant.edits),
         subject=special[0] if special else MutantSubject,
         parts=tuple(mutants),

@@ -41,6 +41,9 @@ from parity.judging.suspected_sites import SuspectedSite
 from parity.number_formats import FORMATS
 from parity.words import beside_limit
 
+TOGETHER = " And: "
+"""Between mistakes that are made at once."""
+
 _KIND = {"logits": "document"}
 _MOST_TENSORS = 12
 """Tensors of a quantity that are named one by one."""
@@ -139,7 +142,10 @@ def behaves_like(mistakes: Sequence[str]) -> str:
     """A sentence that names known mistakes, each a sentence; empty where there are none."""
     if not mistakes:
         return ""
-    which = "this mistake" if len(mistakes) == 1 else "one of these mistakes"
+    if len(mistakes) == 1:
+        which = "these mistakes" if TOGETHER in mistakes[0] else "this mistake"
+    else:
+        which = "one of these mistakes"
     return f"It behaves like the reference with {which}: {' Or: '.join(mistakes)}"
 
 

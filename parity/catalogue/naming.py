@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from parity.case import Case
 from parity.catalogue.exclusion import shown_first
@@ -15,11 +16,12 @@ from parity.catalogue.mutants import ALL, STAGES, Mutant
 from parity.catalogue.mutants.mutant import MutantSubject
 from parity.catalogue.together import combined, found_together
 from parity.errors import SubjectError, UsageError
+from parity.judging.computation_order import in_order_of_computation
 from parity.judging.exchange import Exchange
 from parity.judging.judge import Judge
 from parity.judging.pairing import paired
 from parity.judging.pairs import Pairs
-from parity.judging.probes import Probe, probes_for
+from parity.judging.probes import CHOSEN, Probe, probes_for
 from parity.judging.relu_gates import SHORT_DIGITS
 from parity.judging.result import Result
 from parity.judging.sentences import TOGETHER
@@ -50,6 +52,9 @@ _NEAR_IN_SHORT_FORMATS = 3
 """Where the floor is so wide that more would pass them all."""
 _MOST = 0.9
 """Of the elements of every quantity that are that near."""
+
+_SHARE = 0.7
+"""Of the time that is left after one mistake was looked for, for several at once."""
 
 _ANSWERED = tuple(quantity for quantity in FIELDS.values() if quantity not in SITES)
 _EARLY = ("logits", "loss", "grad")
@@ -101,7 +106,8 @@ def _named(asked: "Question", again: Again | None, end: float) -> list[Mutant]:
     first = small or asked
     fitting = list(first.fitting(first.suspects(), end))
     if not fitting and first.judge.form.digits > SHORT_DIGITS:
-        fitting = [combined(some) for some in found_together(first, end)]
+        now = time.thread_time()
+        fitting = [combined(some) for some in found_together(first, now + _SHARE * (end - now))]
     if small is None or asked.products > _MANY_PRODUCTS:
         return fitting
     # A small model may hide in what a mutant and a port differ, or one of two mistakes.
@@ -164,17 +170,19 @@ class Question:
         before = _EARLY[: _EARLY.index(quantity)] if quantity in _EARLY else _EARLY
         shown = {key.quantity for key in self.pairs.keys}.issuperset(before)
         not_in = _NOT_IN.get(quantity, ()) if shown else ()
-        return [mutant for mutant in ALL if mutant.stage not in not_in and not self._is_refuted(mutant)]
+        order = [*_EARLY, "m", "v", "param"]
+        right = self._right.union(order[: order.index(quantity)])
+        return [mutant for mutant in ALL if mutant.stage not in not_in and not self._is_refuted(mutant, right)]
 
     @cached_property
     def _right(self) -> frozenset[str]:
         """The quantities that are right."""
-        outside = self.judge.outside(self.pairs)
-        return frozenset(name for name in self.pairs.layout.groups if not outside[self.pairs.place(name)].any())
+        groups = self.pairs.layout.groups
+        return frozenset(name for name in groups if not self._outside[self.pairs.place(name)].any())
 
-    def _is_refuted(self, mutant: Mutant) -> bool:
-        """Whether it is known to be far off, in this question, in something that is right."""
-        return not self.asked.number - self.case.state.step and bool(shown_first(mutant, self.probe) & self._right)
+    def _is_refuted(self, mutant: Mutant, right: frozenset[str]) -> bool:
+        """Whether it is known to be far off, in this question, in something that is right, or explained."""
+        return self.asked.number == self.case.state.step and bool(shown_first(mutant, self.probe) & right)
 
     def fitting(self, mutants: Sequence[Mutant], end: float) -> Iterator[Mutant]:
         """Those of the mutants whose answer it is; TimeoutError where that would take longer."""
@@ -197,8 +205,9 @@ class Question:
                 subject = mutant.make(self.case.config, self.case.hyper)
                 logits = self.pairs.of_quantities("logits")
                 if logits.keys and mutant.subject is MutantSubject:
-                    # A third of the work, which is enough to see that most are something else.
-                    found = self._with(logits, Step(logits=self._logits(subject)))
+                    # A small part of the work, which is enough to see that most are something else.
+                    one = logits.only({key for key in logits.keys if not key.document})
+                    found = self._with(one, Step(logits=self._logits(subject, self.asked.batch[:1])))
                     if not np.nanmedian(found.z) <= self._near:
                         return None
                 return self._with(self.pairs, self._answer(mutant, subject))
@@ -210,14 +219,32 @@ class Question:
         with np.errstate(all="ignore"):
             try:
                 subject = mutant.make(self.case.config, self.case.hyper)
-                return self._with(self.pairs.of_quantities("logits"), Step(logits=self._logits(subject)))
+                logits = Step(logits=self._logits(subject, self.asked.batch))
+                return self._with(self.pairs.of_quantities("logits"), logits)
             except (ArithmeticError, ValueError, LookupError, TypeError, SubjectError):
                 return None
 
     def is_near(self, pairs: Pairs) -> bool:
         """Whether all that may be explained by a mutant's own noise floor, which takes longer to learn."""
         # Of each quantity: a loss is one element, and where it alone is wrong all else fits nearly every mutant.
-        return all(np.mean(pairs.of_quantities(name).z <= self._near) > _MOST for name in pairs.layout.groups)
+        return all(self._explains(pairs, pairs.place(name)) for name in pairs.layout.groups)
+
+    def explained(self, pairs: Pairs) -> int:
+        """How many tensors that may explain, in the order of computation, before the first that it does not."""
+        starts = pairs.layout.starts
+        for number, tensor in enumerate(in_order_of_computation(pairs.keys)):
+            if not self._explains(pairs, slice(starts[tensor], starts[tensor + 1])):
+                return number
+        return len(pairs.keys)
+
+    def _explains(self, pairs: Pairs, place: slice) -> bool:
+        """Most of some elements, and most of those of them that are wrong: of a row, say, in a large matrix."""
+        near, wrong = pairs.z[place] <= self._near, self._outside[place]
+        return bool(np.mean(near) > _MOST and (not wrong.any() or np.mean(near[wrong]) > _MOST))
+
+    @cached_property
+    def _outside(self) -> NDArray[np.bool_]:
+        return self.judge.outside(self.pairs)
 
     def fits(self, mutant: Mutant) -> bool:
         """Whether rounding explains all that is between the answer and a mutant's."""
@@ -248,26 +275,34 @@ class Question:
     def _near(self) -> float:
         return self.judge.limit * (_NEAR_IN_SHORT_FORMATS if self.judge.form.digits <= SHORT_DIGITS else _NEAR)
 
-    def _logits(self, subject: MutantSubject) -> list[Any]:
-        """What a mutant gives for every document, without what comes after it."""
+    def _logits(self, subject: MutantSubject, batch: list[list[int]]) -> list[Any]:
+        """What a mutant gives for some documents, without what comes after it."""
         model, config = subject.model, subject.config
         values = {name: model.elementwise(model.Value, listed(matrix)) for name, matrix in self.state.params.items()}
-        _, logits = model.without_gc(model.batch_loss)(self.asked.batch, values, config)
+        _, logits = model.without_gc(model.batch_loss)(batch, values, config)
         return [model.elementwise(lambda logit: logit.data, rows) for rows in logits]
 
     def _with(self, pairs: Pairs, mutant: Step, sigma: Step | None = None) -> Pairs:
         """The answer's tensors beside those of a mutant; sigma None: at the reference's noise floor."""
         lengths = [len(rows) for rows in self.asked.expectation.step.logits]
+        lengths = lengths[: len(mutant.logits)] if mutant.logits else lengths
         other = paired(self.asked.number, mutant, mutant, sigma or mutant, lengths).only(set(pairs.keys))
         if other.layout.entries != pairs.layout.entries:
             raise SubjectError("The mutant answers something else.")
         return pairs.with_sides(expected=other.expected, sigma=pairs.sigma if sigma is None else other.sigma)
 
 
+def _order(probe: Probe) -> tuple[bool, int, int]:
+    """Where weights saturate something, much is hidden; one document leaves open least of what a batch makes of many."""
+    config, documents = probe.case.config, probe.case.documents
+    positions = sum(min(config.block_size, len(tokens) - 1) for tokens in documents)
+    return CHOSEN[probe.name][0].weights not in ("plain", "large"), len(documents), config.num_params() * positions
+
+
 def _in_a_small_model(asked: Question, again: Again, end: float) -> Question | None:
     """The first probe, from the smallest, in which a subject diverges; None where it does in none."""
     small = probes_for(asked.case.config, asked.case.hyper, asked.judge.form.name)
-    for probe in sorted(small, key=lambda probe: probe.case.config.num_params() * len(probe.case.documents)):
+    for probe in sorted(small, key=_order):
         try:
             found = again(probe.case)
         except UsageError:  # as where a name map fits one size alone

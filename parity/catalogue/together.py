@@ -32,7 +32,7 @@ _TRIED = 40
 
 def found_together(question: "Question", end: float) -> list[tuple[Mutant, ...]]:
     """The sets of mistakes that an answer fits, of two or of three; none where there is no such, or no time is left."""
-    none = _explained(question, question.pairs)
+    none = question.explained(question.pairs)
     bases: list[tuple[int, tuple[Mutant, ...]]] = [(none, ())]
     for size in range(1, _MOST + 1):
         farther: list[tuple[int, tuple[Mutant, ...]]] = []
@@ -41,7 +41,7 @@ def found_together(question: "Question", end: float) -> list[tuple[Mutant, ...]]
             for mutant in _next(question, base, explained, end):
                 both = combined((*base, mutant))
                 pairs = question.beside(both)
-                now = -1 if pairs is None else _explained(question, pairs)
+                now = -1 if pairs is None else question.explained(pairs)
                 if pairs is not None and now == len(pairs.keys):
                     fitting += [(*base, mutant)] if size > 1 and question.fits(both) else []
                 elif now > explained:
@@ -78,15 +78,6 @@ def _next(question: "Question", base: Sequence[Mutant], explained: int, end: flo
             yield mutant
 
 
-def _explained(question: "Question", pairs: Pairs) -> int:
-    """How many tensors are explained, in the order of computation, before the first that is not."""
-    tensors = list(pairs)
-    for number, place in enumerate(in_order_of_computation(pairs.keys)):
-        if not question.is_near(tensors[place]):
-            return number
-    return len(tensors)
-
-
 def _quantity(pairs: Pairs, explained: int) -> str:
     """That of the first tensor that is not explained."""
     return pairs.keys[in_order_of_computation(pairs.keys)[explained]].quantity
@@ -116,5 +107,5 @@ def _added_up(question: "Question", explained: int, end: float) -> Iterator[tupl
             return
         both = combined((mutants[one], mutants[other]))
         pairs = question.beside(both)
-        if pairs is not None and _explained(question, pairs) == len(pairs.keys) and question.fits(both):
+        if pairs is not None and question.explained(pairs) == len(pairs.keys) and question.fits(both):
             yield mutants[one], mutants[other]

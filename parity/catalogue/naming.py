@@ -293,7 +293,7 @@ class Question:
 
 
 def _order(probe: Probe) -> tuple[bool, int, int]:
-    """Where weights saturate something, much is hidden; one document leaves open least of what a batch makes of many."""
+    """Where weights saturate something, much is hidden; and one document says nothing of what a batch makes of many."""
     config, documents = probe.case.config, probe.case.documents
     positions = sum(min(config.block_size, len(tokens) - 1) for tokens in documents)
     return CHOSEN[probe.name][0].weights not in ("plain", "large"), len(documents), config.num_params() * positions

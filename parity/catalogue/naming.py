@@ -21,7 +21,7 @@ from parity.judging.exchange import Exchange
 from parity.judging.judge import Judge
 from parity.judging.pairing import paired
 from parity.judging.pairs import Pairs
-from parity.judging.probes import CHOSEN, Probe, probes_for
+from parity.judging.probes import CHOSEN, Combination, Probe, probes_for
 from parity.judging.relu_gates import SHORT_DIGITS
 from parity.judging.result import Result
 from parity.judging.sentences import TOGETHER
@@ -29,7 +29,7 @@ from parity.quantities import FIELDS, SITES, STATE
 from parity.tensors import listed_state
 from parity.trees import listed
 from parity.verdict import Verdict
-from reference.config import State, Step
+from reference.config import Config, Hyper, State, Step
 
 SECONDS = 10.0
 """Of this thread, whatever else the machine does, that naming a mistake may take."""
@@ -292,17 +292,29 @@ class Question:
         return pairs.with_sides(expected=other.expected, sigma=pairs.sigma if sigma is None else other.sigma)
 
 
-def _order(probe: Probe) -> tuple[bool, int, int]:
-    """Where weights saturate something, much is hidden; and one document says nothing of what a batch makes of many."""
-    config, documents = probe.case.config, probe.case.documents
-    positions = sum(min(config.block_size, len(tokens) - 1) for tokens in documents)
-    return CHOSEN[probe.name][0].weights not in ("plain", "large"), len(documents), config.num_params() * positions
+_TINY = Combination("tiny", "plain", "late")
+"""What is asked first: a document of four tokens, of which one is there twice."""
+
+
+def _questions(config: Config, hyper: Hyper, form: str) -> list[Probe]:
+    """The small models to ask, the one first that costs least, and those last whose weights saturate something.
+
+    One document says nothing of what a batch makes of many, which is left to what is asked next.
+    """
+
+    def order(probe: Probe) -> tuple[bool, int, int]:
+        config, documents = probe.case.config, probe.case.documents
+        positions = sum(min(config.block_size, len(tokens) - 1) for tokens in documents)
+        saturated = CHOSEN[probe.name][0].weights not in ("plain", "large")
+        return saturated, len(documents), config.num_params() * positions
+
+    tiny = Probe("tiny", "", "", _TINY.case(activation=config.activation, lr_schedule=hyper.lr_schedule))
+    return [tiny, *sorted(probes_for(config, hyper, form), key=order)]
 
 
 def _in_a_small_model(asked: Question, again: Again, end: float) -> Question | None:
-    """The first probe, from the smallest, in which a subject diverges; None where it does in none."""
-    small = probes_for(asked.case.config, asked.case.hyper, asked.judge.form.name)
-    for probe in sorted(small, key=_order):
+    """The first small model in which a subject diverges; None where it does in none."""
+    for probe in _questions(asked.case.config, asked.case.hyper, asked.judge.form.name):
         try:
             found = again(probe.case)
         except UsageError:  # as where a name map fits one size alone

@@ -189,6 +189,7 @@ SIZES = {
         batch_size=3,
     ),
     "one token": Size(Config(n_embd=6, n_head=2, block_size=4, vocab_size=5), ((0, 0, 0, 0), (0, 0, 0, 0, 0)), 2),
+    "tiny": Size(Config(n_embd=6, n_head=2, block_size=4, vocab_size=5), ((0, 1, 1),)),
     "long block": Size(
         Config(n_embd=6, n_head=2, block_size=14, vocab_size=5), ((0, 1, 2, 3, 3, 0, 1, 2, 3, 3, 0, 1, 2, 3, 3),)
     ),

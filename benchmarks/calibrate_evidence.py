@@ -35,6 +35,7 @@ class Tally:
     """By number format; z: the largest along any direction of each comparison, in bins of a half."""
 
     comparisons: Counter[str] = field(default_factory=Counter)
+    alarms: Counter[str] = field(default_factory=Counter)
     directions: Counter[str] = field(default_factory=Counter)
     undecided: Counter[str] = field(default_factory=Counter)
     z: dict[str, Counter[float]] = field(default_factory=lambda: defaultdict(Counter))
@@ -44,7 +45,7 @@ class Tally:
     beyond: list[str] = field(default_factory=list)
 
     def add(self, other: "Tally") -> None:
-        for name in ("comparisons", "directions", "undecided"):
+        for name in ("comparisons", "alarms", "directions", "undecided"):
             getattr(self, name).update(getattr(other, name))
         for name in other.z:
             self.z[name].update(other.z[name])
@@ -99,6 +100,7 @@ def note(tally: Tally, name: str, what: str, trial: Trial) -> None:
         tally.undecided[name] += 1  # as where it overflows in the format, of which `benchmarks.calibrate` has more
         return
     tally.comparisons[name] += 1
+    tally.alarms[name] += bool(found.beyond)
     tally.directions[name] += len(found.evidence)
     z = max(along.z / along.limit for along in found.evidence) * found.evidence[0].limit
     tally.z[name][min(z // 0.5 * 0.5, 100.0)] += 1
@@ -115,9 +117,8 @@ def table(tally: Tally) -> str:
     lines = ["| format | comparisons | directions | alarms | largest z | rate below |", "| --- |" + " ---: |" * 5]
     for name in FORMATS_CALIBRATED:
         n = tally.comparisons[name]
-        alarms = sum(found.startswith(f"{name}: ") and found.endswith("beyond") for found in tally.beyond)
-        cells = f"{n:,} | {tally.directions[name]:,} | {alarms} | {tally.largest[name]:.1f} | {3 / max(1, n):.0e}"
-        lines.append(f"| {name} | {cells} |")
+        counts = f"{n:,} | {tally.directions[name]:,} | {tally.alarms[name]}"
+        lines.append(f"| {name} | {counts} | {tally.largest[name]:.1f} | {3 / max(1, n):.0e} |")
     return "\n".join(lines)
 
 
@@ -145,6 +146,7 @@ def main() -> None:
         result = {
             "machine": machine(),
             "comparisons": dict(tally.comparisons),
+            "alarms": dict(tally.alarms),
             "directions": dict(tally.directions),
             "not_compared": dict(tally.undecided),
             "largest_z": dict(tally.largest),

@@ -9,6 +9,7 @@ alone by the update, beside what the reference's Adam makes of the subject's own
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from itertools import islice
+from math import inf
 from typing import Any
 
 import numpy as np
@@ -60,9 +61,11 @@ def weigh(result: Result, names: Iterable[str], seconds: float = SECONDS) -> dic
     sums, documents = Sums(judge.false_alarm, oracle), 0
     mutants = {name: MUTANTS[name].make for name in names}
     for exchange in mode.exchanges:
+        if exchange.expectation.decided:
+            continue  # it was held to the subject's own gates
+        _weigh_step(oracle, sums, exchange, mutants, end)
         if time.thread_time() > end:
             break
-        _weigh_step(oracle, sums, exchange, mutants)
         documents += len(exchange.batch)
     return {
         along.direction.tensor: Weighed(along.amount, along.sd, along.shared, along.limit, documents)
@@ -103,7 +106,8 @@ class Scales:
         return Weighed(0.0, found[0].sd, found[0].shared, found[0].limit, documents) if found else None
 
 
-def _weigh_step(oracle: Oracle, sums: Sums, exchange: Exchange, mutants: Mapping[str, _Make]) -> None:
+def _weigh_step(oracle: Oracle, sums: Sums, exchange: Exchange, mutants: Mapping[str, _Make], end: float = inf) -> None:
+    """Take in a question and its answer; nothing where that takes longer."""
     again, pairs = exchange.expectation, exchange.pairs
     if again.noisy is None:
         try:
@@ -116,6 +120,8 @@ def _weigh_step(oracle: Oracle, sums: Sums, exchange: Exchange, mutants: Mapping
     samples = np.concatenate([replicas[quantity] for quantity in forward.layout.groups])
     early, late = list[tuple[Direction, slice, Floats]](), list[tuple[Direction, slice, Floats]]()
     for name, make in mutants.items():
+        if time.thread_time() > end:
+            return
         effect = _effect(make, oracle, again, pairs)
         if effect is None:
             continue

@@ -15,7 +15,9 @@ from typing import Any
 from parity.catalogue.detection import CLEARLY, NOWHERE, USUAL_LIMIT, Shown
 from parity.catalogue.evidence import weigh
 from parity.catalogue.mutants import MUTANTS, Mutant
+from parity.judging.checking import TIED_HEAD
 from parity.judging.excluded import Exclusion
+from parity.judging.judge import Judge
 from parity.judging.mode_result import ModeResult
 from parity.judging.probes import Probe
 from parity.judging.result import ProbeResult, Result
@@ -32,12 +34,13 @@ def _table() -> dict[str, Any]:
 def note_exclusion(result: Result) -> None:
     """Note in a result that passed, and whose probes were asked, the known mistakes that it excludes.
 
-    Nothing is excluded by a comparison whose expectation was moved to the subject's own gates or updates.
+    Nothing is excluded by a comparison whose expectation was moved to the subject's own gates or updates, nor of a
+    model whose head is the embeddings'.
     """
     passed = (found for found in result.probes if found.verdict is not None and found.verdict.passes)
     decided = [found for found in passed if _is_stored(found.probe)]
-    if not result.verdict.passes or not decided:
-        return
+    if not result.verdict.passes or not decided or TIED_HEAD in result.left_out:
+        return  # what shows is stored of models with a head of their own
     known = [name for name in MUTANTS if shows_in_usual_models(name)]
     digits = result.judge.widest.digits
     known = [name for name in known if not (by := MUTANTS[name].rounds_to) or digits > FORMATS[by].digits]
@@ -83,10 +86,11 @@ def _shows(found: ProbeResult, mode: ModeResult, name: str) -> bool:
     return bool(asked & whole)
 
 
-def shown_first(mutant: Mutant, probe: Probe | None) -> frozenset[str]:
-    """The quantities in which a mutant is clearly outside at a probe's first question, in float64, as it is stored."""
+def shown_first(mutant: Mutant, probe: Probe | None, judge: Judge) -> frozenset[str]:
+    """The quantities in which a mutant is clearly outside at a probe's first question, as it is stored."""
     known = probe is not None and _is_stored(probe) and mutant.name in _table()["mutants"]
-    return _stored(mutant.name, probe.name, "float64").first if probe and known else frozenset()
+    found = _stored(mutant.name, probe.name, judge.form.name).first if probe and known else frozenset[str]()
+    return found - {*STATE} if judge.exactly else found  # behind shorter formats rates may be numbers of float32
 
 
 def _stored(name: str, probe: str, dtype: str) -> Shown:

@@ -79,12 +79,20 @@ def name_mistakes(result: Result, again: Again | None = None, seconds: float = S
     except TimeoutError:
         result.naming_hint = (
             f"Looking for a known mistake was given up after {seconds:.0f} s; the small cases that `parity vectors "
-            "DIR` writes tell `parity verify` which one it is."
+            "DIR` writes tell `parity verify` which one it is, if it is one of those that they know."
         )
     else:
         result.mistakes = {mutant.name: _in_words(mutant) for mutant in fitting}
         lines = {part.name: part.line for mutant in fitting for part in mutant.parts or (mutant,)}
         result.mistake_lines = {name: line[0] for name, line in lines.items() if line}
+
+
+def _begins_in(mutant: Mutant) -> str:
+    """The quantity of those compared that is wrong first; of a forward site these are the logits, of the loss's, it."""
+    what, _, name = mutant.place.partition(" ")
+    if what != "site":
+        return what
+    return "loss" if name.startswith(("probs", "loss")) else "logits"
 
 
 def _in_words(mutant: Mutant) -> str:
@@ -161,6 +169,10 @@ class Question:
         """How much work it is: weights times positions."""
         return self.case.config.num_params() * sum(map(len, self.asked.expectation.step.logits))
 
+    def next_suspects(self, quantity: str) -> list[Mutant]:
+        """The mutants that begin in a quantity, where what is wrong before it is explained by others."""
+        return [mutant for mutant in self.suspects(quantity) if _begins_in(mutant) == quantity]
+
     def suspects(self, quantity: str | None = None) -> list[Mutant]:
         """The mutants that may be what is wrong in a quantity, or in the first one that is outside."""
         if quantity is None:
@@ -171,7 +183,8 @@ class Question:
         shown = {key.quantity for key in self.pairs.keys}.issuperset(before)
         not_in = _NOT_IN.get(quantity, ()) if shown else ()
         order = [*_EARLY, "m", "v", "param"]
-        right = self._right.union(order[: order.index(quantity)])
+        explained = {key.quantity for key in self.pairs.keys}.intersection(order[: order.index(quantity)])
+        right = self._right | explained
         return [mutant for mutant in ALL if mutant.stage not in not_in and not self._is_refuted(mutant, right)]
 
     @cached_property
@@ -182,7 +195,7 @@ class Question:
 
     def _is_refuted(self, mutant: Mutant, right: frozenset[str]) -> bool:
         """Whether it is known to be far off, in this question, in something that is right, or explained."""
-        return self.asked.number == self.case.state.step and bool(shown_first(mutant, self.probe) & right)
+        return self.asked.number == self.case.state.step and bool(shown_first(mutant, self.probe, self.judge) & right)
 
     def fitting(self, mutants: Sequence[Mutant], end: float) -> Iterator[Mutant]:
         """Those of the mutants whose answer it is; TimeoutError where that would take longer."""

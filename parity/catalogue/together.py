@@ -71,7 +71,8 @@ def combined(mutants: Sequence[Mutant]) -> Mutant:
 def _next(question: "Question", base: Sequence[Mutant], explained: int, end: float) -> Iterator[Mutant]:
     """The mutants that may be added to some."""
     own = any(mutant.subject is not MutantSubject for mutant in base)
-    for mutant in question.suspects(_quantity(question.pairs, explained)):
+    quantity = _quantity(question.pairs, explained)
+    for mutant in question.next_suspects(quantity) if base else question.suspects(quantity):
         if time.thread_time() > end:
             return
         if mutant not in base and not (own and mutant.subject is not MutantSubject):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import median
 
-from parity.judging.directions import Along
+from parity.judging.directions import Along, Direction
 from parity.judging.excluded import Exclusion
 from parity.judging.location import Location
 from parity.judging.mode_result import ModeResult, TruthResult
@@ -54,7 +54,10 @@ def heading(result: Result, source: str) -> list[tuple[str, str]]:
 
 def seen_as_a_whole(evidence: Sequence[Along]) -> str:
     """From which amount on something is seen of a whole tensor, or of a quantity."""
-    scales = [along for along in evidence if along.direction.what == "scale"]
+    best: dict[Direction, Along] = {}
+    for along in sorted(evidence, key=lambda along: -along.allowed):
+        best[along.direction] = along
+    scales = [along for along in best.values() if along.direction.what == "scale"]
     single = {along.direction.quantity: along.allowed for along in scales if not along.direction.tensor}
     tensors = sorted(along.allowed for along in scales if along.direction.tensor)
     parts = [f"logits that are {single['logits']:.1%} off"] if "logits" in single else []

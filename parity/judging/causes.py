@@ -55,6 +55,11 @@ class OutsideTogether:
 
 
 @dataclass(frozen=True)
+class RoundsTogether:
+    """In exact arithmetic it is the reference's function: all elements together are rounded more, or one way."""
+
+
+@dataclass(frozen=True)
 class OffByAnAmount:
     """The first wrong quantity is off along a direction, and rounding explains all the rest of it."""
 
@@ -224,6 +229,7 @@ Cause = (
     | RoundingExplains
     | Outside
     | OutsideTogether
+    | RoundsTogether
     | OffByAnAmount
     | LosesPrecision
     | RoundsMore

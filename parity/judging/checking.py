@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from parity.judging.true_exchange import TruthJudge
 
 _UPDATES = "updates, and steps one after another (the subject says that it has none)"
-_TIED = "lm_head and wte apart, their updates, and steps one after another (the subject says that they are one)"
+TIED_HEAD = "lm_head and wte apart, their updates, and steps one after another (the subject says that they are one)"
 """What is not exercised of a subject without an update, and of one with a tied head."""
 
 
@@ -150,7 +150,7 @@ def _checked_case(
             _go(trial, factory, options)
             if mode == "lock-step" and case is main:
                 _look_at_sites(trial)
-        said = [*([_TIED] if tied_head(subject) else []), *([_UPDATES] if without_update(subject) else [])]
+        said = [*([TIED_HEAD] if tied_head(subject) else []), *([_UPDATES] if without_update(subject) else [])]
         result.left_out = (*left_out(subject), *said)
         result.said_by_subject = warnings(subject)
     except SubjectError as error:

@@ -98,13 +98,15 @@ class Along:
     @property
     def z(self) -> float:
         """By how many standard deviations the amount is more than a shared number explains."""
-        beyond = max(0.0, abs(self.amount) - self.shared)
-        return beyond / self.sd if beyond and self.sd else 0.0
+        beyond = abs(self.amount) - self.shared
+        if beyond <= 0:
+            return 0.0
+        return beyond / self.sd if self.sd else math.inf
 
     @property
     def beyond(self) -> bool:
         """Whether rounding does not explain it."""
-        return self.z > self.limit
+        return not self.z <= self.limit  # nor where it is NaN
 
     def __str__(self) -> str:
         amount, beside = self.direction.amount(self.amount), f"z {beside_limit(self.z, self.limit)}"

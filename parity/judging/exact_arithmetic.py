@@ -14,7 +14,7 @@ import numpy as np
 
 from parity.case import Case
 from parity.errors import NoExpectation, SubjectError
-from parity.judging.causes import LosesPrecision, OnlyExactly, RightExactly, RoundsMore
+from parity.judging.causes import LosesPrecision, OnlyExactly, OutsideTogether, RightExactly, RoundsMore, RoundsTogether
 from parity.judging.diagnosis import narrow_answers
 from parity.judging.exchange import Exchange, Run
 from parity.judging.judge import Judge
@@ -150,6 +150,9 @@ class _ExactRun:
 def _look_for_its_own_rounding(result: Result, make: Make, case: Case) -> None:
     """Turn DIVERGED into PRECISION LOSS where the subject's own operations round as far as it is off."""
     diverged = [mode for mode in result.modes if mode.verdict is Verdict.DIVERGED]
+    for mode in diverged:
+        if isinstance(mode.causes[0], OutsideTogether):
+            mode.decide(Verdict.PRECISION_LOSS, mode.causes[0], RoundsTogether())
     first = result.modes[0]
     asked, divergence = first.diverged, first.first_divergence
     if first not in diverged or asked is None or divergence is None or first.repeatable is False:

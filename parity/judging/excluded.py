@@ -10,6 +10,9 @@ if TYPE_CHECKING:
     pass
 
 
+_HALF = 0.5
+"""Of a mistake; what is clipped of large effects takes alpha no farther from 0 or 1."""
+
 _MOST_DOCUMENTS = 1e6
 """That somebody would check to exclude a mistake."""
 
@@ -34,8 +37,13 @@ class Weighed:
 
     @property
     def excluded(self) -> bool:
-        """Whether rounding would not take alpha so far from 1."""
-        return self.alpha + self.allowed < 1
+        """Whether rounding would not take alpha half the way from what it is to 1, which leaves room for its bias."""
+        return self.alpha + self.allowed < _HALF
+
+    @property
+    def seen(self) -> bool:
+        """Whether so much of it is there as rounding does not explain."""
+        return self.alpha - self.allowed > _HALF
 
     def after(self, documents: int) -> float:
         """By how many standard deviations alpha would be from 1 after so many documents, beyond what they share."""
@@ -44,18 +52,20 @@ class Weighed:
     @property
     def more_documents(self) -> int | None:
         """How many more would decide, about; None where none would, since they share what is rounded."""
-        left = 1 - self.shared - max(0.0, self.alpha)
+        left = _HALF - self.shared - max(0.0, self.alpha)
         needed = self.documents * (self.limit * self.sd / left) ** 2 if left > 0 else math.inf
         return max(1, math.ceil(needed - self.documents)) if needed < _MOST_DOCUMENTS else None
 
     def __str__(self) -> str:
         more = self.more_documents
         decide = "no number of documents would decide" if more is None else f"some {more:,} more documents would decide"
+        decide = "as where it is made" if self.seen else decide
         return f"alpha {self.alpha:.2g} ± {self.sd:.1g}: {decide}"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**vars(self), "excluded": self.excluded, "more_documents": self.more_documents}
+        own = {"excluded": self.excluded, "seen": self.seen, "more_documents": self.more_documents}
+        return {**vars(self), **own}
 
 
 @dataclass
@@ -69,4 +79,7 @@ class Exclusion:
 
     def __str__(self) -> str:
         found = f"{self.known - len(self.undecided)} of {self.known} known mistakes"
-        return f"{found}; undecided: {in_few(list(self.undecided))}" if self.undecided else found
+        seen = [name for name, of in self.weighed.items() if of.seen]
+        found += f"; seen, as where it is made: {in_few(seen)}" if seen else ""
+        left = [name for name in self.undecided if name not in seen]
+        return f"{found}; undecided: {in_few(left)}" if left else found

@@ -29,6 +29,7 @@ from parity.judging.causes import (
     RightExactly,
     RoundingExplains,
     RoundsMore,
+    RoundsTogether,
     SameBits,
     StateNotCarried,
 )
@@ -74,6 +75,8 @@ def sentence(cause: Cause) -> str:
             return f"{first.beside(limit)}."
         case OutsideTogether(along):
             return f"No element is outside, but all of them together are: {along}."
+        case RoundsTogether():
+            return "In exact arithmetic it is the reference's function: it rounds more than its format, or to one side."
         case OffByAnAmount(direction, amount):
             return f"To within rounding, {direction.amount(amount)}."
         case LosesPrecision():

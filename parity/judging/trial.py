@@ -29,6 +29,13 @@ class Trial:
 
     def go(self, steps: int | None = None, progress: Progress = lambda mode, steps: None) -> None:
         """Go through the case, or so many steps of it, and conclude; what raises leaves what was found before."""
+        try:
+            self._go(steps, progress)
+        finally:
+            self.result.evidence = self.evidence.found()
+        self.result.conclude(self.run.judge)
+
+    def _go(self, steps: int | None, progress: Progress) -> None:
         run, result = self.run, self.result
         for batch in list(run.case.batches())[:steps]:
             exchange = self._next(batch)
@@ -36,15 +43,13 @@ class Trial:
             self.first, self.latest = self.first or exchange, exchange
             self._add(exchange)
             if result.first_divergence and not outside:
-                self.diverged = result.diverged = exchange
+                self.diverged, result.diverged = exchange, exchange.light
                 result.first_z = exchange.pairs.by_key()[result.first_divergence.key].largest_z
                 result.location = locate(run, exchange)
                 if result.mode == "lock-step":
                     sites = run.sites_outside(exchange, passed=False)
                     result.first_site, result.suspected_sites = sites.first, sites.suspected
             progress(result.mode, result.steps)
-        result.evidence = self.evidence.found()
-        result.conclude(run.judge)
 
     def _next(self, batch: list[list[int]]) -> Exchange:
         explain = self.result.first_divergence is None  # once diverged, a step more or less is no news

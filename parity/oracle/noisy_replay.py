@@ -51,6 +51,11 @@ class DocumentSamples:
         self._values[:, part] = document.values[self._of_values]
         self._grads[:, part] = document.grads[self._of_grads]
 
+    @property
+    def nbytes(self) -> int:
+        """Of all that is kept."""
+        return self._values.nbytes + self._grads.nbytes
+
     def values(self, slots: NDArray[np.int64]) -> Floats:
         """The values of slots, their shape and then the replicas."""
         return self._values[np.searchsorted(self._of_values, slots)]
@@ -73,6 +78,11 @@ class NoisyStep:
     """Parameters, m and v, (3, elements, R)."""
     generators: Generators
     """Of the random numbers to come."""
+
+    @property
+    def nbytes(self) -> int:
+        """Of what is held of documents."""
+        return sum(document.nbytes for document in self.documents)
 
 
 class Noise:

@@ -148,7 +148,7 @@ class Oracle:
         noisy = self._noise.step(point.number, point.noisy, point.generators, batch, gates, sites)
         near = {} if exact is None else self._near(exact, noisy)
         end = Point(point.number + 1, after, noisy.after, noisy.generators)
-        kept = noisy if point.noisy.nbytes <= _LARGEST_KEPT else None
+        kept = noisy if point.noisy.nbytes + noisy.nbytes <= _LARGEST_KEPT else None
         return Expectation(point, batch, step, self._spread(noisy, sites), near, decided, end, kept)
 
     def exact_step(

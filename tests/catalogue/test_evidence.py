@@ -8,7 +8,7 @@ from parity.cli.check_tables import undecided
 from parity.judging.excluded import Exclusion, Weighed
 from parity.oracle.replay import Replay
 
-CASE = Case.from_names(steps=10, config={"n_embd": 8, "n_head": 2, "block_size": 6}, hyper={"beta2": 0.9})
+CASE = Case.from_names(steps=10, config={"n_embd": 8, "n_head": 2, "block_size": 6})
 
 
 def short(make):
@@ -42,10 +42,10 @@ def test_no_time_is_no_evidence():
 
 def test_more_documents_are_asked_for_where_they_would_decide():
     weighed = Weighed(alpha=0.0, sd=0.2, shared=0.0, limit=10.0, documents=20)
-    assert (weighed.excluded, weighed.more_documents) == (False, 60)
+    assert (weighed.excluded, weighed.more_documents) == (False, 300)
     assert Weighed(0.0, 0.2, 1.0, 10.0, 20).more_documents is None
     told = undecided(Exclusion(2, {"a": "First.", "b": "Second."}, {"a": weighed}))
-    assert told == ["First. (alpha 0 ± 0.2: some 60 more documents would decide)", "Second."]
+    assert told == ["First. (alpha 0 ± 0.2: some 300 more documents would decide)", "Second."]
 
 
 def test_pass_in_a_short_format_excludes_by_all_elements_together():

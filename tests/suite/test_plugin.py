@@ -390,11 +390,12 @@ def test_junit_holds_the_line_and_the_figures(pytester, run):
     assert list(nothing.iter("property")) == []
     assert {entry.get("name"): entry.get("value") for entry in bad.iter("property")}["parity.verdict"] == "DIVERGED"
     (failure,) = bad.iter("failure")
-    first, *_, begins, repeat = failure.get("message").splitlines()
+    first, *_, begins, repeat = failure.text.strip().splitlines()
     assert re.fullmatch(LINE, first)
     assert begins == BEGINS
     assert re.fullmatch(REPEAT, repeat)
-    assert failure.text.strip() == failure.get("message")
+    # Some versions of pytest cut off a message of many lines.
+    assert failure.get("message").splitlines()[0] == first
 
 
 @pytest.mark.usefixtures("unnamed")

@@ -50,8 +50,8 @@ _NEAR = 100
 """A first look, at the reference's noise floor, is content with so many times the limit: a mutant has its own."""
 _NEAR_IN_SHORT_FORMATS = 3
 """Where the floor is so wide that more would pass them all."""
-_MOST = 0.9
-"""Of the elements of every quantity that are that near."""
+_MOST, _HALF = 0.8, 0.5
+"""Of the elements of every quantity that are that near, and of those that are wrong, few of which are but signs."""
 
 _SHARE = 0.7
 """Of the time that is left after one mistake was looked for, for several at once."""
@@ -253,7 +253,7 @@ class Question:
     def _explains(self, pairs: Pairs, place: slice) -> bool:
         """Most of some elements, and most of those of them that are wrong: of a row, say, in a large matrix."""
         near, wrong = pairs.z[place] <= self._near, self._outside[place]
-        return bool(np.mean(near) > _MOST and (not wrong.any() or np.mean(near[wrong]) > _MOST))
+        return bool(np.mean(near) > _MOST and (not wrong.any() or np.mean(near[wrong]) > _HALF))
 
     @cached_property
     def _outside(self) -> NDArray[np.bool_]:

@@ -235,3 +235,13 @@ def test_front_page_says_what_the_matrix_holds():
     )
     assert said in " ".join(README.split())
     assert (len(found["rules_refusing_the_twin"]["bfloat16"]), len(found["rules"])) == (6, 7)
+
+
+def test_front_page_says_what_the_scores_are():
+    one, several, unknown = json.loads((ROOT / "benchmarks" / "results" / "scores.json").read_text())["summary"]
+    every = [one, several, unknown]
+    checks, placed, wrong = (sum(kind[key] for kind in every) for key in ("checks", "located", "wrong"))
+    assert checks == sum(kind["refused"] for kind in every)
+    named = [f"{kind['right'] + kind['first']} of {kind['checks']}" for kind in (one, several)]
+    said = f"{placed} of {checks} checks place the mistake, {wrong} name a wrong one; named are {named[0]} single ones"
+    assert f"{said}, {named[1]} pairs" in " ".join(README.split())

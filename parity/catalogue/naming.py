@@ -305,8 +305,8 @@ class Question:
         return pairs.with_sides(expected=other.expected, sigma=pairs.sigma if sigma is None else other.sigma)
 
 
-_TINY = Combination("tiny", "plain", "late")
-"""What is asked first: a document of four tokens, of which one is there twice."""
+_TINY = Combination("tiny", "plain", "early")
+"""What is asked first: a document in which a token is twice, at a step at which moments are old and corrected."""
 
 
 def _questions(config: Config, hyper: Hyper, form: str) -> list[Probe]:

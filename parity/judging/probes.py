@@ -208,6 +208,7 @@ WEIGHTS: dict[str, Callable[[_Matrices, Config], None]] = {
 OPTIMIZERS = {
     "fresh": Optimizer(Hyper(num_steps=50, eps_adam=2**-8)),
     "fast": Optimizer(Hyper(learning_rate=64.0, beta1=0.75, beta2=0.9, eps_adam=2**-6, num_steps=130), start=64),
+    "early": Optimizer(Hyper(learning_rate=2**-4, beta1=0.75, beta2=0.9, eps_adam=2**-6, num_steps=130), start=3),
     "late": Optimizer(Hyper(learning_rate=2**-4, beta1=0.75, beta2=0.9, eps_adam=2**-6, num_steps=130), start=124),
     "fresh, squared": Optimizer(
         Hyper(learning_rate=2**-5, beta1=0.9, beta2=0.95, eps_adam=2**-7, num_steps=40, lr_schedule="cosine"),

@@ -12,6 +12,7 @@ import json
 import random
 from collections import Counter, defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -123,8 +124,6 @@ def table(tally: Tally) -> str:
 
 
 def main() -> None:
-    from concurrent.futures import ProcessPoolExecutor
-
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--comparisons", type=int, default=20_000, help="correct comparisons, at least")
     parser.add_argument("--seed", type=int, default=0)

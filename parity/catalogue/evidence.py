@@ -61,12 +61,9 @@ def weigh(result: Result, names: Iterable[str], seconds: float = SECONDS) -> dic
     sums, documents = Sums(judge.false_alarm, oracle), 0
     mutants = {name: MUTANTS[name].make for name in names}
     for exchange in mode.exchanges:
-        if exchange.expectation.decided:
-            continue  # it was held to the subject's own gates
-        _weigh_step(oracle, sums, exchange, mutants, end)
-        if time.thread_time() > end:
-            break
-        documents += len(exchange.batch)
+        # What was held to the subject's own gates says nothing of them.
+        if not exchange.expectation.decided and _weigh_step(oracle, sums, exchange, mutants, end):
+            documents += len(exchange.batch)
     return {
         along.direction.tensor: Weighed(along.amount, along.sd, along.shared, along.limit, documents)
         for along in sums.found()
@@ -100,28 +97,25 @@ class Scales:
         """Of the mistake that a subject makes; None where it changes nothing that is seen."""
         sums, documents = Sums(FALSE_ALARM, self._oracle), 0
         for exchange in self._questions:
-            _weigh_step(self._oracle, sums, exchange, {"": make})
-            documents += len(exchange.batch)
+            documents += len(exchange.batch) if _weigh_step(self._oracle, sums, exchange, {"": make}) else 0
         found = [along for along in sums.found() if along.allowed < _NOTHING]
         return Weighed(0.0, found[0].sd, found[0].shared, found[0].limit, documents) if found else None
 
 
-def _weigh_step(oracle: Oracle, sums: Sums, exchange: Exchange, mutants: Mapping[str, _Make], end: float = inf) -> None:
-    """Take in a question and its answer; nothing where that takes longer."""
+def _weigh_step(oracle: Oracle, sums: Sums, exchange: Exchange, mutants: Mapping[str, _Make], end: float = inf) -> bool:
+    """Take in a question and its answer, and whether that was done; nothing where there is no time left."""
     again, pairs = exchange.expectation, exchange.pairs
     if again.noisy is None:
         try:
             again = oracle.expect(oracle.start(again.before.state(oracle.config)), exchange.batch)
         except NoExpectation:
-            return
+            return False
         assert again.noisy is not None
     forward = pairs.of_quantities(*FORWARD)
-    replicas = replicas_of(oracle.config, again.noisy, pairs)
-    samples = np.concatenate([replicas[quantity] for quantity in forward.layout.groups])
     early, late = list[tuple[Direction, slice, Floats]](), list[tuple[Direction, slice, Floats]]()
     for name, make in mutants.items():
         if time.thread_time() > end:
-            return
+            return False
         effect = _effect(make, oracle, again, pairs)
         if effect is None:
             continue
@@ -131,9 +125,13 @@ def _weigh_step(oracle: Oracle, sums: Sums, exchange: Exchange, mutants: Mapping
         else:
             late.append((Direction("param", name, MISTAKE), slice(None), of_update))
     if early:
+        replicas = replicas_of(oracle.config, again.noisy, pairs)
+        samples = np.concatenate([replicas[quantity] for quantity in forward.layout.groups])
         sums.take(early, forward.actual, forward.expected, forward.sigma, samples)
-    if late and exchange.before is not None and set(STATE) <= set(pairs.layout.groups):
+    # Without its gradient, nobody knows what an update ought to be but for the gradient's rounding.
+    if late and exchange.before is not None and {"grad", *STATE} <= set(pairs.layout.groups):
         _take_update(oracle, sums, exchange, late)
+    return True
 
 
 def _take_update(

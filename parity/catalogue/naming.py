@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from parity.case import Case
+from parity.catalogue.detection import COMPARED
 from parity.catalogue.exclusion import shown_first
 from parity.catalogue.mutant_noise import NoisyMutant
 from parity.catalogue.mutants import ALL, STAGES, Mutant
@@ -17,6 +18,7 @@ from parity.catalogue.mutants.mutant import MutantSubject
 from parity.catalogue.together import combined, found_together
 from parity.errors import SubjectError, UsageError
 from parity.judging.computation_order import in_order_of_computation
+from parity.judging.directions import FORWARD
 from parity.judging.exchange import Exchange
 from parity.judging.judge import Judge
 from parity.judging.pairing import paired
@@ -25,7 +27,7 @@ from parity.judging.probes import CHOSEN, Combination, Probe, probes_for
 from parity.judging.relu_gates import SHORT_DIGITS
 from parity.judging.result import Result
 from parity.judging.sentences import TOGETHER
-from parity.quantities import FIELDS, SITES, STATE
+from parity.quantities import STATE
 from parity.tensors import listed_state
 from parity.trees import listed
 from parity.verdict import Verdict
@@ -55,9 +57,6 @@ _MOST, _HALF = 0.8, 0.5
 
 _SHARE = 0.7
 """Of the time that is left after one mistake was looked for, for several at once."""
-
-_ANSWERED = tuple(quantity for quantity in FIELDS.values() if quantity not in SITES)
-_EARLY = ("logits", "loss", "grad")
 
 Again = Callable[[Case], Result]
 """Checks the same subject on another case."""
@@ -154,7 +153,7 @@ class Question:
             return None
         mode, asked = fitting[0]
         judge, case = mode.judge or deciding.judge, deciding.case
-        pairs = asked.pairs.of_quantities(*_ANSWERED)
+        pairs = asked.pairs.of_quantities(*COMPARED)
         if judge.first_outside(pairs) is None:
             return None
         before = [exchange for exchange in mode.exchanges if exchange.number < asked.number]
@@ -179,11 +178,10 @@ class Question:
             first = self.judge.first_outside(self.pairs)
             assert first is not None
             quantity = first.quantity
-        before = _EARLY[: _EARLY.index(quantity)] if quantity in _EARLY else _EARLY
+        before = FORWARD[: FORWARD.index(quantity)] if quantity in FORWARD else FORWARD
         shown = {key.quantity for key in self.pairs.keys}.issuperset(before)
         not_in = _NOT_IN.get(quantity, ()) if shown else ()
-        order = [*_EARLY, "m", "v", "param"]
-        explained = {key.quantity for key in self.pairs.keys}.intersection(order[: order.index(quantity)])
+        explained = {key.quantity for key in self.pairs.keys}.intersection(COMPARED[: COMPARED.index(quantity)])
         right = self._right | explained
         return [mutant for mutant in ALL if mutant.stage not in not_in and not self._is_refuted(mutant, right)]
 
@@ -271,10 +269,10 @@ class Question:
             return False
         pairs = self._with(self.pairs, values, sigma)
         first = self.judge.first_outside(self.pairs)
-        if first is None or first.quantity not in _EARLY:
+        if first is None or first.quantity not in FORWARD:
             return self.judge.accepts(pairs)
         # Of a gradient near zero, whose sign rounding may turn, Adam makes what no replica shows.
-        return self.judge.accepts(pairs.of_quantities(*_EARLY)) and self.is_near(pairs)
+        return self.judge.accepts(pairs.of_quantities(*FORWARD)) and self.is_near(pairs)
 
     def _answer(self, mutant: Mutant, subject: Any) -> Any:
         """What a mutant answers, of which some have kept something of what they were asked before."""

@@ -12,8 +12,9 @@ from parity.cli.terminal import filled, table_of
 
 _LEGEND = (
     "shows in: the first quantity, in the order of computation, that is outside of twice the limit, in the "
-    "default case or in a probe; z: the largest one of it; missed by: the rules with fixed tolerances that take a "
-    "run of the case with the mistake for a right one:"
+    "default case or in a probe; z: the largest one of it; together: by how many standard deviations right and wrong "
+    "answers are apart over so many documents, all elements added up (limit about 8); missed by: the rules with fixed "
+    "tolerances that take a run of the case with the mistake for a right one:"
 )
 _WORDS = tuple(column.heading for column in COLUMNS if column.is_word)
 _CATALOGUE = ("mistake", "stage", "place", "what is wrong", "made in")

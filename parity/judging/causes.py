@@ -56,7 +56,7 @@ class OutsideTogether:
 
 @dataclass(frozen=True)
 class RoundsTogether:
-    """In exact arithmetic it is the reference's function: all elements together are rounded more, or one way."""
+    """In exact arithmetic it is the reference's function, and no element is outside but all of them together are."""
 
 
 @dataclass(frozen=True)

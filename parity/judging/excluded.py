@@ -2,13 +2,9 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from parity.words import in_few
-
-if TYPE_CHECKING:
-    pass
-
 
 _HALF = 0.5
 """Of a mistake; what is clipped of large effects takes alpha no farther from 0 or 1."""

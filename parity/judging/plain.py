@@ -1,13 +1,10 @@
 """What JSON can say of a result or a part of one."""
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from parity.judging.pairs import Difference
 from parity.judging.quantity_result import QuantityResult, TensorPower
-
-if TYPE_CHECKING:
-    pass
 
 
 def plain(value: Any) -> Any:

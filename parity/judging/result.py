@@ -5,7 +5,7 @@ import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from parity import __version__
 from parity.case import Case, how_to_exercise
@@ -14,19 +14,16 @@ from parity.judging.causes import (
     NoAnswer,
 )
 from parity.judging.chain.evidence import Chain
+from parity.judging.excluded import Exclusion
 from parity.judging.judge import Judge
+from parity.judging.mode_result import ModeResult, largest_of
 from parity.judging.pairs import Difference
+from parity.judging.plain import plain
 from parity.judging.probes import Probe, out_of_reach
 from parity.judging.quantity_result import magnitude
 from parity.judging.sentences import behaves_like, in_probe, suspicion
 from parity.quantities import in_short
 from parity.verdict import Verdict, worst
-
-if TYPE_CHECKING:
-    pass
-from parity.judging.excluded import Exclusion
-from parity.judging.mode_result import ModeResult, largest_of
-from parity.judging.plain import plain
 
 _MOST_SUSPECTED = 3
 """Entries of a map of sites that are named one by one."""

@@ -76,7 +76,10 @@ def sentence(cause: Cause) -> str:
         case OutsideTogether(along):
             return f"No element is outside, but all of them together are: {along}."
         case RoundsTogether():
-            return "In exact arithmetic it is the reference's function: it rounds more than its format, or to one side."
+            return (
+                "In exact arithmetic it is the reference's function: it rounds more than its format or to one side, or "
+                "what runs is not quite what its code says."
+            )
         case OffByAnAmount(direction, amount):
             return f"To within rounding, {direction.amount(amount)}."
         case LosesPrecision():

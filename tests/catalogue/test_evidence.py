@@ -1,10 +1,13 @@
 """What no element decides about a known mistake, all of them together may: how much of it there is."""
 
-from parity import Case, check
+import pytest
+
+from parity import Case, Step, check
 from parity.catalogue.evidence import weigh
 from parity.catalogue.exclusion import note_exclusion
 from parity.catalogue.mutants import MUTANTS
 from parity.cli.check_tables import undecided
+from parity.judging.checking import TIED_HEAD
 from parity.judging.excluded import Exclusion, Weighed
 from parity.oracle.replay import Replay
 
@@ -56,3 +59,32 @@ def test_pass_in_a_short_format_excludes_by_all_elements_together():
     assert result.to_dict()["excluded"]["weighed"]["betas_in_bfloat16"]["excluded"] is True
     # What is kept in bfloat16 by right is no mistake.
     assert "moments_in_bfloat16" not in result.excluded.undecided
+
+
+@pytest.mark.parametrize("fields", [("params",), ("loss",), ("params", "m", "v")])
+def test_answers_of_few_quantities_are_weighed_by_what_is_there(fields):
+    class Few(Replay):
+        def train_step(self, batch):
+            step = super().train_step(batch)
+            return Step(**{field: getattr(step, field) for field in fields})
+
+    result = check(short(Few), CASE, modes="lock-step", probes=False)
+    assert weigh(result, ["betas_in_bfloat16"]) == {}
+
+
+def test_mistake_that_is_seen_is_told_and_not_excluded():
+    seen = Weighed(alpha=1.0, sd=0.01, shared=0.0, limit=8.0, documents=20)
+    assert (seen.seen, seen.excluded) == (True, False)
+    told = str(Exclusion(3, {"a": "First.", "b": "Second."}, {"a": seen}))
+    assert told == "1 of 3 known mistakes; seen, as where it is made: a; undecided: b"
+
+
+def test_large_effect_that_is_clipped_is_not_excluded():
+    assert not Weighed(alpha=0.9, sd=0.001, shared=0.0, limit=8.0, documents=20).excluded
+
+
+def test_of_a_tied_head_nothing_is_excluded_by_what_is_stored_of_others():
+    result = check(short(Replay), CASE, probes=True)
+    result.left_out += (TIED_HEAD,)
+    note_exclusion(result)
+    assert result.excluded is None

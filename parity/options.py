@@ -112,7 +112,11 @@ OPTIONS: dict[str, Details] = {
         "help": "leave out the probes: small cases of other sizes, documents, weights and steps, checked besides",
     },
     "--sites": {"action": "store_true", "help": "compare every named intermediate and its gradient, too"},
-    "--dtype": {"choices": _formats, "help": "number format for the subject (default: the subject's own)"},
+    "--dtype": {
+        "metavar": "FORMAT",
+        "choices": _formats,
+        "help": "number format for the subject: float64, float32, bfloat16, float16 (default: the subject's own)",
+    },
     "--device": {"metavar": "DEVICE", "help": "device for the subject, as torch names it (default: the subject's own)"},
     "--false-alarm": {
         "metavar": "RATE",
@@ -293,10 +297,10 @@ _DEVIATIONS: dict[tuple[str, str], Details] = {
     ("mutants", "--dtype"): {
         "nargs": "+",
         "default": ["float64"],
-        "help": "number formats, one or more (default: float64; all four take some four times as long)",
+        "help": "some of float64, float32, bfloat16, float16 (default: float64; all four take some four times as long)",
     },
     ("mutants", "--steps"): {"help": "training steps of the case (default: %(default)s)"},
-    ("vectors", "--dtype"): {"help": "number format that the port computes in (default: float64)"},
+    ("vectors", "--dtype"): {"help": "number format that the port computes in, float64 or float32 (default: float64)"},
     # An option of pytest that cannot be is refused by the plugin, in one sentence.
     ("pytest", "--dtype"): {"metavar": "DTYPE", "choices": None},
 }

@@ -29,6 +29,7 @@ from parity.number_formats import FORMATS, Floats, Format
 from parity.oracle.noisy_replay import REPLICAS
 from parity.oracle.oracle import Expectation, Oracle
 from parity.oracle.spread import deviation
+from parity.progress import each
 from parity.quantities import STATE
 from parity.tensors import elements_of, listed_state, named_state, vectors
 from parity.verdict import FALSE_ALARM, limit
@@ -60,7 +61,7 @@ def weigh(result: Result, names: Iterable[str], seconds: float = SECONDS) -> dic
     oracle = Oracle(case.config, case.hyper, judge.form, judge.limit, storage=judge.storage)
     sums, documents = Sums(judge.false_alarm, oracle), 0
     mutants = {name: MUTANTS[name].make for name in names}
-    for exchange in mode.exchanges:
+    for exchange in each("weighing mistakes: steps", mode.exchanges):
         # What was held to the subject's own gates says nothing of them.
         if not exchange.expectation.decided and _weigh_step(oracle, sums, exchange, mutants, end):
             documents += len(exchange.batch)

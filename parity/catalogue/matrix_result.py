@@ -142,6 +142,7 @@ def summary(entries: Sequence[Entry]) -> dict[str, Any]:
             "caught_by_case": sum(row.detection.where == CASE for row in rows),
             "missed": [row.mutant.name for row in rows if not row.detection.caught],
             "refused": [row.mutant.name for row in equal if row.detection.caught],
+            "equivalent": len(equal),
             "missed_by": _missed_by_rules(asked) if asked else None,
         }
     places = [entry for entry in entries if entry.place is not None]

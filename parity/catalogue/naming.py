@@ -27,6 +27,7 @@ from parity.judging.probes import CHOSEN, Combination, Probe, probes_for
 from parity.judging.relu_gates import SHORT_DIGITS
 from parity.judging.result import Result
 from parity.judging.sentences import TOGETHER
+from parity.progress import each
 from parity.quantities import STATE
 from parity.tensors import listed_state
 from parity.trees import listed
@@ -197,7 +198,7 @@ class Question:
 
     def fitting(self, mutants: Sequence[Mutant], end: float) -> Iterator[Mutant]:
         """Those of the mutants whose answer it is; TimeoutError where that would take longer."""
-        for mutant in mutants:
+        for mutant in each("known mistakes", mutants):
             if time.thread_time() > end:
                 raise TimeoutError
             beside = self.beside(mutant)
@@ -325,7 +326,8 @@ def _questions(config: Config, hyper: Hyper, form: str) -> list[Probe]:
 
 def _in_a_small_model(asked: Question, again: Again, end: float) -> Question | None:
     """The first small model in which a subject diverges; None where it does in none."""
-    for probe in _questions(asked.case.config, asked.case.hyper, asked.judge.form.name):
+    questions = _questions(asked.case.config, asked.case.hyper, asked.judge.form.name)
+    for probe in each("small models", questions):
         try:
             found = again(probe.case)
         except UsageError:  # as where a name map fits one size alone

@@ -18,6 +18,7 @@ from parity.judging.computation_order import in_order_of_computation
 from parity.judging.pairs import Pairs
 from parity.judging.sentences import TOGETHER
 from parity.number_formats import Floats
+from parity.progress import each
 
 if TYPE_CHECKING:
     from parity.catalogue.naming import Question
@@ -72,7 +73,8 @@ def _next(question: "Question", base: Sequence[Mutant], explained: int, end: flo
     """The mutants that may be added to some."""
     own = any(mutant.subject is not MutantSubject for mutant in base)
     quantity = _quantity(question.pairs, explained)
-    for mutant in question.next_suspects(quantity) if base else question.suspects(quantity):
+    suspects = question.next_suspects(quantity) if base else question.suspects(quantity)
+    for mutant in each("two or three mistakes", suspects):
         if time.thread_time() > end:
             return
         if mutant not in base and not (own and mutant.subject is not MutantSubject):

@@ -4,7 +4,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from parity.cli import check_tables
-from parity.cli.terminal import FirstThatFits, filled, labelled, listed, verdict_line
+from parity.cli.terminal import FirstThatFits, Rows, labelled, listed, verdict_line
 from parity.judging.mode_result import ModeResult
 from parity.judging.result import Result
 from parity.verdict import Verdict
@@ -12,6 +12,10 @@ from parity.verdict import Verdict
 _WORST_ELEMENT = (
     "the worst element is the one nearest 0 beside its noise floor; above 1, rounding alone may be larger than its "
     "value (parity help verdict)"
+)
+_DIRECTIONS = (
+    "of each tensor as a whole, how much too much or too little there is: 0.01 of its scale is 1 % too large "
+    "(parity help verdict)"
 )
 
 
@@ -56,7 +60,8 @@ def _failure(result: Result) -> list[RenderableType]:
         if mode.first_divergence is None or check_tables.says_the_same(mode, deciding):
             parts += [Text(title, style="bold"), ""]
             continue
-        tables = (check_tables.failure(mode, deciding.judge.limit, narrow=narrow) for narrow in (False, True))
+        limit = deciding.judge.limit
+        tables = (check_tables.failure(mode, limit, without) for without in check_tables.NARROWER)
         parts.append(FirstThatFits(*(_table(table, title) for table in tables)))
         if mode.location:
             parts += [Text(check_tables.located_title(mode.location)), labelled(mode.location_lines), ""]
@@ -79,9 +84,9 @@ def _everything(mode: ModeResult) -> list[RenderableType]:
         parts.append(Text(_WORST_ELEMENT))
     if mode.evidence:
         title = f"{mode.mode}: along directions, limit {mode.evidence[0].limit:.1f}"
-        parts += ["", _table(check_tables.along_directions(mode), title)]
+        parts += ["", _table(check_tables.along_directions(mode), title), Text(_DIRECTIONS)]
     return [*parts, *map(Text, check_tables.mode_remarks(mode))]
 
 
 def _table(table: "check_tables.Cells", title: str | None = None) -> RenderableType:
-    return filled(table.columns, table.words, table.rows, title)
+    return Rows(table.columns, table.words, table.rows, title, groups=table.groups)

@@ -9,6 +9,7 @@ from parity.judging.excluded import Exclusion
 from parity.judging.location import Location
 from parity.judging.mode_result import ModeResult, TruthResult
 from parity.judging.pairs import Difference
+from parity.judging.probes import out_of_reach
 from parity.judging.quantity_result import QuantityResult, TensorPower
 from parity.judging.relu_gates import SHORT_DIGITS
 from parity.judging.result import Result
@@ -25,12 +26,20 @@ class Cells:
     words: tuple[str, ...]
     """The columns that hold words, not numbers."""
     rows: list[list[str]] = field(default_factory=list)
+    groups: tuple[int, ...] = ()
+    """How many columns at a time belong together, the first one aside, where they are more than one."""
+
+    def without(self, columns: Sequence[str]) -> "Cells":
+        """The same table without some columns."""
+        kept = [number for number, column in enumerate(self.columns) if column not in columns]
+        rows = [[row[number] for number in kept] for row in self.rows]
+        return Cells([self.columns[number] for number in kept], self.words, rows)
 
 
 def heading(result: Result, source: str) -> list[tuple[str, str]]:
     """What was checked: labels, and what stands beside them."""
     case, config = result.case, result.case.config
-    *most, last = (mode.mode for mode in result.modes)
+    *most, last = (_in_short(mode, case.steps) for mode in result.modes)
     modes = f"{', '.join(most)} and {last}" if most else last
     lines = [
         ("subject", f"{result.subject} in {formats(result)}"),
@@ -44,12 +53,26 @@ def heading(result: Result, source: str) -> list[tuple[str, str]]:
     decided = [found for found in result.probes if found.verdict is not None]
     if decided and result.verdict.passes:
         largest = max(found.result.largest_z or 0.0 for found in decided if found.result)
-        lines.append(("probes", f"{len(decided)} small cases besides: largest z {largest:.2g}"))
+        lines.append(("probes", f"{_how_many(result, len(decided))}: largest z {largest:.2g}"))
     lines += [("excludes", str(result.excluded))] if result.excluded else []
     whole = seen_as_a_whole([along for mode in result.modes for along in mode.evidence])
     if whole and result.verdict.passes and result.judge.form.digits <= SHORT_DIGITS:
         lines.append(("as a whole", f"would catch {whole}"))
     return [*lines, *(result.chain.lines if result.chain else [])]
+
+
+def _in_short(mode: ModeResult, steps: int) -> str:
+    """A mode, and how many steps it took where these were fewer than others."""
+    fewer = mode.judge is not None and 0 < mode.steps < steps
+    return f"{mode.mode} of the first {counted(mode.steps, 'step')}" if fewer else mode.mode
+
+
+def _how_many(result: Result, decided: int) -> str:
+    """The probes that were decided, and why some of all were not asked."""
+    form = result.judge.form.name
+    out = len(out_of_reach(result.case.config, result.case.hyper, form))
+    of = f" ({out} of {decided + out} out of reach in {form})" if out else ""
+    return f"{decided} small cases besides{of}"
 
 
 def seen_as_a_whole(evidence: Sequence[Along]) -> str:
@@ -68,11 +91,9 @@ def seen_as_a_whole(evidence: Sequence[Along]) -> str:
 
 
 def undecided(excluded: Exclusion) -> list[str]:
-    """The mistakes that a pass does not exclude, and what would."""
-    weighed = excluded.weighed
-    return [
-        f"{mistake} ({weighed[name]})" if name in weighed else mistake for name, mistake in excluded.undecided.items()
-    ]
+    """The mistakes that a pass does not exclude, how much was seen of each, and what would exclude it."""
+    nothing = "no alpha: these answers show nothing of it, made or not"
+    return [f"{mistake} ({excluded.weighed.get(name, nothing)})" for name, mistake in excluded.undecided.items()]
 
 
 def along_directions(mode: ModeResult) -> Cells:
@@ -100,7 +121,8 @@ def overview(result: Result) -> Cells:
     of_modes = [f"z {mode.mode.split()[0].removesuffix('-running')}" for mode in modes]
     exact = modes[-1] if modes and modes[-1].judge else None
     of_its_run = ["of its run"] if exact else []
-    table = Cells(["quantity", "compared", *of_modes, "would catch", "at worst", *of_its_run], ("quantity",))
+    columns = ["quantity", "compared", *of_modes, "would catch", "at worst", *of_its_run]
+    table = Cells(columns, ("quantity",), groups=(1, *(1 for _ in modes), 2 + len(of_its_run)))
     for quantity in FIELDS.values():
         rows = [mode.quantities.get(quantity) for mode in modes]
         known = [row for row in rows if row is not None and row.compared]
@@ -112,12 +134,13 @@ def overview(result: Result) -> Cells:
     return table
 
 
-def failure(mode: ModeResult, limit: float, *, narrow: bool = False) -> Cells:
-    """A row for each quantity: how much of it is outside, and the first element that is.
+NARROWER: tuple[tuple[str, ...], ...] = ((), ("error", "z"), ("error", "z", "of"))
+"""The columns that a table of a failure is without, where it must be so narrow."""
 
-    narrow: of the error only how large it is relative to what is expected.
-    """
-    where, sizes = "first: step, element", ["relative"] if narrow else ["error", "relative", "z"]
+
+def failure(mode: ModeResult, limit: float, without: Sequence[str] = ()) -> Cells:
+    """A row for each quantity: how much of it is outside, and the first element that is."""
+    where, sizes = "first: step, element", ["error", "relative", "z"]
     table = Cells(["quantity", "outside", "of", where, *sizes], ("quantity", where))
     for row in _rows(mode):
         cells = [row.quantity, f"{row.outside:,}", f"{row.compared:,}"]
@@ -126,13 +149,13 @@ def failure(mode: ModeResult, limit: float, *, narrow: bool = False) -> Cells:
             shown = {"error": _small(found.error), "relative": _relative(found), "z": beside_limit(found.z, limit)}
             cells += [f"{found.step}, {found.where}", *(shown[size] for size in sizes)]
         table.rows.append(cells + ["-"] * (len(table.columns) - len(cells)))
-    return table
+    return table.without(without)
 
 
 def numbers(mode: ModeResult) -> Cells:
     """A row for each quantity with all that is kept of it; where, error and ULPs are of one element."""
     columns = ["quantity", "verdict", "z", "where", "error", "relative", "ULPs", "compared", "both 0", "exact"]
-    table = Cells(columns, ("quantity", "verdict", "where"))
+    table = Cells(columns, ("quantity", "verdict", "where"), groups=(1, 1, 1, 3, 3))
     for row in _rows(mode):
         largest = row.largest_z
         if largest:
@@ -156,7 +179,7 @@ def tensors(location: Location) -> Cells:
 def power(mode: ModeResult) -> Cells:
     """For every tensor, the smallest relative error that would have been caught: of the median element, the worst."""
     columns = {q: mode.quantities[q].power for q in ("grad", "m", "v", "param") if q in mode.quantities}
-    table = Cells(["tensor", *columns], ("tensor",))
+    table = Cells(["tensor", *columns], ("tensor",), groups=(2, 2))
     for tensor in dict.fromkeys(name for column in columns.values() for name in column):
         table.rows.append([tensor, *(_seen(column.get(tensor)) for column in columns.values())])
     return table

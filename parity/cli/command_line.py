@@ -6,7 +6,7 @@ import signal
 import sys
 import textwrap
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -24,13 +24,14 @@ from parity.subjects.calls import kept_alive
 from parity.subjects.subject import TWIN
 from reference.data import DataError
 
-_EXIT_STATUS = f"""exit status:
-  0  IDENTICAL or PARITY
-  1  DIVERGED, PRECISION LOSS or ERROR (the subject failed)
-  2  bad usage or bad input
-  3  INCONCLUSIVE
-
-{textwrap.fill(f"More than options, parity help TOPIC: {', '.join(TOPICS)}.", 78)}"""
+_WRITTEN = "it is written"
+_STATUSES = {
+    0: "IDENTICAL or PARITY",
+    1: "DIVERGED, PRECISION LOSS, or ERROR: the subject failed",
+    2: "bad usage or bad input",
+    3: "INCONCLUSIVE: nothing could be decided",
+}
+"""What a process ends with, if its command does not say otherwise."""
 
 
 _SUBJECT: dict[str, Details] = {
@@ -53,6 +54,7 @@ class _Command(NamedTuple):
     description: str
     example: str
     arguments: dict[str, Details]
+    statuses: Mapping[int, str] = _STATUSES
 
 
 _COMMANDS = (
@@ -88,6 +90,11 @@ _COMMANDS = (
         "What is not committed counts; the base is checked out elsewhere, and the working tree is only read.",
         "parity gate my_port.py:make --base origin/main --steps 50\n  parity gate training.py:make --base main",
         _SUBJECT,
+        {
+            **_STATUSES,
+            0: "IDENTICAL: the same bits; PARITY: only rounding changed; or the change is accepted",
+            1: "DIVERGED, PRECISION LOSS or ERROR; or slower than --fail-slower allows",
+        },
     ),
     _Command(
         "ladder",
@@ -99,6 +106,12 @@ _COMMANDS = (
         "All of them take some ten minutes on two cores; what is finished is kept when the command is interrupted.",
         "parity ladder --rungs twin,positions,whole_step --json ladder.json",
         {},
+        {
+            **_STATUSES,
+            0: "every rung that ran is IDENTICAL or PARITY",
+            1: "a rung is not: it diverged, lost precision or failed",
+            3: "a rung is INCONCLUSIVE, or none ran",
+        },
     ),
     _Command(
         "mutants",
@@ -113,6 +126,7 @@ _COMMANDS = (
         "  parity mutants --mutant gelu weight_decay --dtype float64 bfloat16\n"
         "  parity mutants --json mutants.json --markdown mutants.md",
         {},
+        {0: "every mistake is caught in float64", 1: "one is missed, or refused though equivalent", 2: _STATUSES[2]},
     ),
     _Command(
         "report",
@@ -136,6 +150,7 @@ _COMMANDS = (
                 "repository's benchmarks/results)",
             },
         },
+        {0: _WRITTEN, 2: _STATUSES[2]},
     ),
     _Command(
         "vectors",
@@ -145,6 +160,7 @@ _COMMANDS = (
         "and negative vectors, which a correct port must not match, with the mistakes that they stand for.",
         "parity vectors conformance --dtype float32",
         {"folder": {"metavar": "DIR", "type": Path, "help": "a new or empty folder, or one written before"}},
+        {0: "they are written", 2: _STATUSES[2]},
     ),
     _Command(
         "verify",
@@ -156,6 +172,12 @@ _COMMANDS = (
             "folder": {"metavar": "DIR", "type": Path, "help": "what `parity vectors` wrote"},
             "results": {"metavar": "RESULTS.json", "type": Path, "help": "the port's answers"},
         },
+        {
+            **_STATUSES,
+            0: "IDENTICAL or PARITY in every case that the port has a model for",
+            1: "DIVERGED, PRECISION LOSS or ERROR in one",
+            3: "INCONCLUSIVE: a case has no answers, or nothing could be decided",
+        },
     ),
     _Command(
         "new-subject",
@@ -166,11 +188,14 @@ _COMMANDS = (
         {
             "file": {"metavar": "FILE", "type": Path, "help": "the new file, ending in .py, or .c for that example"},
             "--example": {
+                "metavar": "NAME",
                 "choices": list(EXAMPLES),
-                "help": "write this example instead: NumPy with gradients derived by hand, a torch.nn.Module with maps "
-                "of its parameters and sites, any PyTorch training step, or C that speaks the protocol",
+                "help": "write this example instead: numpy, with gradients derived by hand; module, a torch.nn.Module "
+                "with maps of its parameters and sites; training, any PyTorch training step; or c, which speaks the "
+                "protocol",
             },
         },
+        {0: _WRITTEN, 2: "bad usage, or the file exists already"},
     ),
     _Command(
         "help",
@@ -179,6 +204,7 @@ _COMMANDS = (
         "Print a page on a topic, or the help of a command; without either, the list of topics.",
         "parity help verdict",
         {"topic": {"metavar": "TOPIC", "nargs": "?", "help": f"{', '.join(TOPICS)}, or a command"}},
+        {0: "it is printed", 2: "there is no such topic"},
     ),
 )
 
@@ -205,7 +231,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
             command.name,
             help=command.summary,
             description=_filled(command.description),
-            epilog=f"example:\n  {command.example}\n\n{_EXIT_STATUS}",
+            epilog=f"example:\n  {command.example}\n\n{_ending(command)}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         subparser.set_defaults(run=command.run)
@@ -219,9 +245,17 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     return parser, subparsers.choices
 
 
-def _filled(text: str) -> str:
-    """A paragraph as wide as argparse makes its own."""
-    return textwrap.fill(" ".join(text.split()), max(shutil.get_terminal_size().columns - 2, 11))
+def _ending(command: _Command) -> str:
+    """What a process that runs a command ends with, and where there is more to read."""
+    lines = [_filled(said, f"  {status}  ") for status, said in sorted(command.statuses.items())]
+    more = _filled(f"More than options, parity help TOPIC: {', '.join(TOPICS)}.")
+    return "\n".join(["exit status:", *lines, "", more])
+
+
+def _filled(text: str, label: str = "") -> str:
+    """A paragraph as wide as argparse makes its own, behind a label."""
+    width = max(shutil.get_terminal_size().columns - 2, 11)
+    return textwrap.fill(" ".join(text.split()), width, initial_indent=label, subsequent_indent=" " * len(label))
 
 
 class _Terminated(KeyboardInterrupt):

@@ -4,8 +4,7 @@ import argparse
 import json
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,12 +24,12 @@ def check_command(arguments: argparse.Namespace) -> int:
     """`parity check` and `parity replay`."""
     from parity.catalogue.exclusion import note_exclusion
     from parity.catalogue.naming import name_mistakes
+    from parity.cli.bars import progress
     from parity.cli.check_markdown import check_markdown
     from parity.cli.check_report import check_report
     from parity.cli.pages import write_page
     from parity.judging.check_options import check_keywords
     from parity.judging.checking import check
-    from parity.machine_code import compile_timer
     from parity.subjects.subject import is_command
     from parity.verdict import Verdict
 
@@ -42,7 +41,9 @@ def check_command(arguments: argparse.Namespace) -> int:
     if arguments.command == "check" and isinstance(arguments.subject, str) and not arguments.isolate:
         from parity.subjects.training_factories import training_factory
 
-        make = training_factory(arguments.subject)
+        with progress() as phase:
+            phase(f"importing {arguments.subject}")
+            make = training_factory(arguments.subject)
         if make is not None:
             from parity.cli.training_check import training_check_command
 
@@ -55,21 +56,17 @@ def check_command(arguments: argparse.Namespace) -> int:
         case, source = Case.load(arguments.case), str(arguments.case)
     else:
         case, source = _case(arguments), arguments.names or "embedded names"
-    compiled: list[float] = []
     keywords = check_keywords(vars(arguments))
     asked_again = {"modes": "lock-step", "probes": False, "sites": False, "truth": False}
     with (
-        _progress(keywords["modes"], case.steps) as progress,
-        compile_timer(compiled),
+        progress(),
         redirect_stdout(sys.stderr if arguments.json == "-" else sys.stdout),  # a subject may print,
         redirect_stderr(sys.stderr),  # and do something to either
     ):
-        result = check(arguments.subject, case, **keywords, progress=progress)
+        result = check(arguments.subject, case, **keywords)
         if result.verdict is Verdict.DIVERGED:
             name_mistakes(result, lambda case: check(arguments.subject, case, **{**keywords, **asked_again}))
         note_exclusion(result)
-    if compiled:
-        complain(f"The oracle was compiled in {sum(compiled):.1f} s; the next run finds it on disk.")
     _report(result.to_dict(), check_report(result, source, arguments.verbose), arguments.json)
     if arguments.markdown:
         write_whole(Path(arguments.markdown), check_markdown(result, source))
@@ -81,8 +78,8 @@ def gate_command(arguments: argparse.Namespace) -> int:
     """`parity gate`."""
     from parity.catalogue.exclusion import note_exclusion
     from parity.catalogue.naming import name_mistakes
+    from parity.cli.bars import progress
     from parity.cli.gate_report import annotations, gate_markdown, gate_report
-    from parity.cli.terminal import console
     from parity.cli.training_gate import is_training, training_gate_command
     from parity.gate import gate
     from parity.gate.acceptance import with_change
@@ -97,7 +94,8 @@ def gate_command(arguments: argparse.Namespace) -> int:
     reason = None if arguments.accept is None else " ".join(arguments.accept.split())
     if reason == "":
         raise UsageError("--accept needs a reason, for those who review the change.")
-    with console(stderr=True).status("checking out the base") as status:  # only a terminal shows it
+    with progress() as phase:
+        phase("checking out the base")
         result = gate(
             arguments.subject,
             arguments.base,
@@ -107,10 +105,11 @@ def gate_command(arguments: argparse.Namespace) -> int:
             accepted=accepted,
             fingerprints=reason is not None,
             allow_new=arguments.allow_new,
-            progress=status.update,
+            progress=phase,
             **check_keywords(vars(arguments)),
         )
         if not result.verdict.passes and result.head.verdict is Verdict.DIVERGED:
+            phase("naming the mistake")
             name_mistakes(result.head)
         note_exclusion(result.head)
     refused = "" if reason is None else result.not_acceptable
@@ -151,33 +150,35 @@ def ladder_command(arguments: argparse.Namespace) -> int:
     """`parity ladder`; one that is interrupted shows the rungs that it has finished."""
     from dataclasses import replace
 
+    from parity.cli.bars import progress
     from parity.cli.ladder_table import markdown, rendered
-    from parity.cli.terminal import console
     from parity.ladder.climbing import climb
     from parity.ladder.comparison import compared
     from parity.ladder.rungs import RUNGS, chosen
     from parity.ladder.this_machine import machine
+    from parity.progress import work
     from parity.verdict import worst
 
     rungs = chosen(arguments.rungs)
     # Enough documents for batches to be of mixed lengths; the check takes the first ones.
     case = replace(Case.from_names(arguments.names, steps=1000), steps=arguments.steps)
     results: list[RungResult] = []
-    errors = console(stderr=True)
-
-    def started(rung: "Rung") -> None:
-        errors.print(f"rung {len(results) + 1} of {len(rungs)}: {rung.name}", style="dim")
-
     interrupted = False
     try:
-        for result in climb(rungs, case, threads=arguments.threads, started=started):
-            results.append(result)
-            found = compared([result.to_dict() for result in results], RUNGS)
-            data = {"machine": machine(), "steps": case.steps, "rungs": found}
-            if arguments.json not in (None, "-"):
-                write_whole(Path(arguments.json), json.dumps(data, indent=1, allow_nan=False) + "\n")
-            if arguments.markdown:
-                write_whole(Path(arguments.markdown), markdown(found))
+        with progress() as phase, work("rungs", len(rungs)) as rung_is_done:
+
+            def started(rung: "Rung") -> None:
+                phase(f"{rung.name}, which takes about half a minute")
+
+            for result in climb(rungs, case, threads=arguments.threads, started=started):
+                results.append(result)
+                found = compared([result.to_dict() for result in results], RUNGS)
+                data = {"machine": machine(), "steps": case.steps, "rungs": found}
+                if arguments.json not in (None, "-"):
+                    write_whole(Path(arguments.json), json.dumps(data, indent=1, allow_nan=False) + "\n")
+                if arguments.markdown:
+                    write_whole(Path(arguments.markdown), markdown(found))
+                rung_is_done()
     except KeyboardInterrupt:
         interrupted = True
     if results:
@@ -196,21 +197,28 @@ def mutants_command(arguments: argparse.Namespace) -> int:
 
 def vectors_command(arguments: argparse.Namespace) -> int:
     """`parity vectors`."""
+    from rich.text import Text
+
+    from parity.cli.bars import progress
+    from parity.cli.terminal import show
     from parity.vectors.cases import write_vectors
 
     dtype = arguments.dtype or "float64"
     require_writable(arguments.folder / "README.md")
-    *cases, readme = write_vectors(arguments.folder, dtype)
-    print(f"Wrote {len(cases)} cases in {dtype}; {readme} says what to do with them.")
+    with progress():
+        *cases, readme = write_vectors(arguments.folder, dtype)
+    show(Text(f"Wrote {len(cases)} cases in {dtype}; {readme} says what to do with them."))
     return 0
 
 
 def verify_command(arguments: argparse.Namespace) -> int:
     """`parity verify`."""
+    from parity.cli.bars import progress
     from parity.cli.verification_table import verification_table
     from parity.vectors.verify import verify
 
-    found = verify(arguments.folder, arguments.results)
+    with progress():
+        found = verify(arguments.folder, arguments.results)
     _report(found.to_dict(), verification_table(found), arguments.json)
     return found.verdict.exit_status
 
@@ -280,13 +288,13 @@ def _case(arguments: argparse.Namespace) -> Case:
 
 
 def _report(data: dict[str, Any], table: "RenderableType", json_file: str | None) -> None:
-    from parity.cli.terminal import console
+    from parity.cli.terminal import show
 
     text = json.dumps(data, indent=1, allow_nan=False) + "\n"
     if json_file == "-":
         sys.stdout.write(text)
     else:
-        console().print(table)
+        show(table)
         if json_file is not None:
             write_whole(Path(json_file), text)
 
@@ -298,18 +306,3 @@ def _append(path: Path, text: str) -> None:
             file.write(text)
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}.") from None
-
-
-@contextmanager
-def _progress(modes: Iterable[str], steps: int) -> Iterator[Callable[[str, int], None]]:
-    """A bar for each mode on standard error, if that is a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-    from rich.progress import Progress as Bars
-
-    from parity.cli.terminal import console
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    errors = console(stderr=True)
-    with Bars(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bars:
-        tasks = {mode: bars.add_task(mode, total=steps) for mode in modes}
-        yield lambda mode, done: bars.update(tasks[mode], completed=done)

@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from parity.cli.check_tables import located_title
-from parity.cli.terminal import labelled, style, table_of, verdict_line
+from parity.cli.terminal import Rows, labelled, style, verdict_line
 from parity.gate.git import Lines
 from parity.gate.result import GateResult
 from parity.gate.revisions import Changed, First
@@ -32,10 +32,7 @@ def gate_report(result: GateResult) -> Group:
     parts += [*slower, verdict] if _passes(result) else [verdict, *slower]
     parts += [*map(Text, _besides(result)), "", Text(_heading(result))]
     if result.changed:
-        table = table_of(_COLUMNS, words=("quantity",), title=_title(result))
-        for row in result.changed:
-            table.add_row(*_cells(row))
-        parts += ["", table]
+        parts += ["", Rows(_COLUMNS, ("quantity",), map(_cells, result.changed), _title(result))]
     if result.first and result.first.location:
         parts += [Text(_located_title(result.first)), labelled(located(result.first.location)), ""]
     if result.speed:

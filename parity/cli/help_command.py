@@ -1,6 +1,8 @@
 """`parity help`: a page on a topic, the help of a command, or the list of topics."""
 
 import argparse
+import shutil
+import textwrap
 
 from parity.cli.help_pages import TOPICS, page
 from parity.cli.terminal import console
@@ -41,4 +43,9 @@ def print_page(topic: str) -> None:
 def topics_listed() -> str:
     """A line for each topic, and one for the commands."""
     listed = TOPICS | {"COMMAND": "as parity COMMAND --help"}
-    return "\n".join(f"  parity help {name:{max(map(len, listed))}}  {summary}" for name, summary in listed.items())
+    wide, width = max(map(len, listed)), max(shutil.get_terminal_size().columns - 2, 40)
+    lines = []
+    for name, summary in listed.items():
+        label = f"  parity help {name:{wide}}  "
+        lines.append(textwrap.fill(summary, width, initial_indent=label, subsequent_indent=" " * len(label)))
+    return "\n".join(lines)

@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich import box
-from rich.console import Group, RenderableType
-from rich.table import Table
+from rich.console import Group
 from rich.text import Text
 
-from parity.cli.terminal import style
+from parity.cli.terminal import Rows, labelled, style, verdict_line
 from parity.subjects.timing import Timing
-from parity.verdict import Verdict
+from parity.verdict import Verdict, worst
+from parity.words import counted, in_few
 
 TABLE_COLUMNS = (
     ("rung", "left"),
@@ -26,6 +25,8 @@ TABLE_COLUMNS = (
     ("× ref.", "right"),
     ("MiB", "right"),
 )
+_TOGETHER = (3, 3, 5)
+"""Of the columns beside the rung's name: what it computes, a step, and batches."""
 _SKIPPED = "skipped"
 _LEGEND = (
     "z: the largest; power: the relative error in the median element that would not pass; ms/step: of one document "
@@ -36,19 +37,30 @@ _LEGEND = (
 
 
 def rendered(rungs: Sequence[Mapping[str, Any]]) -> Group:
-    """Of rungs as `compared` gives them, a row for each, and below the table what each one changed."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True)
-    for column, justify in TABLE_COLUMNS:
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    """Of rungs as `compared` gives them: what became of them all, a row for each, and below what each one changed."""
+    rows: list[Sequence[str | Text]] = []
     for rung in rungs:
         name, verdict, *rest = cells(rung)
-        skipped = rung["verdict"] == _SKIPPED
-        table.add_row(
-            name, Text(verdict, style=style(Verdict.INCONCLUSIVE if skipped else Verdict(rung["verdict"]))), *rest
-        )
-    notes: list[RenderableType] = [Text(f"{r['rung']}: {r['technique']}: {r['changed']}") for r in rungs]
+        shown = Verdict.INCONCLUSIVE if rung["verdict"] == _SKIPPED else Verdict(rung["verdict"])
+        rows.append((name, Text(verdict, style(shown)), *rest))
+    columns = [column for column, _ in TABLE_COLUMNS]
+    table = Rows(columns, [column for column, justify in TABLE_COLUMNS if justify == "left"], rows, groups=_TOGETHER)
     refused = [Text(f"{r['rung']}: {r['reason']}", style="red") for r in rungs if not r["timing"]]
-    return Group(table, Text(_LEGEND, style="dim"), Text(), *notes, *([Text(), *refused] if refused else []))
+    notes = labelled((r["rung"], f"{r['technique']}: {r['changed']}") for r in rungs)
+    return Group(_verdict(rungs), *refused, "", table, Text(_LEGEND, style="dim"), "", notes)
+
+
+def _verdict(rungs: Sequence[Mapping[str, Any]]) -> Text:
+    """The worst of the verdicts, and how many rungs have it."""
+    ran = [rung for rung in rungs if rung["verdict"] != _SKIPPED]
+    verdict = worst(Verdict(rung["verdict"]) for rung in ran)
+    skipped = f"; {counted(len(rungs) - len(ran), 'rung')} skipped" if len(ran) < len(rungs) else ""
+    if not ran:
+        return verdict_line(verdict, f"No rung ran{skipped}.")
+    if verdict.passes:
+        return verdict_line(verdict, f"All that ran compute the same function: {counted(len(ran), 'rung')}{skipped}.")
+    names = [rung["rung"] for rung in ran if rung["verdict"] == verdict]
+    return verdict_line(verdict, f"{len(names)} of {counted(len(ran), 'rung')} that ran: {in_few(names)}{skipped}.")
 
 
 def markdown(rungs: Sequence[Mapping[str, Any]]) -> str:

@@ -3,13 +3,13 @@
 import argparse
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parity.errors import UsageError
 from parity.files import write_whole
+from parity.progress import work
 from parity.words import did_you_mean
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ def mutants_command(arguments: argparse.Namespace, report: Callable[..., None]) 
     """
     from parity.catalogue.matrix import Matrix
     from parity.catalogue.matrix_result import summary
+    from parity.cli.bars import progress
     from parity.cli.mutants_table import catalogue_table, matrix_markdown, matrix_report
 
     mutants = chosen(arguments.mutant, arguments.stage)
@@ -35,10 +36,10 @@ def mutants_command(arguments: argparse.Namespace, report: Callable[..., None]) 
     matrix = Matrix(dtypes, steps=arguments.steps, rules=not arguments.quick, places=not arguments.quick)
     entries, started, interrupted = list["Entry"](), time.process_time(), False
     try:
-        with _progress(len(mutants)) as advance:
+        with progress(), work("mistakes", len(mutants)) as mistake_is_done:
             for entry in matrix.entries(mutants):
                 entries.append(entry)
-                advance()
+                mistake_is_done()
     except KeyboardInterrupt:
         interrupted = True
     if entries:
@@ -94,17 +95,3 @@ def as_data(matrix: "Matrix", entries: Sequence["Entry"], steps: int, seconds: f
         "summary": summary(entries),
         "mutants": [entry.to_dict() for entry in entries],
     }
-
-
-@contextmanager
-def _progress(total: int) -> Iterator[Callable[[], None]]:
-    """A bar with the time that remains, on standard error, if that is a terminal."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from parity.cli.terminal import console
-
-    errors = console(stderr=True)
-    columns = (TextColumn("mistakes"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bars:
-        task = bars.add_task("", total=total)
-        yield lambda: bars.advance(task)

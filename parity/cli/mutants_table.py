@@ -3,16 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import Group
 from rich.text import Text
 
 from parity.catalogue.matrix_result import COLUMNS
 from parity.catalogue.mutants import Mutant
-from parity.cli.terminal import filled, table_of
+from parity.cli.terminal import Rows
+from parity.words import in_few
 
 _LEGEND = (
     "shows in: the first quantity, in the order of computation, that is outside of twice the limit, in the "
-    "default case or in a probe; z: the largest one of it; together: by how many standard deviations right and wrong "
+    "default case or in a probe (same: it is no mistake, since it computes the same); z: the largest one of it; "
+    "together: by how many standard deviations right and wrong "
     "answers are apart over so many documents, all elements added up (limit about 8); missed by: the rules with fixed "
     "tolerances that take a run of the case with the mistake for a right one:"
 )
@@ -25,24 +27,46 @@ _SUMMARY = {
 }
 
 
-def catalogue_table(mutants: Sequence[Mutant]) -> RenderableType:
+def catalogue_table(mutants: Sequence[Mutant]) -> Rows:
     """Every known mistake, with its place and where somebody made it."""
-    table = table_of(_CATALOGUE, _CATALOGUE)
+    rows = []
     for mutant in mutants:
         said = f"{mutant.mistake} Equivalent: {mutant.equivalent}" if mutant.equivalent else mutant.mistake
-        table.add_row(mutant.name, mutant.stage, mutant.place, said, "; ".join(mutant.sources))
-    for column, fixed in zip(table.columns, (True, True, True, False, False), strict=True):
-        column.overflow, column.no_wrap = "fold", fixed
-    return table
+        rows.append((mutant.name, mutant.stage, mutant.place, said, "; ".join(mutant.sources)))
+    return Rows(_CATALOGUE, _CATALOGUE, rows, stacked=True)
 
 
 def matrix_report(data: Mapping[str, Any]) -> Group:
-    """A table for each format, what the headings mean, and what comes of it."""
-    tables = [filled([column.heading for column in COLUMNS], _WORDS, rows, f"{dtype}:") for dtype, rows in _rows(data)]
+    """What comes of it, a table for each format, and what the headings mean."""
+    kept = [number for number, column in enumerate(COLUMNS) if column.heading != "missed by" or data["rules"]]
+    tables = [
+        Rows(
+            [COLUMNS[number].heading for number in kept],
+            _WORDS,
+            [[row[number] for number in kept] for row in rows],
+            f"{dtype}:",
+            stacked=True,
+        )
+        for dtype, rows in _rows(data)
+    ]
     heading, counted = _counted(data)
     lines = [Text(line) for line in _sentences(data)]
     legend = Text("\n".join([_LEGEND, *_rules(data)]) if data["rules"] else _LEGEND.partition("; missed")[0], "dim")
-    return Group(*tables, legend, Text(), filled(heading, heading[:1], counted, None), *lines)
+    return Group(_verdict(data), "", *tables, legend, "", Rows(heading, heading[:1], counted), *lines)
+
+
+def _verdict(data: Mapping[str, Any]) -> Text:
+    """Whether a check catches them all, by format."""
+    said, right = [], True
+    for dtype, found in data["summary"]["formats"].items():
+        left = f" (missed: {in_few(found['missed'])})" if found["missed"] else ""
+        refused = f"; refused though equivalent: {in_few(found['refused'])}" if found["refused"] else ""
+        equivalent = (
+            f"; {found['equivalent'] - len(found['refused'])} equivalent let pass" if found.get("equivalent") else ""
+        )
+        said.append(f"{found['caught']} of {found['mistakes']} known mistakes in {dtype}{left}{refused}{equivalent}")
+        right &= dtype != "float64" or not (found["missed"] or found["refused"])
+    return Text.assemble(("Caught", "bold green" if right else "bold red"), f": {', '.join(said)}.")
 
 
 def matrix_markdown(data: Mapping[str, Any]) -> str:
@@ -74,6 +98,8 @@ def _counted(data: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:
     """How many mistakes are caught, and how many each rule misses, by format: a heading and rows."""
     formats = data["summary"]["formats"].values()
     rows = [[words, *(str(found[key]) for found in formats)] for key, words in _SUMMARY.items()]
+    if any(found.get("equivalent") for found in formats):
+        rows.append(["equivalent, and so no mistakes", *(str(found["equivalent"]) for found in formats)])
     rows += [[f"missed by {rule}", *(str(found["missed_by"][rule]) for found in formats)] for rule in data["rules"]]
     return ["mistakes", *data["summary"]["formats"]], rows
 

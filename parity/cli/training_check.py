@@ -44,8 +44,8 @@ _LAST_LINES = 10
 
 def training_check_command(arguments: argparse.Namespace, make: Callable[..., Any], report: Callable[..., None]) -> int:
     """Check a training; report(data, renderable, JSON file) prints the result."""
+    from parity.cli.bars import progress
     from parity.cli.pages import write_page
-    from parity.cli.terminal import console
     from parity.cli.training_tables import training_markdown, training_report
     from parity.options import MODES
     from parity.subjects.calls import time_limit
@@ -61,14 +61,13 @@ def training_check_command(arguments: argparse.Namespace, make: Callable[..., An
         steps=arguments.steps, modes=modes, replicas=arguments.replicas, false_alarm=arguments.false_alarm
     )
     with (
-        console(stderr=True).status("the training as it is") as status,  # only a terminal shows it
+        progress() as phase,
         redirect_stdout(sys.stderr if arguments.json == "-" else sys.stdout),
         redirect_stderr(sys.stderr),
         time_limit(arguments.time_limit),
     ):
-        result = check_training(
-            arguments.subject, factory, options, against=_against(arguments, make), progress=status.update
-        )
+        phase("the training as it is, and in exact arithmetic")
+        result = check_training(arguments.subject, factory, options, against=_against(arguments, make))
     report(result.to_dict(), training_report(result), arguments.json)
     if arguments.markdown:
         write_whole(Path(arguments.markdown), training_markdown(result))
@@ -78,7 +77,7 @@ def training_check_command(arguments: argparse.Namespace, make: Callable[..., An
 
 def _check_ranks(arguments: argparse.Namespace, make: Callable[..., Any], report: Callable[..., None]) -> int:
     """Check a training over several ranks."""
-    from parity.cli.terminal import console
+    from parity.cli.bars import progress
     from parity.cli.training_tables import training_markdown, training_report
     from parity.options import MODES
     from parity.ranks.checking import check_ranks
@@ -102,11 +101,11 @@ def _check_ranks(arguments: argparse.Namespace, make: Callable[..., Any], report
     ranks = Ranks(arguments.ranks, limits)
     try:
         with (
-            console(stderr=True).status("the ranks") as status,
+            progress() as phase,
             redirect_stdout(sys.stderr if arguments.json == "-" else sys.stdout),
             redirect_stderr(sys.stderr),
         ):
-            result = check_ranks(sides, options, ranks, status.update)
+            result = check_ranks(sides, options, ranks, phase)
     except SubjectError as error:
         for line in error.last_words[-_LAST_LINES:]:
             complain(f"  {line}")

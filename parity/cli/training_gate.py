@@ -28,8 +28,8 @@ def is_training(arguments: argparse.Namespace) -> bool:
 
 def training_gate_command(arguments: argparse.Namespace, tell: Callable[..., None]) -> int:
     """Compare a training with itself; tell(arguments, data, report, Markdown, annotations) says what was found."""
+    from parity.cli.bars import progress
     from parity.cli.gate_report import annotations
-    from parity.cli.terminal import console
     from parity.cli.training_check import refuse_others
     from parity.cli.training_gate_report import training_gate_markdown, training_gate_report
     from parity.gate.training_gate import gate_training
@@ -40,10 +40,11 @@ def training_gate_command(arguments: argparse.Namespace, tell: Callable[..., Non
     refuse_others(arguments, "gate")
     options = TrainingOptions(steps=arguments.steps, replicas=arguments.replicas, false_alarm=arguments.false_alarm)
     with (
-        console(stderr=True).status("checking out the base") as status,  # only a terminal shows it
+        progress() as phase,
         redirect_stdout(sys.stderr if arguments.json == "-" else sys.stdout),
         redirect_stderr(sys.stderr),
     ):
+        phase("checking out the base")
         result = gate_training(
             arguments.subject,
             arguments.base,
@@ -55,7 +56,7 @@ def training_gate_command(arguments: argparse.Namespace, tell: Callable[..., Non
             fail_slower=arguments.fail_slower,
             limits=Limits(arguments.time_limit, int(arguments.memory_limit * 2**30)),
             allow_new=arguments.allow_new,
-            progress=status.update,
+            progress=phase,
         )
     tell(
         arguments,

@@ -4,9 +4,9 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from parity.cli.check_markdown import markdown_table
-from parity.cli.check_tables import Cells
+from parity.cli.check_tables import NARROWER, Cells
 from parity.cli.gate_report import places, ratio_in_words, said_of_speed, warnings
-from parity.cli.terminal import FirstThatFits, filled, labelled, listed, verdict_line
+from parity.cli.terminal import FirstThatFits, Rows, labelled, listed, verdict_line
 from parity.cli.training_tables import failure, heading, located, overview
 from parity.gate.training_result import TrainingGateResult
 from parity.training.result import TrainingResult
@@ -21,7 +21,7 @@ def training_gate_report(result: TrainingGateResult) -> Group:
     parts: list[RenderableType] = [*slower, verdict] if result.verdict.passes else [verdict, *slower]
     parts += [*map(Text, _besides(result)), "", labelled(_heading(result)), ""]
     if tables := _tables(result):
-        parts.append(FirstThatFits(*(filled(table.columns, table.words, table.rows, None) for table in tables)))
+        parts.append(FirstThatFits(*(Rows(table.columns, table.words, table.rows) for table in tables)))
     if result.found and result.found.deciding and not result.verdict.passes:
         step = _first_step(result.found)
         parts += [f"step {step}, in the order of computation:", labelled(located(result.found.deciding)), ""]
@@ -70,7 +70,7 @@ def _tables(result: TrainingGateResult) -> list[Cells]:
     deciding = None if result.verdict.passes else found.deciding
     if deciding is not None:
         limit = found.link_limit if deciding is found.link else found.limit
-        return [failure(deciding, limit, narrow=narrow) for narrow in (False, True)]
+        return [failure(deciding, limit, without) for without in NARROWER]
     table = overview(found)
     if result.bits:
         rows = result.bits.rows
@@ -78,9 +78,7 @@ def _tables(result: TrainingGateResult) -> list[Cells]:
         table.columns.insert(2, "other bits")
         for row in table.rows:
             row.insert(2, different.get(row[0], "-"))
-    kept = [i for i, column in enumerate(table.columns) if column not in _POWERS]
-    narrow = Cells([table.columns[i] for i in kept], table.words, [[row[i] for i in kept] for row in table.rows])
-    return [table, narrow]
+    return [table, table.without(_POWERS)]
 
 
 def _first_step(found: TrainingResult) -> int:

@@ -1,13 +1,14 @@
 """What the check of a training shows in a terminal and in Markdown."""
 
+from collections.abc import Sequence
 from statistics import median
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from parity.cli.check_markdown import markdown_table
-from parity.cli.check_tables import Cells
-from parity.cli.terminal import FirstThatFits, filled, labelled, listed, verdict_line
+from parity.cli.check_tables import NARROWER, Cells
+from parity.cli.terminal import FirstThatFits, Rows, labelled, listed, verdict_line
 from parity.judging.quantity_result import QuantityResult
 from parity.quantities import TensorKey
 from parity.training.comparison import TrainingMode, order
@@ -40,7 +41,8 @@ def overview(result: TrainingResult) -> Cells:
     powers = (
         {"would catch": result.link, "of its run": result.modes[0]} if result.link else {"would catch": result.modes[0]}
     )
-    table = Cells(["quantity", "compared", *columns, *powers], ("quantity",))
+    groups = (1, *(1 for _ in columns), len(powers))
+    table = Cells(["quantity", "compared", *columns, *powers], ("quantity",), groups=groups)
     for quantity in _quantities([mode for mode in columns.values() if mode]):
         rows = [mode.quantities.get(quantity) if mode else None for mode in columns.values()]
         compared = next((f"{row.compared:,}" for row in rows if row), "0")
@@ -50,9 +52,9 @@ def overview(result: TrainingResult) -> Cells:
     return table
 
 
-def failure(mode: TrainingMode, limit: float, *, narrow: bool = False) -> Cells:
+def failure(mode: TrainingMode, limit: float, without: Sequence[str] = ()) -> Cells:
     """A row for each quantity: how much of it is outside, and the first element that is."""
-    where, sizes = "first: step, element", ["relative"] if narrow else ["error", "relative", "z"]
+    where, sizes = "first: step, element", ["error", "relative", "z"]
     table = Cells(["quantity", "outside", "of", where, *sizes], ("quantity", where))
     for quantity in _quantities([mode]):
         row, found = mode.quantities[quantity], mode.quantities[quantity].first_outside
@@ -62,7 +64,7 @@ def failure(mode: TrainingMode, limit: float, *, narrow: bool = False) -> Cells:
             shown["relative"] = "-" if found.expected == 0 else f"{found.relative_error:.2g}"
             cells += [f"{found.step}, {found.where}", *(shown[size] for size in sizes)]
         table.rows.append(cells + ["-"] * (len(table.columns) - len(cells)))
-    return table
+    return table.without(without)
 
 
 def located(mode: TrainingMode) -> list[tuple[str, str]]:
@@ -82,9 +84,7 @@ def training_report(result: TrainingResult) -> Group:
     if deciding is not None:
         limit = result.link_limit if deciding is result.link else result.limit
         title = f"{deciding.mode}, {counted(deciding.steps, 'step')}"
-        parts.append(
-            FirstThatFits(*(_table(failure(deciding, limit, narrow=narrow), title) for narrow in (False, True)))
-        )
+        parts.append(FirstThatFits(*(_table(failure(deciding, limit, without), title) for without in NARROWER)))
         step = deciding.first_divergence.step if deciding.first_divergence else 0
         parts += [f"step {step}, in the order of computation:", labelled(located(deciding)), ""]
     elif result.modes:
@@ -124,4 +124,4 @@ def _power(row: QuantityResult | None) -> str:
 
 
 def _table(table: Cells, title: str | None = None) -> RenderableType:
-    return filled(table.columns, table.words, table.rows, title)
+    return Rows(table.columns, table.words, table.rows, title, groups=table.groups)

@@ -1,26 +1,32 @@
-"""A verification as a table: a line for each case, the verdict, and where the first failure begins."""
+"""A verification as text: the verdict, a row for each case, and where the first failure begins."""
 
 from rich.console import Group, RenderableType
 from rich.text import Text
 
 from parity.cli.check_tables import located_title
-from parity.cli.terminal import coloured, labelled, table_of, verdict_line
+from parity.cli.terminal import Rows, coloured, labelled, verdict_line
 from parity.vectors.verify import Verification
 
 
 def verification_table(verification: Verification) -> Group:
-    """The outcome as a table with a line for each case, and the verdict."""
-    table = table_of(("case", "verdict", "z", "steps", "reason"), words=("case", "verdict", "reason"))
-    for case in verification.cases:
-        table.add_row(
+    """The outcome, its verdict first: a row for each case, and why those do not pass that do not."""
+    rows = [
+        (
             case.vector.name,
-            "-" if case.unsupported else coloured(case.verdict),
+            Text("-") if case.unsupported else coloured(case.verdict),
             "-" if case.largest_z is None else f"{case.largest_z:.2g}",
             str(case.vector.case.steps),
-            case.reason,
         )
-    files = f"vectors: {verification.folder} in {verification.cases[0].vector.dtype}\nanswers: {verification.results}"
-    return Group(Text(files), table, verdict_line(verification.verdict, verification.reason), *_located(verification))
+        for case in verification.cases
+    ]
+    files = [
+        ("vectors", f"{verification.folder} in {verification.cases[0].vector.dtype}"),
+        ("answers", str(verification.results)),
+    ]
+    table = Rows(("case", "verdict", "z", "steps"), ("case", "verdict"), rows)
+    reasons = [(case.vector.name, case.reason) for case in verification.cases if not case.verdict.passes]
+    verdict = verdict_line(verification.verdict, verification.reason)
+    return Group(verdict, "", labelled(files), "", table, labelled(reasons), *_located(verification))
 
 
 def _located(verification: Verification) -> list[RenderableType]:

@@ -17,6 +17,7 @@ from parity.judging.probes import Probe, probes_for
 from parity.judging.probing import probes_of_own_size
 from parity.judging.result import Result
 from parity.options import MODES
+from parity.progress import each
 from parity.quantities import FIELDS
 from parity.subjects.attributes import single_steps
 from parity.subjects.command import Command, CommandSubject
@@ -115,9 +116,10 @@ class Revisions:
             return
         # As a check has it: other sizes, and where they are refused, other cases of the same size.
         refused = self.exposure.has_given_sizes
-        for probe in () if refused else probes_for(case.config, case.hyper, judge.form.name):
+        for probe in () if refused else each("probes", probes_for(case.config, case.hyper, judge.form.name)):
             refused |= not self._compare_probe(probe, head, base, options)
-        for probe in (probes_of_own_size(case, judge.form.name) or ()) if refused else ():
+        own = (probes_of_own_size(case, judge.form.name) or ()) if refused else ()
+        for probe in each("probes of the same size", own):
             self._compare_probe(probe, head, base, options)
 
     def _compare_probe(self, probe: Probe, head: Command, base: Command, options: dict[str, str | None]) -> bool:
@@ -155,7 +157,8 @@ class Revisions:
 
     def _go(self, run: Run, old: CommandSubject, mode: str) -> None:
         latest: Exchange | None = None
-        for number, batch in enumerate(run.case.batches(), run.case.state.step):
+        batches = each(f"{mode}: steps", list(run.case.batches()))
+        for number, batch in enumerate(batches, run.case.state.step):
             if latest is not None and mode == "free-running":
                 exchange = run.go_on(latest, batch, explain=False)
             else:

@@ -5,10 +5,11 @@ import statistics
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle, islice
+from itertools import cycle
 
 from parity.case import Case
 from parity.errors import SubjectError, UsageError
+from parity.progress import each
 from parity.subjects.command import Command, CommandSubject
 from parity.subjects.subject import own_state, train_step
 from parity.subjects.turns import in_turns
@@ -65,7 +66,8 @@ def measured(head: Command, base: Command, case: Case, options: dict[str, str | 
 def in_pairs(sides: Sequence[Callable[[], float]], rounds: int) -> Speed | None:
     """Both sides' seconds, head's and base's, in so many pairs; None where one of them fails."""
     try:
-        pairs = list(islice(in_turns(sides), _WARM_UP, _WARM_UP + rounds))
+        turns = in_turns(sides)
+        pairs = [next(turns) for _ in each("timed pairs of steps", range(_WARM_UP + rounds))][_WARM_UP:]
     except SubjectError:  # the verdict stands without it
         return None
     return speed_of(pairs)

@@ -175,7 +175,6 @@ class _Gate:
                 Factory(make, **self.given),
                 self.options,
                 against=against,
-                progress=lambda text: self.progress(f"head in {text}"),
             )
 
     def speed(self, rounds: int) -> Speed | None:

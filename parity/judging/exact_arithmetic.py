@@ -28,6 +28,7 @@ from parity.judging.result import Result
 from parity.judging.trial import Trial
 from parity.number_formats import FORMATS, Floats
 from parity.oracle.shadows.noise import Noise
+from parity.progress import each
 from parity.verdict import Verdict
 
 EXACT = "exact arithmetic"
@@ -137,7 +138,7 @@ class _ExactRun:
         pairs, number = asked.pairs, 0
         squares: Floats = np.zeros_like(pairs.sigma)
         with np.errstate(all="ignore"):
-            for noise in noises:
+            for noise in each("own rounding: replicas", list(noises)):
                 squares, number = squares + np.square(self._asked_anew(asked, noise) - pairs.actual), number + 1
         sigma: Floats = np.sqrt(squares / number)
         for start, end in zip(pairs.layout.starts, pairs.layout.starts[1:]):

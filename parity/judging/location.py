@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from parity.judging.exchange import Exchange, Run
 
 
+_MOST = 0.5
+"""Of the elements that are outside."""
+
+
 @dataclass(frozen=True)
 class LocatedTensor:
     """How one tensor of a step compares."""
@@ -31,6 +35,8 @@ class LocatedTensor:
     a side is, or where 0 is expected of all of it."""
     follows: bool = False
     """Outside, and what the reference's Adam makes of the subject's own gradient."""
+    by_itself: bool = False
+    """Outside, and not what Adam makes of that gradient, in most of the elements of which that is known."""
 
     @property
     def right(self) -> bool:
@@ -58,6 +64,14 @@ class Location:
             for tensor in self.tensors
             if not tensor.right and not tensor.follows and wrong.isdisjoint(computed_from(tensor.key, keys))
         ]
+
+    @property
+    def wrong_by_itself(self) -> list[str]:
+        """The quantities of the update that are wrong besides what was wrong before: moments, or else parameters."""
+        if any(tensor.key.quantity in STATE for tensor in self.origins):
+            return []
+        found = {tensor.key.quantity for tensor in self.tensors if tensor.by_itself}
+        return sorted(found - {"param"}) or sorted(found)
 
     @property
     def all_before_is_right(self) -> bool:
@@ -128,7 +142,8 @@ def begins_at(location: Location, first_site: Difference | None) -> list[TensorK
 def locate(run: "Run", exchange: "Exchange") -> Location:
     """Where an answer that is outside goes wrong."""
     pairs = exchange.pairs
-    outside, own = run.judge.outside(pairs), _explained_by_own_gradient(run, exchange)
+    outside = run.judge.outside(pairs)
+    own, refuted = _beside_own_gradient(run, exchange) or (None, None)
     keys, starts = pairs.keys, pairs.layout.starts
     found = []
     for number in in_order_of_computation(keys):
@@ -137,27 +152,29 @@ def locate(run: "Run", exchange: "Exchange") -> Location:
         place = slice(int(starts[number]), int(starts[number + 1]))
         count = int(outside[place].sum())
         follows = bool(count and own is not None and own[place][outside[place]].all())
+        by_itself = bool(count and refuted is not None and np.mean(refuted[place][outside[place]]) > _MOST)
         error = _relative_error(pairs, place)
-        found.append(LocatedTensor(keys[number], place.stop - place.start, count, error, follows))
+        found.append(LocatedTensor(keys[number], place.stop - place.start, count, error, follows, by_itself))
     return Location(exchange.number, tuple(found), run.case.config.n_layer, run.judge.form.name)
 
 
-def _explained_by_own_gradient(run: "Run", exchange: "Exchange") -> NDArray[np.bool_] | None:
-    """Which elements of an update are what the reference's Adam makes of the gradient that the subject shows.
+def _beside_own_gradient(run: "Run", exchange: "Exchange") -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+    """Which elements of an update are what the reference's Adam makes of the gradient that the subject shows, and
+    which are not.
 
-    None where that is not known. Where the gradient is right, an update that is outside is wrong by itself.
+    None where that is not known of any. Where the gradient is right, an update that is outside is wrong by itself.
     """
     pairs, config = exchange.pairs, run.case.config
     if exchange.before is None or not pairs.names("grad"):
         return None
     with np.errstate(all="ignore"):
         own, sigma, known = own_update(run.oracle, exchange.expectation, pairs, exchange.before)
-    explained = np.zeros(len(pairs.actual), dtype=np.bool_)
+    explained, refuted = (np.zeros(len(pairs.actual), dtype=np.bool_) for _ in range(2))
     for part, quantity in enumerate(STATE):
         place, exposed = pairs.place(quantity), elements_of(config, pairs.names(quantity))
         within = z_values(pairs.actual[place], own[part][exposed], sigma[part][exposed]) <= run.judge.limit
-        explained[place] = within & known[exposed]
-    return explained
+        explained[place], refuted[place] = within & known[exposed], ~within & known[exposed]
+    return explained, refuted
 
 
 def _relative_error(pairs: Pairs, place: slice) -> float:

@@ -8,6 +8,7 @@ from parity.errors import UsageError
 from parity.judging.check_options import CheckOptions
 from parity.judging.probes import Probe, probes_for, probes_of_given_size
 from parity.judging.result import ProbeResult, Result
+from parity.progress import each
 from parity.subjects.subject import Subject, has_given_sizes
 
 _MOST_PARAMETERS = 20_000
@@ -54,7 +55,7 @@ def probes_of_own_size(case: Case, form: str) -> tuple[Probe, ...] | None:
 
 
 def _checked(check: Check, make: Make, probes: Sequence[Probe], options: CheckOptions) -> list[ProbeResult]:
-    return [_checked_probe(check, make, probe, options) for probe in probes]
+    return [_checked_probe(check, make, probe, options) for probe in each("probes", probes)]
 
 
 def _checked_probe(check: Check, make: Make, probe: Probe, options: CheckOptions) -> ProbeResult:

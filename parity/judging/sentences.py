@@ -197,6 +197,9 @@ def located(
     told = [(", ".join(quantities), part) for quantities, parts in lines for part in parts]
     begins = _begins(location, first_site)
     told += [("begins at", begins)] if begins else []
+    if own := location.wrong_by_itself:
+        what = f"{' and '.join(own)}, too: {'they are' if len(own) > 1 else 'it is'}"
+        told.append(("begins at", f"{what} not what Adam makes of these gradients, wrong as they are"))
     if wider and wider.begins_at != begins_at(location, first_site):
         dtype = wider.location.form
         there = _begins(wider.location, wider.first_site)

@@ -6,6 +6,7 @@ from parity.judging.evidence import Evidence
 from parity.judging.exchange import Exchange, Run
 from parity.judging.location import locate
 from parity.judging.mode_result import ModeResult, TruthResult
+from parity.progress import each
 
 Progress = Callable[[str, int], None]
 """Is told the mode and the steps done so far."""
@@ -37,7 +38,7 @@ class Trial:
 
     def _go(self, steps: int | None, progress: Progress) -> None:
         run, result = self.run, self.result
-        for batch in list(run.case.batches())[:steps]:
+        for batch in each(f"{result.mode}: steps", list(run.case.batches())[:steps]):
             exchange = self._next(batch)
             outside = result.first_divergence is not None
             self.first, self.latest = self.first or exchange, exchange

@@ -10,6 +10,7 @@ import torch
 from parity.errors import SubjectError, UsageError
 from parity.number_formats import FORMATS
 from parity.options import MODES
+from parity.progress import work
 from parity.training.comparison import TrainingJudge, TrainingMode
 from parity.training.link import Link
 from parity.training.other import Other
@@ -74,20 +75,22 @@ def check_training(
     judge = TrainingJudge.of_replicas(1, replicas, options.false_alarm)
     for mode in options.modes:
         found = TrainingMode(mode)
-        done = [0]
+        wide = other is not None and mode == "lock-step"
+        parts = replicas * (1 + wide) * (number if mode == "lock-step" else 1)
+        with work(f"{mode}: replicas", parts) as part_is_done:
 
-        def tick(mode: str = mode, done: list[int] = done) -> None:
-            done[0] += 1
-            progress(f"{mode}: replica {done[0]}")
+            def tick(mode: str = mode, part_is_done: Callable[[], None] = part_is_done) -> None:
+                part_is_done()
+                progress(f"{mode}: replicas")
 
-        for step in runs.steps(number, mode, start=start, wide=other is not None, progress=tick):
-            judge = TrainingJudge.of_replicas(
-                _elements(step) * number * len(options.modes), replicas, options.false_alarm
-            )
-            found.take(step.number, step.actual, step.expected.tensors, step.floor, judge)
-            if other is not None and mode == "lock-step":
-                assert link is not None
-                other.compare(link, step, judge)
+            for step in runs.steps(number, mode, start=start, wide=other is not None, progress=tick):
+                judge = TrainingJudge.of_replicas(
+                    _elements(step) * number * len(options.modes), replicas, options.false_alarm
+                )
+                found.take(step.number, step.actual, step.expected.tensors, step.floor, judge)
+                if other is not None and mode == "lock-step":
+                    assert link is not None
+                    other.compare(link, step, judge)
         modes.append(found)
     for found in (*modes, *([link] if link else [])):
         found.conclude(judge)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.utils._pytree import tree_flatten
 
 from parity.oracle.shadows.noise import Noise
+from parity.progress import each
 from parity.quantities import TensorKey
 from parity.training.observation import Observed, Replacement
 from parity.training.running import Factory, Runs, seed_of
@@ -84,7 +85,8 @@ class OtherHere:
         floors = []
         for wide in (True, False):
             spread = Spread(expected, wide=wide)
-            for replica in range(self.runs.replicas if wide else min(8, self.runs.replicas)):
+            replicas = range(self.runs.replicas if wide else min(8, self.runs.replicas))
+            for replica in each("other training: replicas", replicas):
                 with spread.replica() as seen:
                     taken(Noise(seed_of(replica + 1000, number), wide=wide), seen)
                 progress()

@@ -16,6 +16,7 @@ from parity.judging.checking import check
 from parity.number_formats import FORMATS, Format
 from parity.oracle.oracle import Expectation, Oracle
 from parity.oracle.python_reference import Reference
+from parity.progress import each
 from parity.quantities import FIELDS
 from parity.trees import listed, mapped
 from parity.vectors.format import DTYPES, Mistake, Vector, format_of
@@ -82,9 +83,10 @@ def make_vectors(
 ) -> list[Vector]:
     """All cases in a number format. Raises UsageError where a mistake would be seen in none of them."""
     vectors = []
-    for plan in plans:
+    for plan in each("cases", plans):
         vector = _without_mistakes(plan, dtype, [plan.name for plan in plans])
-        for mutant in SHOWN.values() if plan.mistakes is None else [SHOWN[name] for name in plan.mistakes]:
+        shown = list(SHOWN) if plan.mistakes is None else plan.mistakes
+        for mutant in each(f"{plan.name}: mistakes", [SHOWN[name] for name in shown]):
             mistake = _mistaken(vector, mutant)
             if mistake is None and plan.mistakes is not None:
                 raise UsageError(f"The case {plan.name} would not catch this mistake in {dtype}: {mutant.mistake}")

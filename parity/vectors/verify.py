@@ -14,6 +14,7 @@ from parity.judging.checking import check
 from parity.judging.result import Result
 from parity.judging.sentences import behaves_like
 from parity.number_formats import FORMATS
+from parity.progress import each
 from parity.quantities import FIELDS, in_short
 from parity.subjects.messages import decoded, step_of
 from parity.subjects.subject import Subject
@@ -197,7 +198,7 @@ def verify(folder: Path, results: Path) -> Verification:
     """
     vectors = load_vectors(folder)
     answers = _load_answers(results, [vector.name for vector in vectors])
-    return Verification(folder, results, [_judged(vector, answers) for vector in vectors])
+    return Verification(folder, results, [_judged(vector, answers) for vector in each("cases", vectors)])
 
 
 def _load_answers(path: Path, names: Sequence[str]) -> dict[str, Any]:

@@ -26,6 +26,7 @@ from parity.judging.pairing import paired
 from parity.judging.pairs import Difference, Pairs
 from parity.judging.quantity_result import QuantityResult
 from parity.number_formats import Floats, Format
+from parity.progress import each
 from parity.quantities import STATE, TensorKey
 from parity.subjects.attributes import tied_head
 from parity.subjects.calls import guarded
@@ -78,7 +79,7 @@ class ChainRun:
         again: ask about the first step a second time.
         """
         state = self.case.state
-        for number, batch in enumerate(self.case.batches()):
+        for number, batch in enumerate(each("steps", list(self.case.batches()))):
             try:
                 state = self._step(state, batch, again=again and not number, last=number == self.case.steps - 1)
             except SubjectError as error:

@@ -4,7 +4,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from typing import Any
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
 from rich.table import Table
 from rich.text import Text
@@ -19,7 +21,7 @@ _A_MOMENT = 0.5
 """Seconds that something takes before it is shown."""
 _WORTH_TELLING = 2.0
 """Seconds of compiling, which the next run need not wait for, that are told in the end."""
-_BAR, _BESIDE = 24, 52
+_BAR, _BESIDE = 24, 54
 """Columns of a bar where there is room, and of what stands beside it."""
 
 
@@ -33,7 +35,7 @@ def progress() -> Iterator[Callable[[str], None]]:
     compiled: list[float] = []
     shows = is_terminal()
     errors = console(stderr=True)
-    with Bars(console=errors, disable=not shows) as bars, watched(bars if shows else None), compile_timer(compiled):
+    with Bars(errors, disable=not shows) as bars, watched(bars if shows else None), compile_timer(compiled):
         yield bars.phase
     if sum(compiled) > _WORTH_TELLING:
         complain(f"The oracle was compiled in {sum(compiled):.1f} s; the next run finds it on disk.")
@@ -47,10 +49,10 @@ def is_terminal() -> bool:
 class Bars(Progress):
     """A line for the part that is at hand, and below it a bar for each work within it."""
 
-    def __init__(self, **options: object) -> None:
-        width = max(4, min(_BAR, console(stderr=True).width - _BESIDE))
+    def __init__(self, console: Console, **options: Any) -> None:
+        width = max(4, min(_BAR, console.width - _BESIDE))
         columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(width), _Done(), _Left())
-        super().__init__(*columns, transient=True, **options)  # type: ignore[arg-type]
+        super().__init__(*columns, console=console, transient=True, **options)
         self._phase = None if self.disable else self.add_task("", total=None, visible=False)
 
     def phase(self, what: str) -> None:

@@ -53,7 +53,7 @@ def heading(result: Result, source: str) -> list[tuple[str, str]]:
     decided = [found for found in result.probes if found.verdict is not None]
     if decided and result.verdict.passes:
         largest = max(found.result.largest_z or 0.0 for found in decided if found.result)
-        lines.append(("probes", f"{_how_many(result, len(decided))}: largest z {largest:.2g}"))
+        lines.append(("probes", f"{how_many(result, len(decided))}: largest z {largest:.2g}"))
     lines += [("excludes", str(result.excluded))] if result.excluded else []
     whole = seen_as_a_whole([along for mode in result.modes for along in mode.evidence])
     if whole and result.verdict.passes and result.judge.form.digits <= SHORT_DIGITS:
@@ -67,7 +67,7 @@ def _in_short(mode: ModeResult, steps: int) -> str:
     return f"{mode.mode} of the first {counted(mode.steps, 'step')}" if fewer else mode.mode
 
 
-def _how_many(result: Result, decided: int) -> str:
+def how_many(result: Result, decided: int) -> str:
     """The probes that were decided, and why some of all were not asked."""
     form = result.judge.form.name
     out = len(out_of_reach(result.case.config, result.case.hyper, form))

@@ -30,7 +30,7 @@ def gate_report(result: GateResult) -> Group:
     parts: list[RenderableType] = [Text(said, style=style(result.head.verdict)) for said in _leading(result)]
     verdict = verdict_line(result.verdict, _sentence(result))
     parts += [*slower, verdict] if _passes(result) else [verdict, *slower]
-    parts += [*map(Text, _besides(result)), "", Text(_heading(result))]
+    parts += [*map(Text, _besides(result)), "", labelled(_heading(result))]
     if result.changed:
         parts += ["", Rows(_COLUMNS, ("quantity",), map(_cells, result.changed), _title(result))]
     if result.first and result.first.location:
@@ -104,14 +104,15 @@ def _located_title(first: First) -> str:
     return f"head beside base in {probe}{located_title(first.location)}"
 
 
-def _heading(result: GateResult) -> str:
-    """What was compared, in three lines."""
+def _heading(result: GateResult) -> list[tuple[str, str]]:
+    """What was compared: labels, and what stands beside them."""
     base = f"{result.base.verdict} against the reference" if result.base else _base_alone(result)
-    return (
-        f"subject: {result.subject} in {result.head.judge.form.name}, {counted(result.head.case.steps, 'step')}\n"
-        f"head:    {result.head_name}: {result.head.verdict} against the reference\n"
-        f"base:    {result.base_name}: {base}"
-    )
+    steps = counted(result.head.case.steps, "step")
+    return [
+        ("subject", f"{result.subject} in {result.head.judge.form.name}, {steps}"),
+        ("head", f"{result.head_name}: {result.head.verdict} against the reference"),
+        ("base", f"{result.base_name}: {base}"),
+    ]
 
 
 def _base_alone(result: GateResult) -> str:

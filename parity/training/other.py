@@ -86,7 +86,7 @@ class OtherHere:
         for wide in (True, False):
             spread = Spread(expected, wide=wide)
             replicas = range(self.runs.replicas if wide else min(8, self.runs.replicas))
-            for replica in each("other training: replicas", replicas):
+            for replica in each("the other: replicas", replicas):
                 with spread.replica() as seen:
                     taken(Noise(seed_of(replica + 1000, number), wide=wide), seen)
                 progress()

@@ -7,6 +7,7 @@ import pytest
 
 from parity import Case, Config, Hyper, Step, check
 from parity.catalogue.mutants import MUTANTS
+from parity.catalogue.together import combined
 from parity.judging.computation_order import computed_from, gradients_before, in_order_of_computation
 from parity.judging.sentences import located
 from parity.quantities import TensorKey
@@ -245,6 +246,25 @@ def test_wrong_update_of_a_wrong_gradient_does_not_follow():
     # What it shows is doubled, and what Adam is given is not: the update is right, and the gradient is not.
     told = dict(located(located_by(Both, case()).location))
     assert told["m, v, param"] == "right"
+
+
+@pytest.mark.parametrize(
+    ("update", "said"),
+    [
+        ("betas_of_pytorch", "m and v, too: they are not what Adam makes of these gradients, wrong as they are"),
+        ("eps_missing", "param, too: it is not what Adam makes of these gradients, wrong as they are"),
+    ],
+)
+def test_mistake_in_the_update_is_told_besides_one_in_the_forward_pass(update, said):
+    lines = located(located_by(combined((MUTANTS["gelu"], MUTANTS[update])).make, case()).location)
+    first, second = [what for label, what in lines if label == "begins at"]
+    assert first.startswith("logits of ")
+    assert second == said
+
+
+@pytest.mark.parametrize("name", ["gelu", "scores_not_scaled", "keys_detached", "betas_of_pytorch"])
+def test_update_is_not_told_besides_where_it_follows_or_is_all_that_is_wrong(name):
+    assert located_by(MUTANTS[name].make, case()).location.wrong_by_itself == []
 
 
 def test_many_tensors_are_told_by_the_ends_of_their_runs():

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, Task, TextColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 from typing_extensions import override
 
@@ -51,7 +51,11 @@ class Bars(Progress):
 
     def __init__(self, console: Console, **options: Any) -> None:
         width = max(4, min(_BAR, console.width - _BESIDE))
-        columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(width), _Done(), _Left())
+        what = TextColumn(
+            "{task.description}", table_column=Column()
+        )  # it is wrapped where room is short, nothing else
+        numbers = (number(table_column=Column(no_wrap=True)) for number in (_Done, _Left))
+        columns = (SpinnerColumn(), what, BarColumn(width), *numbers)
         super().__init__(*columns, console=console, transient=True, **options)
         self._phase = None if self.disable else self.add_task("", total=None, visible=False)
 

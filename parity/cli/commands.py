@@ -168,7 +168,7 @@ def ladder_command(arguments: argparse.Namespace) -> int:
         with progress() as phase, work("rungs", len(rungs)) as rung_is_done:
 
             def started(rung: "Rung") -> None:
-                phase(f"{rung.name}, which takes about half a minute")
+                phase(f"{rung.name} (some 30 s)")
 
             for result in climb(rungs, case, threads=arguments.threads, started=started):
                 results.append(result)

@@ -9,7 +9,7 @@ from rich.text import Text
 from parity.catalogue.matrix_result import COLUMNS
 from parity.catalogue.mutants import Mutant
 from parity.cli.terminal import Rows
-from parity.words import in_few
+from parity.words import counted, in_few
 
 _LEGEND = (
     "shows in: the first quantity, in the order of computation, that is outside of twice the limit, in the "
@@ -49,30 +49,35 @@ def matrix_report(data: Mapping[str, Any]) -> Group:
         )
         for dtype, rows in _rows(data)
     ]
-    heading, counted = _counted(data)
+    heading, numbers = _counted(data)
     lines = [Text(line) for line in _sentences(data)]
     legend = Text("\n".join([_LEGEND, *_rules(data)]) if data["rules"] else _LEGEND.partition("; missed")[0], "dim")
-    return Group(_verdict(data), "", *tables, legend, "", Rows(heading, heading[:1], counted), *lines)
+    return Group(_verdict(data), "", *tables, legend, "", Rows(heading, heading[:1], numbers), *lines)
 
 
 def _verdict(data: Mapping[str, Any]) -> Text:
-    """Whether a check catches them all, by format."""
-    said, right = [], True
-    for dtype, found in data["summary"]["formats"].items():
-        left = f" (missed: {in_few(found['missed'])})" if found["missed"] else ""
-        refused = f"; refused though equivalent: {in_few(found['refused'])}" if found["refused"] else ""
-        equivalent = (
-            f"; {found['equivalent'] - len(found['refused'])} equivalent let pass" if found.get("equivalent") else ""
-        )
-        said.append(f"{found['caught']} of {found['mistakes']} known mistakes in {dtype}{left}{refused}{equivalent}")
-        right &= dtype != "float64" or not (found["missed"] or found["refused"])
-    return Text.assemble(("Caught", "bold green" if right else "bold red"), f": {', '.join(said)}.")
+    """How many of them a check catches, by format."""
+    formats = data["summary"]["formats"]
+    said: list[str] = []
+    besides: list[str] = []
+    for dtype, found in formats.items():
+        of = "" if said else f" of {counted(found['mistakes'], 'known mistake')}"
+        said.append(f"{found['caught']:,}{of} in {dtype}")
+        besides += [f"missed in {dtype}: {in_few(found['missed'])}"] if found["missed"] else []
+        besides += [f"refused in {dtype} though equivalent: {in_few(found['refused'])}"] if found["refused"] else []
+    passed = max((found.get("equivalent", 0) - len(found["refused"]) for found in formats.values()), default=0)
+    besides += [f"{passed} more that computes the same is let pass"] if passed > 0 else []
+    exact = formats.get("float64", {"missed": [], "refused": []})
+    right = not (exact["missed"] or exact["refused"])
+    return Text.assemble(
+        ("Caught", "bold green" if right else "bold red"), f": {'; '.join([', '.join(said), *besides])}."
+    )
 
 
 def matrix_markdown(data: Mapping[str, Any]) -> str:
     """The same as Markdown, what comes of it first."""
-    heading, counted = _counted(data)
-    lines = [*_markdown_table(heading, [False] + [True] * (len(heading) - 1), counted), ""]
+    heading, summed = _counted(data)
+    lines = [*_markdown_table(heading, [False] + [True] * (len(heading) - 1), summed), ""]
     lines += [f"{line}\n" for line in _sentences(data)]
     lines += [_LEGEND if data["rules"] else _LEGEND.partition("; missed")[0] + ".", ""]
     lines += [f"- {rule}" for rule in _rules(data)]

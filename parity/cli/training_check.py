@@ -66,7 +66,7 @@ def training_check_command(arguments: argparse.Namespace, make: Callable[..., An
         redirect_stderr(sys.stderr),
         time_limit(arguments.time_limit),
     ):
-        phase("the training as it is, and in exact arithmetic")
+        phase("the training")
         result = check_training(arguments.subject, factory, options, against=_against(arguments, make))
     report(result.to_dict(), training_report(result), arguments.json)
     if arguments.markdown:

@@ -107,8 +107,15 @@ def test_bars_say_what_is_done_and_what_is_left():
     assert phase.rstrip().endswith("0:00:04 so far")
     assert "2/4" in steps
     assert steps.rstrip().endswith("0:00:04 left")
+    shown.begin("something that takes more words to say than there is room for", 1_000)
+    clock[0] = 6.0
+    with terminal.capture() as captured:
+        terminal.print(shown.make_tasks_table(shown.tasks))
+    assert "…" not in captured.get()
+    assert " 0/1000 0:00:02 so far" in captured.get()
     shown.phase("base against the reference")
-    shown.end(number)
+    for number in shown.task_ids[1:]:
+        shown.end(number)
     assert shown.make_tasks_table(shown.tasks).row_count == 0
 
 

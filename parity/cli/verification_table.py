@@ -9,7 +9,7 @@ from parity.vectors.verify import Verification
 
 
 def verification_table(verification: Verification) -> Group:
-    """The outcome, its verdict first: a row for each case, and why those do not pass that do not."""
+    """The outcome, its verdict first: a row for each case, and why one fails, if the verdict does not say so."""
     rows = [
         (
             case.vector.name,
@@ -24,8 +24,10 @@ def verification_table(verification: Verification) -> Group:
         ("answers", str(verification.results)),
     ]
     table = Rows(("case", "verdict", "z", "steps"), ("case", "verdict"), rows)
-    reasons = [(case.vector.name, case.reason) for case in verification.cases if not case.verdict.passes]
-    verdict = verdict_line(verification.verdict, verification.reason)
+    said = verification.reason
+    failing = [case for case in verification.cases if not (case.unsupported or case.verdict.passes)]
+    reasons = [(case.vector.name, case.reason) for case in failing if case.reason not in said]
+    verdict = verdict_line(verification.verdict, said)
     return Group(verdict, "", labelled(files), "", table, labelled(reasons), *_located(verification))
 
 

@@ -63,6 +63,7 @@ def _evidence(row: dict[str, Any]) -> str:
     return ", ".join(f"{min(found[str(n)], 9999):.2g}" for n in DOCUMENTS) if found else "-"
 
 
+MISSED_BY = "missed by"
 COLUMNS = (
     Column("mistake", lambda row: row["name"]),
     Column("stage", lambda row: row["stage"]),
@@ -70,7 +71,7 @@ COLUMNS = (
     Column("z", _z, is_word=False),
     Column("of the", _where),
     Column("together, 1, 10, 100 documents", _evidence),
-    Column("missed by", _missed_by),
+    Column(MISSED_BY, _missed_by),
 )
 """What a table of one format shows of every mistake; what else is measured of a mistake gets a column here."""
 

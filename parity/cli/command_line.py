@@ -24,6 +24,10 @@ from parity.subjects.calls import kept_alive
 from parity.subjects.subject import TWIN
 from reference.data import DataError
 
+_LAYOUT = (
+    "What is printed fits the terminal, from 60 columns on; where there is none, a sentence or a row of a table is one "
+    "line, without colours (parity help verdict)."
+)
 _WRITTEN = "it is written"
 _STATUSES = {
     0: "IDENTICAL or PARITY",
@@ -214,7 +218,7 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
     parser = Parser(
         prog="parity",
         description="Does this code compute the same function as the reference?",
-        epilog=f"example:\n  parity check my_port.py:make\n\ntopics:\n{topics_listed()}",
+        epilog=f"example:\n  parity check my_port.py:make\n\ntopics:\n{topics_listed()}\n\n{_filled(_LAYOUT)}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}", help="print it and exit")

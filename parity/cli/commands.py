@@ -85,9 +85,13 @@ def gate_command(arguments: argparse.Namespace) -> int:
     from parity.gate.acceptance import with_change
     from parity.gate.accepted_file import read_accepted, write_accepted
     from parity.judging.check_options import check_keywords
+    from parity.subjects.subject import subject_name
     from parity.verdict import Verdict
 
-    if is_training(arguments):
+    with progress() as phase:
+        phase(f"importing {subject_name(arguments.subject)}")
+        training = is_training(arguments)
+    if training:
         return training_gate_command(arguments, _tell)
     file = _accepted_file(arguments)
     accepted = read_accepted(file)

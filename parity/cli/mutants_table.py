@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Group
 from rich.text import Text
 
-from parity.catalogue.matrix_result import COLUMNS
+from parity.catalogue.matrix_result import COLUMNS, MISSED_BY, Column
 from parity.catalogue.mutants import Mutant
 from parity.cli.terminal import Rows
 from parity.words import counted, in_few
@@ -38,17 +38,8 @@ def catalogue_table(mutants: Sequence[Mutant]) -> Rows:
 
 def matrix_report(data: Mapping[str, Any]) -> Group:
     """What comes of it, a table for each format, and what the headings mean."""
-    kept = [number for number, column in enumerate(COLUMNS) if column.heading != "missed by" or data["rules"]]
-    tables = [
-        Rows(
-            [COLUMNS[number].heading for number in kept],
-            _WORDS,
-            [[row[number] for number in kept] for row in rows],
-            f"{dtype}:",
-            stacked=True,
-        )
-        for dtype, rows in _rows(data)
-    ]
+    headings = [column.heading for column in _columns(data)]
+    tables = [Rows(headings, _WORDS, rows, f"{dtype}:", stacked=True) for dtype, rows in _rows(data)]
     heading, numbers = _counted(data)
     lines = [Text(line) for line in _sentences(data)]
     legend = Text("\n".join([_LEGEND, *_rules(data)]) if data["rules"] else _LEGEND.partition("; missed")[0], "dim")
@@ -82,8 +73,9 @@ def matrix_markdown(data: Mapping[str, Any]) -> str:
     lines += [_LEGEND if data["rules"] else _LEGEND.partition("; missed")[0] + ".", ""]
     lines += [f"- {rule}" for rule in _rules(data)]
     for dtype, rows in _rows(data):
-        numbers = [not column.is_word for column in COLUMNS]
-        lines += ["", f"**{dtype}**", "", *_markdown_table([column.heading for column in COLUMNS], numbers, rows)]
+        columns = _columns(data)
+        numbers, headings = [not column.is_word for column in columns], [column.heading for column in columns]
+        lines += ["", f"**{dtype}**", "", *_markdown_table(headings, numbers, rows)]
     return "\n".join(lines) + "\n"
 
 
@@ -96,7 +88,12 @@ def _rows(data: Mapping[str, Any]) -> Iterator[tuple[str, list[list[str]]]]:
     """By format, the cells of every mistake."""
     for number, dtype in enumerate(data["dtypes"]):
         rows = [entry["formats"][number] for entry in data["mutants"]]
-        yield dtype, [[column.text(row) for column in COLUMNS] for row in rows]
+        yield dtype, [[column.text(row) for column in _columns(data)] for row in rows]
+
+
+def _columns(data: Mapping[str, Any]) -> list[Column]:
+    """Those of which something was asked."""
+    return [column for column in COLUMNS if data["rules"] or column.heading != MISSED_BY]
 
 
 def _counted(data: Mapping[str, Any]) -> tuple[list[str], list[list[str]]]:

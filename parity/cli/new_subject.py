@@ -16,6 +16,9 @@ EXAMPLES = {
 
 def new_subject_command(arguments: argparse.Namespace) -> int:
     """`parity new-subject`."""
+    from rich.text import Text
+
+    from parity.cli.terminal import show
     from parity.subjects import skeleton
 
     file: Path = arguments.file
@@ -37,7 +40,7 @@ def new_subject_command(arguments: argparse.Namespace) -> int:
         raise UsageError(f"{file} exists already, and is left as it is.") from None
     except OSError as error:
         raise UsageError(f"{file} cannot be written: {error.strerror}.") from None
-    print(f"Wrote {file}. {advice.format(file=file)}")
+    show(Text(f"Wrote {file}. {advice.format(file=file)}"))
     return 0
 
 

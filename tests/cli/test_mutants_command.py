@@ -71,6 +71,15 @@ def test_quick_one_asks_neither_rules_nor_places(capsys):
     assert stored["mutants"][0]["formats"][0]["missed_by"] is None
 
 
+def test_quick_one_shows_no_column_of_what_was_not_asked_and_says_what_is_no_mistake(tiny, capsys):
+    names = ["gelu", "complements_rounded"]
+    assert main(["mutants", "--mutant", *names, "--quick", "--markdown", "out.md"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("Caught: 1 of 1 known mistake in float64; 1 more that computes the same is let pass.\n")
+    assert "missed by" not in out + (tiny / "out.md").read_text(encoding="utf-8")
+    assert " equivalent, and so no mistakes        1\n" in out
+
+
 def test_mistake_that_a_check_misses_is_no_success(monkeypatch, capsys):
     harmless = Mutant("harmless", "Nothing is wrong.", stage="MLP")
     monkeypatch.setattr("parity.catalogue.mutants.ALL", (harmless,))

@@ -2,8 +2,10 @@
 
 import io
 import os
+import shutil
 import signal
 import sys
+import textwrap
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
@@ -23,7 +25,18 @@ def complain(text: str) -> None:
     """Say something on standard error, if it takes it."""
     if sys.stderr is not None:
         with suppress(OSError):
-            print(text.encode("utf-8", "backslashreplace").decode("utf-8"), file=sys.stderr)
+            text = text.encode("utf-8", "backslashreplace").decode("utf-8")
+            print(_wrapped(text) if sys.stderr.isatty() else text, file=sys.stderr)
+
+
+def _wrapped(text: str) -> str:
+    """Lines as wide as the terminal, broken between words."""
+    width = shutil.get_terminal_size().columns
+    kept = {"break_long_words": False, "break_on_hyphens": False}
+    return "\n".join(
+        textwrap.fill(line, width, **kept) if len(line) > width else line  # type: ignore[arg-type]
+        for line in text.split("\n")
+    )
 
 
 @contextmanager

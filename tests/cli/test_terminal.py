@@ -255,6 +255,17 @@ def test_text_in_brackets_is_no_markup(capsys):
     assert "[bold]x[/bold]" in capsys.readouterr().out
 
 
+def test_error_is_wrapped_on_a_terminal_and_one_line_elsewhere(monkeypatch, capsys):
+    assert main(["help", "nonesuch"]) == 2
+    sentence = capsys.readouterr().err
+    assert sentence.count("\n") == 1
+    monkeypatch.setattr(sys, "stderr", Terminal())
+    monkeypatch.setenv("COLUMNS", "60")
+    assert main(["help", "nonesuch"]) == 2
+    assert fits(sys.stderr.getvalue())
+    assert sys.stderr.getvalue().split() == sentence.split()
+
+
 def test_exit_statuses_are_those_of_the_command(capsys):
     said = {}
     for command in _COMMANDS:

@@ -3,6 +3,7 @@
 import math
 from argparse import ArgumentTypeError
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from parity.verdict import FALSE_ALARM
@@ -15,6 +16,8 @@ HYPER_OPTIONS = ("learning_rate", "beta1", "beta2", "num_steps", "lr_schedule")
 """The fields of Config and Hyper that are options, under the names that they have there."""
 STEPS = 20
 """Training steps to compare, if nobody says otherwise."""
+DRAWS = ("edges", "training")
+"""How the cases of a campaign are drawn."""
 MOST_SECONDS = 10_000_000
 """A limit of time that is none: four months, which every clock can count."""
 
@@ -53,6 +56,18 @@ _seconds = _number(
 )
 _gibibytes = _number(float, lambda number: 0.001 <= number <= 1e6, "a number of GiB between 0.001 and 1,000,000")
 _rate = _number(float, lambda number: 0 < number < 1, "a number between 0 and 1")
+
+
+def _seeds(text: str) -> tuple[int, int | None]:
+    """FIRST or FIRST:END."""
+    first, colon, end = text.partition(":")
+    try:
+        seeds = _digits(first), _digits(end) if colon else None
+    except ValueError:
+        raise ArgumentTypeError(f"it must be a whole number, or two as 0:1000, not {text!r}") from None
+    if seeds[1] is not None and seeds[1] <= seeds[0]:
+        raise ArgumentTypeError(f"it must end after it begins, not {text!r}")
+    return seeds
 
 
 def _formats() -> list[str]:
@@ -217,6 +232,40 @@ OPTIONS: dict[str, Details] = {
         "action": "store_true",
         "help": "leave out what fixed tolerances would miss, and whether a check places the mistake",
     },
+    "--seeds": {
+        "metavar": "FIRST[:END]",
+        "type": _seeds,
+        "help": "from which seed on cases are drawn, 20 of each, and before which to end, so that machines can share "
+        "the work (default: from 0, as many as --cases needs)",
+    },
+    "--draw": {
+        "nargs": "+",
+        "choices": list(DRAWS),
+        "default": list(DRAWS),
+        "help": "which cases: edges are small ones that mostly lie at an edge of sizes, documents, weights or "
+        "schedule; training are models of up to 6 layers whose weights were trained for a while (default: both)",
+    },
+    "--guided": {
+        "action": "store_true",
+        "help": "climb from case to case: towards the largest z of right subjects, and the smallest of mistakes that "
+        "show; the case at the top is kept in the ledger",
+    },
+    "--workers": {
+        "metavar": "N",
+        "type": _positive,
+        "help": "processes of this machine (default: one for each of its cores)",
+    },
+    "--ray": {
+        "metavar": "ADDRESS",
+        "help": "have a Ray cluster do it; auto: the one that this machine is part of (pip install "
+        "'microgpt-parity[ray]')",
+    },
+    "--ledger": {
+        "metavar": "FILE",
+        "type": Path,
+        "default": Path(".parity/campaign.db"),
+        "help": "where what is done is noted, and found again (default: %(default)s)",
+    },
     "--rungs": {"metavar": "NAMES", "help": "only these, separated by commas (default: every rung)"},
     "--threads": {
         "metavar": "N",
@@ -272,6 +321,20 @@ _GROUPS = {
         "the check": "--dtype --steps --quick",
         "the result": "--json --markdown",
     },
+    **{
+        f"campaign {action}": {
+            "which cases": f"{which} --cases --seeds --draw --guided".strip(),
+            "the check": checked,
+            "who does it": "--workers --ray --ledger",
+            "the result": "--json --markdown",
+        }
+        for action, which, checked in (
+            ("check", "", "--dtype --time-limit"),
+            ("calibrate", "", "--dtype --time-limit"),
+            ("mutants", "--mutant --stage", "--dtype --time-limit"),
+        )
+    },
+    "campaign show": {"the result": "--json --markdown"},
     "vectors": {"the port": "--dtype"},
     "verify": {"the result": "--json"},
     "pytest": {"parity": "--subject --dtype --device --profile --cases --expectations"},
@@ -300,6 +363,24 @@ _DEVIATIONS: dict[tuple[str, str], Details] = {
         "help": "some of float64, float32, bfloat16, float16 (default: float64; all four take some four times as long)",
     },
     ("mutants", "--steps"): {"help": "training steps of the case (default: %(default)s)"},
+    **{
+        (f"campaign {action}", "--dtype"): {"nargs": "+", "default": None, "help": f"number formats ({by_itself})"}
+        for action, by_itself in (
+            ("check", "default: the subject's own"),
+            ("calibrate", "default: float64 float32 bfloat16"),
+            ("mutants", "default: float64"),
+        )
+    },
+    **{
+        (f"campaign {action}", "--cases"): {
+            "action": "store",
+            "metavar": "N",
+            "type": _positive,
+            "default": None,
+            "help": "how many are drawn for each subject and format in each way, in twenties (default: 200)",
+        }
+        for action in ("check", "calibrate", "mutants")
+    },
     ("vectors", "--dtype"): {"help": "number format that the port computes in, float64 or float32 (default: float64)"},
     # An option of pytest that cannot be is refused by the plugin, in one sentence.
     ("pytest", "--dtype"): {"metavar": "DTYPE", "choices": None},

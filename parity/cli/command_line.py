@@ -1,6 +1,7 @@
 """The command line: its commands, how their arguments are read, and what a process that runs one ends with."""
 
 import argparse
+import shlex
 import shutil
 import signal
 import sys
@@ -11,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 from parity import __version__
-from parity.cli import commands
+from parity.cli import campaign_command, commands
 from parity.cli.help_command import help_command, topics_listed
 from parity.cli.help_pages import TOPICS
 from parity.cli.new_subject import EXAMPLES, new_subject_command
@@ -156,6 +157,10 @@ _COMMANDS = (
         },
         {0: _WRITTEN, 2: _STATUSES[2]},
     ),
+    *(
+        _Command(f"campaign {action}", commands.campaign_command, summary, description, example, arguments)
+        for action, (summary, description, example, arguments) in campaign_command.ACTIONS.items()
+    ),
     _Command(
         "vectors",
         commands.vectors_command,
@@ -230,23 +235,39 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
         'eval "$(parity --completion bash)"',
     )
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    actions = _campaign_parser(subparsers).add_subparsers(dest="action", required=True, metavar="ACTION")
+    parsers: dict[str, Parser] = {}
     for command in _COMMANDS:
-        subparser = subparsers.add_parser(
-            command.name,
+        of_campaigns, _, action = command.name.rpartition(" ")
+        subparser = parsers[command.name] = (actions if of_campaigns else subparsers).add_parser(
+            action,
             help=command.summary,
             description=_filled(command.description),
             epilog=f"example:\n  {command.example}\n\n{_ending(command)}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        subparser.set_defaults(run=command.run)
+        subparser.set_defaults(run=command.run, command=command.name)
         for name, details in command.arguments.items():
             subparser.add_argument(name, **details)
         for heading, options in option_groups(command.name).items():
             group = subparser.add_argument_group(heading)
             for flag, details in options.items():
                 group.add_argument(flag, **details)
-    subparsers.choices["help"].set_defaults(commands=subparsers.choices)
-    return parser, subparsers.choices
+    parsers["help"].set_defaults(commands={**subparsers.choices, **parsers})
+    return parser, parsers
+
+
+def _campaign_parser(subparsers: Any) -> Parser:
+    """That of campaigns, which have actions."""
+    summary = "very many comparisons, by many processes or machines"
+    return subparsers.add_parser(  # type: ignore[no-any-return]
+        "campaign",
+        help=summary,
+        description=f"{summary[0].upper()}{summary[1:]}: each noted once in a ledger, and never done again.",
+        epilog="example:\n  parity campaign check my_port.py:make --cases 10000\n  parity campaign show "
+        ".parity/campaign.db\n\nmore: parity help campaigns",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
 
 
 def _ending(command: _Command) -> str:
@@ -320,6 +341,10 @@ def _parsed(argv: list[str]) -> argparse.Namespace:
         chosen.refuse(rest)
     if command is not None and not command:
         chosen.error("there is no command after --")
+    if command is not None and arguments.command == "campaign check":
+        arguments.subjects = [*arguments.subjects, f"-- {shlex.join(command)}"]
+        arguments.given = ["parity", *argv]
+        return arguments
     if command is not None and (not hasattr(arguments, "subject") or arguments.subject != TWIN):
         chosen.error("a COMMAND after -- takes the place of the SUBJECT of a command that has one")
     if command is not None:

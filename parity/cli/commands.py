@@ -53,7 +53,7 @@ def check_command(arguments: argparse.Namespace) -> int:
                 f"--against, --names-map, --replicas and --ranks are for trainings, and {arguments.subject} is none."
             )
     if arguments.command == "replay":
-        case, source = Case.load(arguments.case), str(arguments.case)
+        case, source = _stored_case(arguments.case), str(arguments.case)
     else:
         case, source = _case(arguments), arguments.names or "embedded names"
     keywords = check_keywords(vars(arguments))
@@ -227,6 +227,13 @@ def verify_command(arguments: argparse.Namespace) -> int:
     return found.verdict.exit_status
 
 
+def campaign_command(arguments: argparse.Namespace) -> int:
+    """`parity campaign`."""
+    from parity.cli.campaign_command import campaign_command as run
+
+    return run(arguments, _report)
+
+
 def require_outputs(arguments: argparse.Namespace) -> None:
     """UsageError where a file that is to be written cannot be, or is another of those that are read or written.
 
@@ -235,6 +242,7 @@ def require_outputs(arguments: argparse.Namespace) -> None:
     subject = getattr(arguments, "subject", None)
     read = [getattr(arguments, name, None) for name in ("names", "case", "results", "names_map")]
     read += [subject.rpartition(":")[0]] if isinstance(subject, str) else []
+    read += [getattr(arguments, "ledger", None), *getattr(arguments, "ledgers", ())]
     taken: dict[Path, str] = {}
     if arguments.command == "gate":
         accepted = _accepted_file(arguments)
@@ -279,6 +287,17 @@ def _require_its_own_process(arguments: argparse.Namespace) -> None:
     own = arguments.isolate or is_command(arguments.subject) or getattr(arguments, "ranks", None)
     if given and not own:
         raise UsageError("--memory-limit is kept only for a subject in a process of its own: add --isolate.")
+
+
+def _stored_case(path: Path) -> Case:
+    """The case in a file, or of LEDGER#DIGITS the one that a campaign's ledger has under an address."""
+    ledger, mark, digits = str(path).rpartition("#")
+    if not mark or path.exists():
+        return Case.load(path)
+    from parity.campaign.ledger import Ledger
+
+    with Ledger(Path(ledger), read_only=True) as found:
+        return Case.from_json(found.case_text(digits))
 
 
 def _case(arguments: argparse.Namespace) -> Case:

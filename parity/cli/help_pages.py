@@ -17,6 +17,7 @@ TOPICS = {
     "verdict": "what a check prints: z, would catch, a failure",
     "floor": "what rounding may do, its limits, the literature",
     "ci": "the gate in CI, and checks in your own tests",
+    "campaigns": "very many comparisons, on this machine or a cluster",
     "accept": "an intended change in a gate, from accepting to merging",
     "python": "the Python interface, from its docstrings",
     "evidence": "what was measured, and how to repeat it",

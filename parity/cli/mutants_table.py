@@ -1,6 +1,6 @@
 """The catalogue and the detection matrix as tables for a terminal, and as Markdown."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group
@@ -68,18 +68,19 @@ def _verdict(data: Mapping[str, Any]) -> Text:
 def matrix_markdown(data: Mapping[str, Any]) -> str:
     """The same as Markdown, what comes of it first."""
     heading, summed = _counted(data)
-    lines = [*_markdown_table(heading, [False] + [True] * (len(heading) - 1), summed), ""]
+    lines = [*markdown_table(heading, [False] + [True] * (len(heading) - 1), summed), ""]
     lines += [f"{line}\n" for line in _sentences(data)]
     lines += [_LEGEND if data["rules"] else _LEGEND.partition("; missed")[0] + ".", ""]
     lines += [f"- {rule}" for rule in _rules(data)]
     for dtype, rows in _rows(data):
         columns = _columns(data)
         numbers, headings = [not column.is_word for column in columns], [column.heading for column in columns]
-        lines += ["", f"**{dtype}**", "", *_markdown_table(headings, numbers, rows)]
+        lines += ["", f"**{dtype}**", "", *markdown_table(headings, numbers, rows)]
     return "\n".join(lines) + "\n"
 
 
-def _markdown_table(heading: Sequence[str], numbers: Sequence[bool], rows: Sequence[Sequence[str]]) -> list[str]:
+def markdown_table(heading: Sequence[str], numbers: Sequence[bool], rows: Iterable[Sequence[str]]) -> list[str]:
+    """A table in Markdown; numbers: which columns stand to the right."""
     line = ["---:" if number else "---" for number in numbers]
     return [f"| {' | '.join(cells)} |" for cells in (heading, line, *rows)]
 

@@ -1,0 +1,116 @@
+"""Running a campaign: what its ledger has is not done again, what failed before is done first, failures are shrunk."""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from dataclasses import replace
+
+from parity.campaign.item import Item, Plan, revision
+from parity.campaign.ledger import Ledger
+from parity.campaign.outcome import Outcome
+from parity.campaign.workers import Workers
+from parity.campaign.working import Work
+
+MOST_TRIES = 2
+"""How often an item is given to a worker: what kills two is not to be blamed on the machine."""
+_IN_HAND = 2
+"""Tasks for each worker that are handed out, so that none waits for the next one."""
+_SHRUNK_AT_MOST = 20
+"""Signatures of failures whose cases are made small: more of them are one mistake, most probably."""
+
+Progress = Callable[[str, int, int], None]
+"""Told what is done, how much of it is, and of how much."""
+
+
+def run(plan: Plan, ledger: Ledger, workers: Workers, seconds: float, progress: Progress) -> list[Item]:
+    """Do what of a plan is not in the ledger, and shrink what failed; the items of the plan, those first that failed.
+
+    seconds: the limit for each answer. UsageError where there is no such subject.
+    """
+    items, known = plan.items(), ledger.keys()
+    failed = list(_failed_before(plan, items, ledger))
+    again = {item.key for item in failed}
+    items = [*failed, *(item for item in items if item.key not in again)]
+    missing = [item for item in items if item.key not in known]
+    done = len(items) - len(missing)
+    if missing:
+        progress("items", done, len(items))
+        for task, outcome in _done(workers, (Work(item, seconds) for item in missing)):
+            ledger.append(task.item, outcome)
+            done += 1
+            progress("items", done, len(items))
+    tasks = list(_to_shrink(items, ledger, seconds))
+    for number, (task, outcome) in enumerate(_done(workers, tasks), start=1):
+        for case in outcome.cases:
+            ledger.append_shrunk(shrunk_key(task.item, task.shrink), task.shrink, case.case, case.reason)
+        progress("failures shrunk", number, len(tasks))
+    return items
+
+
+def _said(error: BaseException) -> str:
+    return str(error) or type(error).__name__
+
+
+def shrunk_key(item: Item, signature: str) -> str:
+    """What a shrunk case is of: all failures of a subject in a format that have a signature, at a revision."""
+    return "\n".join((item.kind, item.subject, item.dtype, item.code, item.revision, signature))
+
+
+def _failed_before(plan: Plan, items: Iterable[Item], ledger: Ledger) -> Iterator[Item]:
+    """What failed at any revision, as it is now; whatever its seed is, where its subject and format are asked for."""
+    codes = {(item.subject, item.dtype): item.code for item in items}
+    seen = set()
+    for item, outcome, _ in ledger.entries():
+        asked = (item.subject, item.dtype) in codes and item.draw in plan.draws and item.kind == plan.kind
+        if asked and item.question not in seen and _fails(outcome):
+            seen.add(item.question)
+            yield replace(item, code=codes[item.subject, item.dtype], revision=revision())
+
+
+def _fails(outcome: Outcome) -> bool:
+    return bool(outcome.died) or any(case.signature for case in outcome.cases)
+
+
+def _to_shrink(items: Iterable[Item], ledger: Ledger, seconds: float) -> Iterator[Work]:
+    """Once for each signature of a subject in a format."""
+    shrunk, keys = set(ledger.shrunk()), {item.key for item in items}
+    found = Counter[tuple[str, str]]()
+    for item, outcome, _ in ledger.entries():
+        for case in outcome.cases if item.key in keys else ():
+            key = shrunk_key(item, case.signature)
+            if case.signature and key not in shrunk and found[item.subject, item.dtype] < _SHRUNK_AT_MOST:
+                shrunk.add(key)
+                found[item.subject, item.dtype] += 1
+                yield Work(item, seconds, case.signature)
+
+
+def _done(workers: Workers, tasks: Iterable[Work]) -> Iterator[tuple[Work, Outcome]]:
+    """The tasks with their outcomes, as they are done."""
+    waiting, left = iter(tasks), deque[Work]()
+    in_hand: dict[Future[Outcome], Work] = {}
+    tries = Counter[Work]()
+    while True:
+        while len(in_hand) < _IN_HAND * workers.number:
+            task = left.popleft() if left else next(waiting, None)
+            if task is None:
+                break
+            in_hand[workers.submit(task)] = task
+        if not in_hand:
+            return
+        finished, _ = wait(in_hand, return_when=FIRST_COMPLETED)
+        for future in finished:
+            task = in_hand.pop(future)
+            error = future.exception()
+            if error is None:
+                yield task, future.result()
+            elif not workers.died(error):
+                raise error
+            else:
+                tries[task] += 1
+                if tries[task] < MOST_TRIES:
+                    left.append(task)
+                else:
+                    yield (
+                        task,
+                        Outcome(died=f"its process died, {MOST_TRIES} times: {_said(error)}"),
+                    )

@@ -1,0 +1,211 @@
+"""Doing an item: its cases are drawn from its seed by Hypothesis and put to the subject; what is found is kept."""
+
+import io
+import os
+import socket
+import sys
+import time
+from collections.abc import Callable
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+
+import numpy as np
+from hypothesis import HealthCheck, Phase, given, seed, settings, target
+
+from parity.campaign.drawing import DRAWS, exercised
+from parity.campaign.item import CALIBRATE, MUTANTS, Item
+from parity.campaign.ledger import case_digest
+from parity.campaign.outcome import CAUGHT, MISSED, OUT_OF_RANGE, CaseOutcome, Comparison, Outcome
+from parity.case import Case
+from parity.catalogue.detection import AskedCase
+from parity.catalogue.mutants import ALL, EQUIVALENT
+from parity.catalogue.remembering import RememberingMutant
+from parity.errors import NoExpectation
+from parity.judging.checking import check
+from parity.judging.result import Result
+from parity.subjects.process import Limits
+from parity.subjects.subject import Named, find_factory, is_command
+from parity.testing.assertions import error_class, signature
+from parity.verdict import Verdict
+
+SHRINKING_SECONDS = 120.0
+"""After which a failing case is taken as it is: what fails may take long."""
+_GUIDED_TOWARDS = "z as a part of the limit"
+
+
+@dataclass(frozen=True)
+class Work:
+    """An item to be done, and seconds for each answer of its subject. shrink: a signature, to make its case small."""
+
+    item: Item
+    seconds: float
+    shrink: str = ""
+
+
+def work(task: Work) -> Outcome:
+    """Do it; UsageError where there is no such subject. What the subject prints is dropped."""
+    started, spent = time.perf_counter(), [0.0]
+    ask = _question(task)
+    found: list[CaseOutcome] = []
+
+    def asked(case: Case) -> CaseOutcome:
+        begun = time.perf_counter()
+        outcome = ask(case)
+        spent[0] += time.perf_counter() - begun
+        if outcome.signature:
+            outcome.case = case.to_json()
+        return outcome
+
+    with redirect_stdout(io.StringIO()):
+        if task.shrink:
+            found = _smallest(task, asked)
+        else:
+            _draw(task.item, lambda case: found.append(asked(case)) or found[-1])  # type: ignore[func-returns-value]
+            if task.item.guided:
+                _keep_the_extreme(task.item, found)
+    name = f"{socket.gethostname()}:{os.getpid()}"
+    return Outcome(found, time.perf_counter() - started, spent[0], name)
+
+
+def _settings(item: Item, *phases: Phase) -> settings:
+    aims = (Phase.target,) if item.guided else ()
+    return settings(
+        max_examples=item.cases,
+        phases=(Phase.generate, *aims, *phases),
+        database=None,
+        deadline=None,
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+        print_blob=False,
+    )
+
+
+def _draw(item: Item, ask: Callable[[Case], CaseOutcome]) -> None:
+    """The cases of an item, one after another."""
+
+    def one(case: Case) -> None:
+        outcome = ask(case)
+        outcome.case = outcome.case or (case.to_json() if item.guided else "")
+        if item.guided:
+            target(_height(item, outcome), label=_GUIDED_TOWARDS)
+
+    seed(item.seed)(_settings(item)(given(case=DRAWS[item.draw])(one)))()
+
+
+def _height(item: Item, outcome: CaseOutcome) -> float:
+    """What guided drawing climbs: how near right subjects come to the limit, or how little known mistakes exceed it.
+
+    A case in which a mistake does not show at all is no extreme of it.
+    """
+    if item.kind != MUTANTS:
+        return min(outcome.closeness, 1e6)
+    return -min(outcome.closeness, 1e6) if outcome.closeness > 1 else -1e6
+
+
+def _keep_the_extreme(item: Item, found: list[CaseOutcome]) -> None:
+    """Of all cases that guided drawing came by, keep that at the top, and what failed."""
+    top = max(found, key=lambda outcome: _height(item, outcome), default=None)
+    for outcome in found:
+        if outcome is not top and not outcome.signature:
+            outcome.case = ""
+
+
+def _smallest(task: Work, ask: Callable[[Case], CaseOutcome]) -> list[CaseOutcome]:
+    """The smallest case found that fails with the signature; none where the item's cases do not fail so any more."""
+    found: list[CaseOutcome] = []
+    until = time.monotonic() + SHRINKING_SECONDS
+    failure = error_class((task.shrink,))
+
+    def one(case: Case) -> None:
+        if found and time.monotonic() > until:
+            return
+        outcome = ask(case)
+        if outcome.signature == task.shrink:
+            if not found or len(outcome.case) <= len(found[0].case):
+                found[:] = [outcome]
+            raise failure
+
+    try:
+        seed(task.item.seed)(_settings(task.item, Phase.shrink)(given(case=DRAWS[task.item.draw])(one)))()
+    except failure:
+        pass
+    except Exception:  # Hypothesis calls a case flaky that time ran out for
+        if not found:
+            raise
+    return found
+
+
+def _question(task: Work) -> Callable[[Case], CaseOutcome]:
+    """What is asked of a case."""
+    item = task.item
+    if item.kind == MUTANTS:
+        mutant, dtype = _mutant(item.subject), item.dtype or "float64"
+        return lambda case: _mutant_outcome(mutant, case, dtype)
+    named = _found(item.subject)
+    limits = Limits(task.seconds)
+    return lambda case: _outcome(item, check(named, case, dtype=item.dtype or None, probes=False, limits=limits), case)
+
+
+@cache
+def _found(subject: str) -> Named:
+    """The factory so named; a command as it is, for each check starts it anew."""
+    if is_command(subject):
+        return subject
+    factory = find_factory(subject)
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.set_num_threads(1)  # processes take the cores
+    return cast("Named", factory)
+
+
+def _outcome(item: Item, result: Result, case: Case) -> CaseOutcome:
+    comparisons = []
+    for mode in result.modes:
+        elements = sum(row.compared for row in mode.quantities.values())
+        z = max((row.largest_z.z for row in mode.quantities.values() if row.largest_z), default=0.0)
+        first = mode.first_divergence
+        beyond = item.kind == CALIBRATE and first is not None and not np.isfinite(first.actual)
+        verdict = OUT_OF_RANGE if beyond else mode.verdict.value
+        comparisons.append(Comparison(mode.mode, verdict, float(z), float(result.judge.limit), elements))
+    found = _case_outcome(case, comparisons)
+    if any(one.refused for one in comparisons):
+        found.reason, found.signature = result.reason, ", ".join(signature(result))
+    elif result.verdict is Verdict.INCONCLUSIVE:
+        found.reason = result.reason
+    return found
+
+
+def _case_outcome(case: Case, comparisons: list[Comparison]) -> CaseOutcome:
+    config = case.config
+    sizes = (config.n_layer, config.n_embd, config.n_head, config.block_size, config.vocab_size)
+    return CaseOutcome(case_digest(case.to_json()), sizes, tuple(exercised(case)), tuple(comparisons))
+
+
+@cache
+def _mutant(name: str) -> RememberingMutant:
+    return RememberingMutant(next(mutant for mutant in (*ALL, *EQUIVALENT) if mutant.name == name))
+
+
+def _mutant_outcome(mutant: RememberingMutant, case: Case, dtype: str) -> CaseOutcome:
+    """Whether a mistake shows in a case, mode by mode, by twice the limit, as in `parity mutants`."""
+    comparisons = []
+    mutant.known.clear()  # what it remembers is of other cases
+    try:
+        asked = AskedCase(case, dtype, as_far=True)
+    except NoExpectation:
+        return _case_outcome(case, [])
+    subject: Any = mutant.make(case.config, case.hyper)
+    for mode, questions in asked.modes.items():
+        z, elements, caught = 0.0, 0, False
+        for question in questions:
+            pairs = asked.answered(subject, question)
+            caught = caught or pairs is None or bool(asked.outside(pairs))
+            if pairs is None:
+                z = float("inf")
+                break
+            known = pairs.z[np.isfinite(pairs.z)]
+            z, elements = max(z, float(known.max(initial=0.0))), elements + len(pairs.z)
+        comparisons.append(Comparison(mode, CAUGHT if caught else MISSED, z, asked.limit, elements))
+    return _case_outcome(case, comparisons)

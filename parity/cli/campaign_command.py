@@ -1,0 +1,230 @@
+"""`parity campaign`: plans from arguments, a ledger's summary, and what a campaign says while it runs."""
+
+import argparse
+import importlib.util
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from parity.cli.streams import complain
+from parity.errors import UsageError
+from parity.files import require_writable, write_whole
+from parity.words import counted
+
+if TYPE_CHECKING:
+    from parity.campaign.item import Item, Plan
+    from parity.campaign.ledger import Ledger
+    from parity.campaign.workers import Workers
+
+LEDGER = Path(".parity/campaign.db")
+"""Where a campaign is noted if nobody says otherwise."""
+CASES = 200
+"""Drawn for each subject and format in each way, if nobody says otherwise."""
+CORRECT = tuple(
+    f"torch_twin.{name}:make"
+    for name in ("microgpt", "positions", "padded", "packed", "fused_attention", "fused_adam", "accumulation")
+)
+"""Right implementations that come with the package and are not compiled: eager rungs of the ladder."""
+_SAYS_EVERY = 60.0
+"""Seconds between two lines of a campaign that nobody watches on a terminal."""
+
+_SUBJECTS = {
+    "metavar": "SUBJECT",
+    "nargs": "*",
+    "help": "factory package.module:make or path/to/file.py:make, or '-- COMMAND ...' as one word",
+}
+_LEDGER_READ = {"metavar": "LEDGER", "type": Path, "help": "the file that a campaign wrote"}
+ACTIONS: dict[str, tuple[str, str, str, dict[str, dict[str, Any]]]] = {
+    "check": (
+        "put very many drawn cases to subjects, in all processes",
+        "Draw cases from seeds, compare subjects with the reference in each, and note what came of it in a ledger, "
+        "item by item. What is there is not done again: the same command goes on where it was interrupted, and does "
+        "first what failed before. Failing cases are made small afterwards, once for each way to fail.",
+        "parity campaign check my_port.py:make --cases 10000",
+        {"subjects": _SUBJECTS},
+    ),
+    "calibrate": (
+        "how often right subjects are refused",
+        "The same of subjects that are right, so that each refusal is a false alarm: how many there are, and what "
+        "their rate lies below. Where a right subject overflows in its format nothing is compared.",
+        "parity campaign calibrate --dtype float32 bfloat16 --cases 2000",
+        {
+            "subjects": {
+                **_SUBJECTS,
+                "help": f"{_SUBJECTS['help']} (default: the eager rungs of the ladder in torch_twin)",
+            }
+        },
+    ),
+    "mutants": (
+        "in how many drawn cases each known mistake shows",
+        "Put drawn cases to the known mistakes: in how many each shows, and how little it exceeds twice the limit at "
+        "least. The exit status is 1 where one shows in none in float64.",
+        "parity campaign mutants --stage attention --cases 100",
+        {},
+    ),
+    "show": (
+        "what a ledger holds",
+        "Print what a ledger holds: cases, verdicts, failures with the commands that repeat them, cases a second, what "
+        "the rate of refusals lies below, and what was exercised.",
+        "parity campaign show .parity/campaign.db",
+        {"ledger": _LEDGER_READ},
+    ),
+    "merge": (
+        "put other machines' ledgers into one",
+        "Take into LEDGER, which is made where it is missing, all that the others hold; they stay as they are.",
+        "parity campaign merge all.db first.db second.db",
+        {
+            "ledger": {**_LEDGER_READ, "help": "the file that takes all in"},
+            "ledgers": {**_LEDGER_READ, "metavar": "OTHER", "nargs": "+"},
+        },
+    ),
+}
+"""By action: its summary, description and example, and what it takes besides options of the table."""
+
+Report = Callable[..., None]
+
+
+def campaign_command(arguments: argparse.Namespace, report: Report) -> int:
+    """Any of its actions; report(data, renderable, JSON file) prints a summary."""
+    _require_hypothesis()
+    action = arguments.command.split()[1]
+    if action == "show":
+        return _show(arguments, report)
+    if action == "merge":
+        return _merge(arguments)
+    return _run(arguments, action, report)
+
+
+def _require_hypothesis() -> None:
+    for package in ("hypothesis", "pebble"):
+        if importlib.util.find_spec(package) is None:
+            raise UsageError(f"Campaigns need {package}: pip install 'microgpt-parity[campaign]'.")
+
+
+def _run(arguments: argparse.Namespace, action: str, report: Report) -> int:
+    from parity.campaign.ledger import Ledger
+    from parity.campaign.running import run
+
+    plan, workers = _plan(arguments, action), _workers(arguments)
+    _make_room(arguments.ledger)
+    with Ledger(arguments.ledger) as ledger:
+        try:
+            with workers, _progress() as progress:
+                items = run(plan, ledger, workers, arguments.time_limit, progress)
+        except KeyboardInterrupt:
+            complain(f"What is done is in {arguments.ledger}; the same command goes on from there.")
+            raise
+        return _summarised(arguments, ledger, items, report)
+
+
+def _show(arguments: argparse.Namespace, report: Report) -> int:
+    from parity.campaign.ledger import Ledger
+
+    with Ledger(arguments.ledger, read_only=True) as ledger:
+        return _summarised(arguments, ledger, None, report)
+
+
+def _summarised(arguments: argparse.Namespace, ledger: "Ledger", items: "list[Item] | None", report: Report) -> int:
+    from parity.campaign.summary import Summary
+    from parity.cli.campaign_table import campaign_markdown, campaign_report
+    from parity.ladder.this_machine import machine
+
+    summary = Summary(ledger, items)
+    data = {"machine": machine(), **summary.to_dict()}
+    report(data, campaign_report(data), arguments.json)
+    if arguments.markdown:
+        write_whole(Path(arguments.markdown), campaign_markdown(data))
+    return summary.exit_status
+
+
+def _merge(arguments: argparse.Namespace) -> int:
+    from parity.campaign.ledger import Ledger
+
+    for other in arguments.ledgers:
+        with Ledger(other, read_only=True):
+            pass  # before anything is written
+    _make_room(arguments.ledger)
+    with Ledger(arguments.ledger) as ledger:
+        for other in arguments.ledgers:
+            new = ledger.merge(other)
+            print(f"{other}: {counted(new, 'new item')}")
+    return 0
+
+
+def _plan(arguments: argparse.Namespace, action: str) -> "Plan":
+    from parity.campaign.item import CASES_OF_AN_ITEM, Plan
+
+    if action == "mutants":
+        from parity.cli.mutants_command import chosen
+
+        subjects = [mutant.name for mutant in chosen(arguments.mutant, arguments.stage) if not mutant.equivalent]
+        dtypes = arguments.dtype or ["float64"]
+    else:
+        subjects = arguments.subjects or (list(CORRECT) if action == "calibrate" else [])
+        dtypes = arguments.dtype or ([""] if action == "check" else ["float64", "float32", "bfloat16"])
+        if not subjects:
+            raise UsageError("Name a subject to check: parity campaign check my_port.py:make.")
+        _require_subjects(subjects)
+    first, last = arguments.seeds or (0, None)
+    cases = arguments.cases or CASES
+    seeds = range(first, -(-cases // CASES_OF_AN_ITEM) + first if last is None else last)
+    if last is not None and arguments.cases:
+        raise UsageError("--cases and the end of --seeds say the same; give one of them.")
+    draws = list(dict.fromkeys(arguments.draw))
+    return Plan(action, list(dict.fromkeys(subjects)), list(dict.fromkeys(dtypes)), draws, seeds, arguments.guided)
+
+
+def _require_subjects(subjects: list[str]) -> None:
+    """UsageError where there is no such subject, said before anything starts."""
+    from parity.subjects.subject import find_factory, is_command
+    from parity.subjects.training_factories import training_factory
+
+    for subject in subjects:
+        if is_command(subject):
+            continue
+        if training_factory(subject) is not None:
+            raise UsageError(f"{subject} is a training, whose batches are its own; campaigns draw cases of microGPT.")
+        find_factory(subject)
+
+
+def _workers(arguments: argparse.Namespace) -> "Workers":
+    from parity.campaign.workers import LocalWorkers, RayWorkers
+
+    if arguments.ray and arguments.workers:
+        raise UsageError("--workers is for the processes of this machine; a Ray cluster knows its own.")
+    return RayWorkers(arguments.ray) if arguments.ray else LocalWorkers(arguments.workers)
+
+
+def _make_room(path: Path) -> None:
+    """UsageError where no ledger can be written; the default one's folder is made, and git does not look there."""
+    if path == LEDGER and not path.parent.exists():
+        write_whole(path.parent / ".gitignore", "# Written by microgpt-parity.\n*\n")
+    require_writable(path)
+    if not path.resolve().parent.is_dir():
+        raise UsageError(f"The folder of {path} does not exist.")
+
+
+@contextmanager
+def _progress() -> Iterator[Callable[[str, int, int], None]]:
+    """A bar with the time that remains, on standard error; where that is no terminal, a line now and then."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from parity.cli.terminal import console
+
+    errors = console(stderr=True)
+    said = [time.monotonic()]
+    tasks: dict[str, Any] = {}
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bars:
+
+        def progress(what: str, done: int, total: int) -> None:
+            if not errors.is_terminal and time.monotonic() - said[0] > _SAYS_EVERY:
+                said[0] = time.monotonic()
+                complain(f"{done:,} of {total:,} {what}")
+            if what not in tasks:
+                tasks[what] = bars.add_task(what, total=total, completed=done)
+            bars.update(tasks[what], completed=done)
+
+        yield progress

@@ -1,0 +1,146 @@
+"""A campaign's ledger as tables for a terminal, and as Markdown."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.text import Text
+
+from parity.cli.mutants_table import markdown_table
+from parity.cli.terminal import filled, labelled, listed
+from parity.words import counted
+
+_COLUMNS = (
+    "format",
+    "cases",
+    "comparisons",
+    "refused",
+    "undecided",
+    "not finite",
+    "largest z",
+    "of limit",
+    "rate below",
+)
+_MISTAKE_COLUMNS = ("mistake", "format", "comparisons", "caught", "smallest z caught")
+_MOST_EXERCISED = 40
+_LEGEND = (
+    "comparisons: a case in one mode, each counted once; undecided: INCONCLUSIVE, nothing could be said; not finite: a "
+    "right subject overflows in its format, and nothing is compared; of limit: the largest z that passed, as a part of "
+    "its limit; rate below: what the rate of refusals lies below with a probability of 95 % (Clopper and Pearson)"
+)
+
+
+def campaign_report(data: Mapping[str, Any]) -> Group:
+    """What came of it first, then tables by format and subject, failures with what repeats them, what was exercised."""
+    parts: list[RenderableType] = [Text(sentence(data), style=_style(data)), Text()]
+    if data["formats"] and not data["mistakes"]:
+        parts += [filled(_COLUMNS, _COLUMNS[:1], _rows(data["formats"], "dtype"), None)]
+        if len(data["subjects"]) > 1:
+            columns = ("subject", *_COLUMNS[1:])
+            parts += [filled(columns, columns[:1], _rows(data["subjects"], "subject"), None)]
+        parts += [Text(_LEGEND, style="dim"), Text()]
+    if data["mistakes"]:
+        parts += [filled(_MISTAKE_COLUMNS, _MISTAKE_COLUMNS[:2], _mistake_rows(data), None)]
+    for failure in data["failures"]:
+        parts += [
+            Text(f"{failure['cases']} × {_where(failure)}: {failure['reason']}"),
+            Text(f"  {_repeat(failure)}"),
+            Text(),
+        ]
+    parts += [Text(f"{died['item']}: {died['why']}.") for died in data["died"]]
+    parts += [labelled(_facts(data)), Text(), Text("exercised, in so many cases:"), listed([_exercised(data)])]
+    return Group(*parts)
+
+
+def campaign_markdown(data: Mapping[str, Any]) -> str:
+    """The same as Markdown."""
+    lines = [f"**{sentence(data)}**", ""]
+    if data["formats"] and not data["mistakes"]:
+        numbers = [False, *[True] * (len(_COLUMNS) - 1)]
+        lines += [
+            *markdown_table(_COLUMNS, numbers, _rows(data["formats"], "dtype")),
+            "",
+            f"{_LEGEND[0].upper()}{_LEGEND[1:]}.",
+            "",
+        ]
+        columns = ("subject", *_COLUMNS[1:])
+        lines += [*markdown_table(columns, numbers, _rows(data["subjects"], "subject")), ""]
+    if data["mistakes"]:
+        lines += [*markdown_table(_MISTAKE_COLUMNS, [False, False, True, True, True], _mistake_rows(data)), ""]
+    for failure in data["failures"]:
+        lines += [f"- {failure['cases']} × {_where(failure)}: {failure['reason']} `{_repeat(failure)}`"]
+    lines += [f"- {died['item']}: {died['why']}." for died in data["died"]]
+    lines += ["", *(f"- {label}: {text}" for label, text in _facts(data)), f"- exercised: {_exercised(data)}"]
+    return "\n".join(lines) + "\n"
+
+
+def sentence(data: Mapping[str, Any]) -> str:
+    """What came of it."""
+    if not data["items"]:
+        return "Nothing is done yet."
+    if data["mistakes"]:
+        asked, missed = len(data["mistakes"]), [found for found in data["mistakes"] if not found["caught"]]
+        nowhere = f"; shown in no case: {', '.join(found['mistake'] for found in missed)}" if missed else ""
+        return f"{asked - len(missed):,} of {asked:,} mistakes, format by format, show in some drawn case{nowhere}."
+    refused, compared = sum(row["refused"] for row in data["formats"]), data["comparisons"]
+    calibrated = all(row["kind"] == "calibrate" for row in data["formats"])
+    what = counted(refused, "false alarm" if calibrated else "refusal")
+    died = f", and {counted(len(data['died']), 'item')} killed their process" if data["died"] else ""
+    return f"{what} in {compared:,} comparisons of {data['cases']:,} cases{died}."
+
+
+def _style(data: Mapping[str, Any]) -> str:
+    bad = data["died"] or any(row["refused"] for row in data["formats"])
+    return "bold red" if bad else "bold yellow" if not data["items"] else "bold green"
+
+
+def _rows(found: Sequence[Mapping[str, Any]], name: str) -> Iterator[tuple[str, ...]]:
+    for row in found:
+        rate = row["rate_below"]
+        yield (
+            row[name],
+            *(f"{row[key]:,}" for key in ("cases", "comparisons", "refused", "undecided", "not_finite_in_the_format")),
+            f"{row['largest_z']:.1f}",
+            f"{row['largest_part_of_the_limit']:.2f}",
+            "-" if rate is None else f"{rate:.1e}",
+        )
+
+
+def _mistake_rows(data: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
+    for row in data["mistakes"]:
+        z = row["smallest_z_caught"]
+        yield (
+            row["mistake"],
+            row["dtype"],
+            f"{row['comparisons']:,}",
+            f"{row['caught']:,}",
+            "-" if z is None else f"{z:.3g}",
+        )
+
+
+def _where(failure: Mapping[str, Any]) -> str:
+    form = f" in {failure['dtype']}" if failure["dtype"] else ""
+    return f"{failure['subject']}{form} ({failure['draw']}, seed {failure['seed']})"
+
+
+def _repeat(failure: Mapping[str, Any]) -> str:
+    return f"{failure['replay']}{'' if failure['smallest'] else '  # not shrunk'}"
+
+
+def _facts(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield "items", f"{data['items']:,} by {data['workers']:,} processes"
+    if data["items_of_other_revisions"]:
+        yield "", f"{data['items_of_other_revisions']:,} more are of other revisions or kinds, and not shown"
+    yield "code", data["revision"]
+    work, wall = data["seconds_of_work"], data["seconds_from_first_to_last"]
+    if work and wall:
+        yield "time", f"{work:,.0f} s of work in {wall:,.0f} s: {data['cases'] / wall:.1f} cases a second"
+    if data["sizes"]:
+        yield "sizes", ", ".join(f"{name} {low} to {high}" for name, (low, high) in data["sizes"].items())
+
+
+def _exercised(data: Mapping[str, Any]) -> str:
+    return (
+        ", ".join(f"{words} {count:,}" for words, count in list(data["exercised"].items())[:_MOST_EXERCISED])
+        or "nothing"
+    )

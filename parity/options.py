@@ -334,7 +334,7 @@ _GROUPS = {
             ("mutants", "--mutant --stage", "--dtype --time-limit"),
         )
     },
-    "campaign show": {"the result": "--json --markdown"},
+    "campaign show": {"the result": "--json --markdown --cases"},
     "vectors": {"the port": "--dtype"},
     "verify": {"the result": "--json"},
     "pytest": {"parity": "--subject --dtype --device --profile --cases --expectations"},
@@ -380,6 +380,14 @@ _DEVIATIONS: dict[tuple[str, str], Details] = {
             "help": "how many are drawn for each subject and format in each way, in twenties (default: 200)",
         }
         for action in ("check", "calibrate", "mutants")
+    },
+    ("campaign show", "--cases"): {
+        "action": "store",
+        "metavar": "DIR",
+        "type": Path,
+        "default": None,
+        "help": "write the cases that failed, made small, and those that guided drawing ended at to this folder, for "
+        "`parity replay` and pytest --cases DIR",
     },
     ("vectors", "--dtype"): {"help": "number format that the port computes in, float64 or float32 (default: float64)"},
     # An option of pytest that cannot be is refused by the plugin, in one sentence.

@@ -10,8 +10,6 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import reference
-import torch_twin
 from parity.errors import UsageError
 
 CHECK, CALIBRATE, MUTANTS = "check", "calibrate", "mutants"
@@ -20,9 +18,13 @@ CHECK, CALIBRATE, MUTANTS = "check", "calibrate", "mutants"
 CASES_OF_AN_ITEM = 20
 """Cases that one seed draws: what a killed worker loses. Less, and drawing begins anew more often than it has to."""
 
+CASES_OF_A_CLIMB = 200
+"""Where drawing is guided: it takes some to climb from."""
+
 _DECIDING = ("oracle", "subjects", "judging", "catalogue", "testing")
 """The rooms of parity whose code decides an outcome, beside the modules that lie directly in it and _OF_CAMPAIGNS."""
 _OF_CAMPAIGNS = ("drawing.py", "outcome.py", "working.py")
+_MODELS = ("reference", "torch_twin")
 _PACKAGES = ("numpy", "numba", "torch", "hypothesis")
 
 
@@ -69,7 +71,11 @@ class Plan:
     draws: Sequence[str]
     seeds: range
     guided: bool = False
-    cases: int = CASES_OF_AN_ITEM
+
+    @property
+    def cases(self) -> int:
+        """That a seed draws."""
+        return CASES_OF_A_CLIMB if self.guided else CASES_OF_AN_ITEM
 
     def items(self) -> list[Item]:
         """All of them, seed by seed, so that what is done of an interrupted campaign is of all kinds."""
@@ -88,7 +94,7 @@ class Plan:
 def revision() -> str:
     """A digest of the code that decides outcomes, and of the packages that it computes with."""
     here = Path(__file__).parents[1]
-    roots = [Path(package.__file__ or "").parent for package in (reference, torch_twin)]
+    roots = [Path(found.origin).parent for name in _MODELS if (found := find_spec(name)) and found.origin]
     files = [*here.glob("*.py"), *(file for room in _DECIDING for file in (here / room).rglob("*.py"))]
     files += [here / "campaign" / name for name in _OF_CAMPAIGNS]
     files += [file for root in roots for file in root.rglob("*.py")]

@@ -32,6 +32,7 @@ class CaseOutcome:
     """What became of a case. digest: of the case; sizes: n_layer, n_embd, n_head, block_size, vocab_size.
 
     signature: what stays of a failure where its case gets smaller; case: as JSON, of what failed and of extremes.
+    extreme: whether guided drawing ended there.
     """
 
     digest: str
@@ -41,6 +42,7 @@ class CaseOutcome:
     reason: str = ""
     signature: str = ""
     case: str = ""
+    extreme: bool = False
 
     @property
     def closeness(self) -> float:

@@ -47,10 +47,6 @@ def run(plan: Plan, ledger: Ledger, workers: Workers, seconds: float, progress: 
     return items
 
 
-def _said(error: BaseException) -> str:
-    return str(error) or type(error).__name__
-
-
 def shrunk_key(item: Item, signature: str) -> str:
     """What a shrunk case is of: all failures of a subject in a format that have a signature, at a revision."""
     return "\n".join((item.kind, item.subject, item.dtype, item.code, item.revision, signature))
@@ -103,14 +99,12 @@ def _done(workers: Workers, tasks: Iterable[Work]) -> Iterator[tuple[Work, Outco
             error = future.exception()
             if error is None:
                 yield task, future.result()
-            elif not workers.died(error):
+                continue
+            how = workers.died(error)
+            if not how:
                 raise error
+            tries[task] += 1
+            if tries[task] < MOST_TRIES:
+                left.append(task)
             else:
-                tries[task] += 1
-                if tries[task] < MOST_TRIES:
-                    left.append(task)
-                else:
-                    yield (
-                        task,
-                        Outcome(died=f"its process died, {MOST_TRIES} times: {_said(error)}"),
-                    )
+                yield task, Outcome(died=f"it ended its process {MOST_TRIES} times, {how}")

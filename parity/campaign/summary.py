@@ -1,5 +1,6 @@
 """What a ledger shows: comparisons and refusals by format, the bound on a rate, failures, and what was exercised."""
 
+import math
 import shlex
 from collections import Counter, defaultdict
 from collections.abc import Iterable
@@ -132,6 +133,7 @@ class Summary:
         self.exercised, self.sizes = Counter[str](), [Counter[int]() for _ in _SIZES]
         self.failures: dict[tuple[str, ...], _Failure] = {}
         self.died: list[tuple[Item, str]] = []
+        self.extremes: dict[tuple[str, str, str], CaseOutcome] = {}
         self.seconds = self.checking = 0.0
         self.workers, self.done = set[str](), list[float]()
         self.items = self.drawn = 0
@@ -145,7 +147,7 @@ class Summary:
     def _add(self, item: Item, outcome: Outcome, done: float) -> None:
         self.items += 1
         self.seconds, self.checking = self.seconds + outcome.seconds, self.checking + outcome.checking
-        self.workers.add(outcome.worker)
+        self.workers |= {outcome.worker} - {""}
         self.done += [done - outcome.seconds, done]
         if outcome.died:
             self.died.append((item, outcome.died))
@@ -166,6 +168,10 @@ class Summary:
         self.exercised.update(case.exercised)
         for sizes, size in zip(self.sizes, case.sizes, strict=True):
             sizes[size] += 1
+        if case.extreme:
+            extreme = self.extremes.setdefault((item.kind, item.subject, item.dtype), case)
+            if (case.closeness < extreme.closeness) is (item.kind == MUTANTS):
+                self.extremes[item.kind, item.subject, item.dtype] = case
         if item.kind == MUTANTS:
             self.mistakes[item.subject, item.dtype or "float64"] += case.comparisons
             return
@@ -174,8 +180,8 @@ class Summary:
                 of.add(found)
         if case.signature:
             key = shrunk_key(item, case.signature)
-            smallest = self.shrunk.get(key, ("", "", ""))[1]
-            failure = _Failure(item, case.signature, case.reason, case.digest, shrunk=smallest)
+            _, smallest, reason = self.shrunk.get(key, ("", "", case.reason))
+            failure = _Failure(item, case.signature, reason, case.digest, shrunk=smallest)
             self.failures.setdefault((key,), failure).count += 1
 
     @property
@@ -216,6 +222,7 @@ class Summary:
             "subjects": [{"kind": k, "subject": s, **counts.to_dict()} for (k, s), counts in self.subjects.items()],
             "mistakes": [_mistake(name, dtype, found) for (name, dtype), found in sorted(self.mistakes.items())],
             "failures": [failure.to_dict(str(self.ledger.path)) for failure in self.failures.values()],
+            "extremes": [_extreme(*key, case) for key, case in self.extremes.items()],
             "died": [{"item": str(item), "why": why} for item, why in self.died],
             "exercised": dict(self.exercised.most_common()),
             "sizes": {name: [min(found), max(found)] for name, found in zip(_SIZES, self.sizes) if found},
@@ -229,6 +236,11 @@ class Summary:
 def _by_width(entry: tuple[tuple[str, str], Counts]) -> tuple[str, float]:
     (kind, dtype), _ = entry
     return kind, FORMATS[dtype].u if dtype in FORMATS else 0.0
+
+
+def _extreme(kind: str, subject: str, dtype: str, case: CaseOutcome) -> dict[str, Any]:
+    part = case.closeness if math.isfinite(case.closeness) else None
+    return {"kind": kind, "subject": subject, "dtype": dtype, "part_of_the_limit": part, "case": case.digest}
 
 
 def _mistake(name: str, dtype: str, found: list[Comparison]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import logging
 import multiprocessing
+import signal
 from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -12,10 +13,6 @@ from parity.campaign.outcome import Outcome
 from parity.errors import UsageError
 
 
-class WorkerDied(Exception):
-    """A worker was killed, or took itself down, while it did an item."""
-
-
 class Workers(Protocol):
     """A context in which tasks are done elsewhere. number: how many at a time."""
 
@@ -24,8 +21,8 @@ class Workers(Protocol):
     def submit(self, task: Any) -> "Future[Outcome]":
         """Have it done: the future's result is the outcome."""
 
-    def died(self, error: BaseException) -> bool:
-        """Whether a future's exception says that its worker died."""
+    def died(self, error: BaseException) -> str:
+        """How its worker died, in words; empty where a future's exception says something else."""
 
     def __enter__(self) -> Self: ...
 
@@ -62,11 +59,14 @@ class LocalWorkers:
         future: Future[Outcome] = self.pool.schedule(work, args=(task,))
         return future
 
-    def died(self, error: BaseException) -> bool:
+    def died(self, error: BaseException) -> str:
         """As the protocol says."""
         from pebble import ProcessExpired
 
-        return isinstance(error, ProcessExpired)
+        if not isinstance(error, ProcessExpired):
+            return ""
+        status = error.exitcode if isinstance(error.exitcode, int) else 0
+        return f"by {signal.Signals(-status).name}" if status < 0 else f"with exit status {status}"
 
 
 class RayWorkers:
@@ -104,10 +104,11 @@ class RayWorkers:
         """As the protocol says."""
         return self.remote.remote(task).future()
 
-    def died(self, error: BaseException) -> bool:
+    def died(self, error: BaseException) -> str:
         """As the protocol says."""
-        exceptions = self.ray.exceptions
-        return isinstance(error, (exceptions.WorkerCrashedError, exceptions.NodeDiedError, exceptions.OutOfMemoryError))
+        known = self.ray.exceptions
+        died = isinstance(error, (known.WorkerCrashedError, known.NodeDiedError, known.OutOfMemoryError))
+        return f"in Ray's words {type(error).__name__}" if died else ""
 
 
 def _work_elsewhere(task: Any) -> Outcome:

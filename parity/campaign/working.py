@@ -32,6 +32,7 @@ from parity.verdict import Verdict
 
 SHRINKING_SECONDS = 120.0
 """After which a failing case is taken as it is: what fails may take long."""
+_HIGHEST = 1e6
 _GUIDED_TOWARDS = "z as a part of the limit"
 
 
@@ -99,15 +100,17 @@ def _height(item: Item, outcome: CaseOutcome) -> float:
 
     A case in which a mistake does not show at all is no extreme of it.
     """
+    closeness = min(outcome.closeness, _HIGHEST)
     if item.kind != MUTANTS:
-        return min(outcome.closeness, 1e6)
-    return -min(outcome.closeness, 1e6) if outcome.closeness > 1 else -1e6
+        return closeness
+    return -closeness if closeness > 1 else -_HIGHEST
 
 
 def _keep_the_extreme(item: Item, found: list[CaseOutcome]) -> None:
     """Of all cases that guided drawing came by, keep that at the top, and what failed."""
     top = max(found, key=lambda outcome: _height(item, outcome), default=None)
     for outcome in found:
+        outcome.extreme = outcome is top
         if outcome is not top and not outcome.signature:
             outcome.case = ""
 
@@ -205,7 +208,10 @@ def _mutant_outcome(mutant: RememberingMutant, case: Case, dtype: str) -> CaseOu
             if pairs is None:
                 z = float("inf")
                 break
-            known = pairs.z[np.isfinite(pairs.z)]
-            z, elements = max(z, float(known.max(initial=0.0))), elements + len(pairs.z)
+            # A z that is NaN says that the noise floor is not finite: there, nobody knows.
+            z, elements = (
+                max(z, float(np.nan_to_num(pairs.z, nan=0.0, posinf=np.inf).max(initial=0.0))),
+                elements + len(pairs.z),
+            )
         comparisons.append(Comparison(mode, CAUGHT if caught else MISSED, z, asked.limit, elements))
     return _case_outcome(case, comparisons)

@@ -134,9 +134,19 @@ def _summarised(arguments: argparse.Namespace, ledger: "Ledger", items: "list[It
     summary = Summary(ledger, items)
     data = {"machine": machine(), **summary.to_dict()}
     report(data, campaign_report(data), arguments.json)
+    if arguments.command == "campaign show" and arguments.cases:
+        _write_cases(ledger, data, arguments.cases)
     if arguments.markdown:
         write_whole(Path(arguments.markdown), campaign_markdown(data))
     return summary.exit_status
+
+
+def _write_cases(ledger: "Ledger", data: dict[str, Any], folder: Path) -> None:
+    """The cases that failed, made small, and the extremes, each in a file of its own."""
+    digests = [found["case"] for found in (*data["failures"], *data["extremes"])]
+    for digest in digests:
+        write_whole(folder / f"{digest[:12]}.json", f"{ledger.case_text(digest)}\n")
+    print(f"Wrote {counted(len(digests), 'case')} to {folder}.")
 
 
 def _merge(arguments: argparse.Namespace) -> int:
@@ -154,7 +164,7 @@ def _merge(arguments: argparse.Namespace) -> int:
 
 
 def _plan(arguments: argparse.Namespace, action: str) -> "Plan":
-    from parity.campaign.item import CASES_OF_AN_ITEM, Plan
+    from parity.campaign.item import CASES_OF_A_CLIMB, CASES_OF_AN_ITEM, Plan
 
     if action == "mutants":
         from parity.cli.mutants_command import chosen
@@ -168,8 +178,8 @@ def _plan(arguments: argparse.Namespace, action: str) -> "Plan":
             raise UsageError("Name a subject to check: parity campaign check my_port.py:make.")
         _require_subjects(subjects)
     first, last = arguments.seeds or (0, None)
-    cases = arguments.cases or CASES
-    seeds = range(first, -(-cases // CASES_OF_AN_ITEM) + first if last is None else last)
+    drawn = CASES_OF_A_CLIMB if arguments.guided else CASES_OF_AN_ITEM
+    seeds = range(first, -(-(arguments.cases or CASES) // drawn) + first if last is None else last)
     if last is not None and arguments.cases:
         raise UsageError("--cases and the end of --seeds say the same; give one of them.")
     draws = list(dict.fromkeys(arguments.draw))

@@ -48,6 +48,7 @@ def campaign_report(data: Mapping[str, Any]) -> Group:
             Text(),
         ]
     parts += [Text(f"{died['item']}: {died['why']}.") for died in data["died"]]
+    parts += [Text(line) for line in _extremes(data)]
     parts += [labelled(_facts(data)), Text(), Text("exercised, in so many cases:"), listed([_exercised(data)])]
     return Group(*parts)
 
@@ -70,6 +71,7 @@ def campaign_markdown(data: Mapping[str, Any]) -> str:
     for failure in data["failures"]:
         lines += [f"- {failure['cases']} × {_where(failure)}: {failure['reason']} `{_repeat(failure)}`"]
     lines += [f"- {died['item']}: {died['why']}." for died in data["died"]]
+    lines += [f"- {line}" for line in _extremes(data)]
     lines += ["", *(f"- {label}: {text}" for label, text in _facts(data)), f"- exercised: {_exercised(data)}"]
     return "\n".join(lines) + "\n"
 
@@ -125,6 +127,13 @@ def _where(failure: Mapping[str, Any]) -> str:
 
 def _repeat(failure: Mapping[str, Any]) -> str:
     return f"{failure['replay']}{'' if failure['smallest'] else '  # not shrunk'}"
+
+
+def _extremes(data: Mapping[str, Any]) -> Iterator[str]:
+    for found in data["extremes"]:
+        part = "any" if found["part_of_the_limit"] is None else f"{found['part_of_the_limit']:.2f} of"
+        form = f" in {found['dtype']}" if found["dtype"] else ""
+        yield f"climbed to {part} the limit: {found['subject']}{form}, case {found['case'][:12]}"
 
 
 def _facts(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

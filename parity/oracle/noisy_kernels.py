@@ -30,6 +30,9 @@ from parity.oracle.graph import ADD, ADD_CONST, ADD_DETACHED, EXP, MUL, MUL_CONS
 from parity.oracle.instructions import DOT, DOT_TARGET, MUL_TARGET, SUM
 from parity.oracle.rounding import factor_may_round, may_round, moved
 
+_SMALL_L = 4.0
+_LEAST_PRECISE = 2.0**-24
+
 
 @inlined
 def random_bits(state: Any) -> Any:
@@ -110,11 +113,35 @@ def _perturb_total(g: Any, values: Any, grads: Any, slots: Any, state: Any, u: f
     rounded, and apart from what it is taken from. In the reference the two have their rounding errors in common, and
     cancel to the bit where a document has one position.
     """
-    for i in range(1, len(slots)):
+    for i in range(2, len(slots)):
         output, grad, total = values[slots[i]], grads[slots[i]], values[slots[0]]
         for k in range(len(state)):
             state[k] = random_bits(state[k])
             g[k] += np.float64(np.int32(state[k])) * 2.0**-31 * u * output[k] * grad[k] / total[k]
+
+
+@inlined
+def _put_normaliser_shifts(shifts: Any, values: Any, attention: Any, state: Any, u: float) -> bool:
+    """How far the weights of each softmax of the attention move together, in each replica; whether any do.
+
+    Kernels that keep no weights compute them anew from scores, as exp(score - L), L the logarithm of the sum of all
+    exponentials (Dao et al. 2022, FlashAttention, algorithm 4), in float32 at least. So rounding L moves a row's weights
+    by the same part, u · |L|, where the reference divides by their sum: where scores are large and what comes of the
+    weights is summed up again, its rounding cancels, and theirs does not. What moves less than u times _SMALL_L is no
+    more than other operations round.
+    """
+    unit = min(u, _LEAST_PRECISE)
+    any_moved = False
+    for i in range(len(attention)):
+        total, negative = values[attention[i, 0]], values[attention[i, 1]]
+        for k in range(len(state)):
+            size = abs(math.log(total[k]) - negative[k])
+            shifts[i, k] = 0.0
+            if size > _SMALL_L:
+                state[k] = random_bits(state[k])
+                shifts[i, k] = np.float64(np.int32(state[k])) * 2.0**-31 * unit * size
+                any_moved = True
+    return any_moved
 
 
 @inlined
@@ -221,12 +248,15 @@ def noisy_backward(
     targets: Any,
     exps: Any,
     attention: Any,
+    heads: Any,
     state: Any,
     u: float,
     tiny: float,
 ) -> None:
     """`parity.oracle.exact_kernels.backward` for values and grads, (slots, R), with noise."""
     term = np.empty(len(state))
+    shifts = np.empty((len(attention), len(state)))
+    shifted = _put_normaliser_shifts(shifts, values, attention, state, u)
     for i in range(len(code)):
         op, count, dst, d_dst, left, d_left, right, d_right, size, s_left, s_right, gather, position = code[i]
         if op == MUL_TARGET:
@@ -236,6 +266,13 @@ def noisy_backward(
             g = grads[dst]
             a, b = left + r * d_left, right + r * d_right
             if op in (DOT, DOT_TARGET, MUL):
+                if shifted and op == DOT:
+                    head = np.searchsorted(heads[:, 0], dst)
+                    if head < len(heads) and heads[head, 0] == dst:
+                        # Weights that are all larger by one part do as if what comes from above were.
+                        for k in range(len(state)):
+                            term[k] = g[k] * (1 + shifts[heads[head, 1], k])
+                        g = term
                 for j in range(size):
                     x = _place(table, left, j, r, d_left, s_left, gather)
                     y = _place(table, right, j, r, d_right, s_right, gather)

@@ -177,6 +177,7 @@ class Noise:
                 document.program.backward,
                 *document.arguments,
                 document.program.attention,
+                document.program.heads,
                 *noise,
             )
             for row, more in document.collect(added):

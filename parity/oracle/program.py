@@ -62,8 +62,8 @@ class Program:
     """The slot of each position's probability of its target, (n,): of all products with 1 / total the only one that is
     computed."""
     attention: _Integers
-    """Of each softmax of the attention the slot of its total, in order, and those of the head's outputs,
-    (softmaxes, 1 + head_dim)."""
+    """Of each softmax of the attention the slot of its total, in order, that of the negative maximum of its scores,
+    and those of the head's outputs, (softmaxes, 2 + head_dim)."""
     wte_order: list[int]
     """Positions, in the order in which the gradients of their open rows are added to those of wte."""
     nodes: int
@@ -73,6 +73,13 @@ class Program:
     def sites(self) -> dict[str, list[_Integers]]:
         """The slots of every named intermediate, position by position."""
         return {site: _parts(self.site_slots[site], shapes) for site, shapes in self.site_shapes.items()}
+
+    @cached_property
+    def heads(self) -> _Integers:
+        """The slots of the outputs of heads, in order, and of each the row of its softmax in attention, (outputs, 2)."""
+        outputs = self.attention[:, 2:]
+        found = np.stack([outputs.ravel(), np.repeat(np.arange(len(outputs)), outputs.shape[1])], axis=1)
+        return np.ascontiguousarray(found[np.argsort(found[:, 0])])
 
     @cached_property
     def exp_slots(self) -> _Integers:
@@ -180,7 +187,8 @@ def _attention(graph: Graph, slot: _Integers, left: _Integers, right: _Integers)
         heads = np.array(graph.site_nodes[f"layer{layer}.attn.heads"]).reshape(graph.n, config.n_head, config.head_dim)
         for at, outputs in zip(weights, heads, strict=True):
             totals = left[right[at[:, :1]]]  # a weight is an exponential times total ** -1
-            rows.append(slot[np.concatenate([totals, outputs], axis=1)])
+            maxima = right[left[left[at[:, :1]]]]  # and the exponential is of a score and the negative maximum
+            rows.append(slot[np.concatenate([totals, maxima, outputs], axis=1)])
     found = np.concatenate(rows)
     return np.ascontiguousarray(found[np.argsort(found[:, 0])])
 

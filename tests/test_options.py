@@ -8,7 +8,10 @@ from parity.number_formats import FORMATS
 from parity.options import OPTIONS, STEPS, option_groups, options_of
 from reference.config import PRESETS
 
-COMMANDS = ("check", "replay", "gate", "ladder", "mutants", "vectors", "verify", "pytest")
+COMMANDS = (
+    *("check", "replay", "gate", "ladder", "mutants", "vectors", "verify", "pytest"),
+    *(f"campaign {action}" for action in ("check", "calibrate", "mutants", "show", "merge")),
+)
 
 
 def test_every_option_is_somebodys():

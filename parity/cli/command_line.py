@@ -253,7 +253,8 @@ def _parsers() -> tuple[Parser, dict[str, Parser]]:
             group = subparser.add_argument_group(heading)
             for flag, details in options.items():
                 group.add_argument(flag, **details)
-    parsers["help"].set_defaults(commands={**subparsers.choices, **parsers})
+    parsers |= subparsers.choices
+    parsers["help"].set_defaults(commands=parsers)
     return parser, parsers
 
 

@@ -125,10 +125,10 @@ def _put_normaliser_shifts(shifts: Any, values: Any, attention: Any, state: Any,
     """How far the weights of each softmax of the attention move together, in each replica; whether any do.
 
     Kernels that keep no weights compute them anew from scores, as exp(score - L), L the logarithm of the sum of all
-    exponentials (Dao et al. 2022, FlashAttention, algorithm 4), in float32 at least. So rounding L moves a row's weights
-    by the same part, u · |L|, where the reference divides by their sum: where scores are large and what comes of the
-    weights is summed up again, its rounding cancels, and theirs does not. What moves less than u times _SMALL_L is no
-    more than other operations round.
+    exponentials (Dao et al. 2022, FlashAttention, algorithm 4), in float32 at least. So rounding L moves all weights of
+    a row by the same part, u · |L|, where the reference divides by their sum: where scores are large and what comes of
+    the weights is summed up again, its rounding cancels, and theirs does not. What moves less than u times _SMALL_L is
+    no more than other operations round.
     """
     unit = min(u, _LEAST_PRECISE)
     any_moved = False

@@ -76,7 +76,7 @@ class Program:
 
     @cached_property
     def heads(self) -> _Integers:
-        """The slots of the outputs of heads, in order, and of each the row of its softmax in attention, (outputs, 2)."""
+        """The slots of the outputs of heads, in order, and of each its softmax, a row of attention, (outputs, 2)."""
         outputs = self.attention[:, 2:]
         found = np.stack([outputs.ravel(), np.repeat(np.arange(len(outputs)), outputs.shape[1])], axis=1)
         return np.ascontiguousarray(found[np.argsort(found[:, 0])])

@@ -70,7 +70,7 @@ def test_gradients_of_scores_may_be_made_from_rounded_outputs(name, monkeypatch)
 
     assert {result.verdict for result in verdicts()} == {Verdict.PARITY}
     compiled = program(config, 1)
-    assert compiled.attention.shape == (config.n_layer * config.n_head, 1 + config.head_dim)
+    assert compiled.attention.shape == (config.n_layer * config.n_head, 2 + config.head_dim)
     monkeypatch.setattr(compiled, "attention", compiled.attention[:0])
     refused = next(result for result in verdicts() if not result.verdict.passes)
     assert refused.modes[0].first_divergence.tensor.endswith(("attn_wq", "attn_wk"))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import sqlite3
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from parity.campaign import item as items
 from parity.campaign.drawing import DRAWS, exercised
 from parity.campaign.item import CALIBRATE, CHECK, MUTANTS, Item, Plan
 from parity.campaign.ledger import Ledger, case_digest
@@ -31,13 +33,13 @@ from torch_twin.microgpt import Twin
 class Wrong(Twin):
     def train_step(self, batch):
         step = super().train_step(batch)
-        if self.config.n_layer > 1 and len(batch) > 1:
+        if self.config.block_size > 1 and not os.path.exists("mended"):
             step.loss = step.loss * 1.01
         return step
 
 class Deadly(Twin):
     def train_step(self, batch):
-        if len(batch) > 2:
+        if len(batch) > 1:
             os.kill(os.getpid(), 9)
         return super().train_step(batch)
 
@@ -86,6 +88,11 @@ def run_here(plan: Plan, path: Path, workers: Here | None = None) -> Summary:
         return Summary(ledger, items)
 
 
+@pytest.fixture(autouse=True)
+def _few_cases(monkeypatch):
+    monkeypatch.setattr(items, "CASES_OF_AN_ITEM", 6)
+
+
 @pytest.fixture
 def wrong(tmp_path, monkeypatch):
     """A file of subjects, in the current folder: one that is wrong in some cases, one that kills its process."""
@@ -102,10 +109,7 @@ def outcome(verdict="PARITY", z=1.0, case="{}", **options) -> Outcome:
 
 
 def item(**options) -> Item:
-    fields = dict(
-        kind=CALIBRATE, subject="s", dtype="", draw="edges", seed=0, cases=20, guided=False, code="", revision="r"
-    )
-    return Item(**{**fields, **options})
+    return replace(Item(CALIBRATE, "s", "", "edges", 0, 20, False, "", "r"), **options)
 
 
 def test_an_item_is_done_once_and_an_interrupted_campaign_goes_on(tmp_path):
@@ -148,7 +152,7 @@ def test_a_wrong_subject_is_refused_and_its_case_made_small_once(wrong):
     assert failure["signature"].startswith("DIVERGED, lock-step, loss")
     with Ledger(Path("ledger.db")) as ledger:
         small = Case.from_json(ledger.case_text(failure["case"][:8]))
-    assert (small.config.n_layer, small.batch_size, small.steps) == (2, 2, 1)
+    assert (small.config.n_layer, small.config.block_size, small.batch_size, small.steps) == (1, 2, 1, 1)
     again = Here()
     assert run_here(plan([wrong], CHECK), Path("ledger.db"), again).to_dict()["failures"] == [failure]
     assert not again.done  # neither items nor shrinking
@@ -156,9 +160,9 @@ def test_a_wrong_subject_is_refused_and_its_case_made_small_once(wrong):
 
 def test_the_command_that_repeats_a_failure_does(wrong, capsys):
     failure = run_here(plan([wrong], CHECK), Path("ledger.db")).to_dict()["failures"][0]
-    words = failure["replay"].replace("'", "").split()
-    assert words[:2] == ["parity", "replay"]
-    assert main([*words[1:], "--only-case"][:3]) == 1
+    parity, *words = shlex.split(failure["replay"])
+    assert parity == "parity"
+    assert main(words) == 1
     assert "DIVERGED" in capsys.readouterr().out
     assert main(["replay", "ledger.db#000000", wrong]) == 2
     assert main(["replay", "none.db#000000", wrong]) == 2
@@ -167,7 +171,8 @@ def test_the_command_that_repeats_a_failure_does(wrong, capsys):
 
 def test_what_failed_before_comes_first_when_the_code_has_changed(wrong):
     run_here(plan([wrong], CHECK, seeds=range(5, 6)), Path("ledger.db"))
-    Path("wrong.py").write_text(WRONG.replace("1.01", "1.0"), encoding="utf-8")
+    Path("wrong.py").write_text(f"{WRONG}\n", encoding="utf-8")  # another address,
+    Path("mended").touch()  # and a module that is imported already
     workers = Here()
     summary = run_here(plan([wrong], CHECK, seeds=range(1)), Path("ledger.db"), workers)
     assert [task.item.seed for task in workers.done] == [5, 0]
@@ -208,9 +213,9 @@ def test_a_ray_cluster_of_two_nodes_does_the_same(tmp_path, capsys):
         words = [
             "campaign",
             "calibrate",
-            "parity.scalar:make",
+            TWIN,
             "--cases",
-            "40",
+            "12",
             "--draw",
             "edges",
             "--dtype",
@@ -240,7 +245,7 @@ def test_known_mistakes_show_in_drawn_cases(tmp_path):
     summary = run_here(plan(("gelu", "weight_decay"), MUTANTS, seeds=range(1)), tmp_path / "ledger.db")
     by_name = {found["mistake"]: found for found in summary.to_dict()["mistakes"]}
     assert summary.exit_status == 0
-    assert 0 < by_name["weight_decay"]["caught"] < by_name["weight_decay"]["comparisons"]  # at rate 0 it does not show
+    assert 0 < by_name["weight_decay"]["caught"] <= by_name["weight_decay"]["comparisons"]
     assert by_name["gelu"]["smallest_z_caught"] > by_name["gelu"]["limit"]
 
 
@@ -251,7 +256,7 @@ def test_a_mistake_that_shows_nowhere_is_a_failure(tmp_path):
 
 
 def test_guided_drawing_keeps_the_case_at_the_top(tmp_path):
-    asked = replace(plan(seeds=range(1), dtypes=("float32",)).items()[0], guided=True, cases=20)
+    asked = replace(plan(seeds=range(1), dtypes=("float32",)).items()[0], guided=True)
     found = work(Work(asked, 60.0))
     (top,) = [case for case in found.cases if case.extreme]
     assert top.closeness == max(case.closeness for case in found.cases)
@@ -316,7 +321,7 @@ def test_another_database_is_refused(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["check"], "SUBJECT"),
+        (["check"], "Name a subject to check"),
         (["check", "no_such_module:make"], "no_such_module"),
         (["check", TWIN, "--seeds", "3:1"], "end after it begins"),
         (["check", TWIN, "--seeds", "0:9", "--cases", "20"], "say the same"),
@@ -365,7 +370,7 @@ def test_refusals_are_counted_and_undecided_alone_are_nothing(tmp_path):
 
 @pytest.mark.parametrize("draw", DRAWS)
 def test_drawn_cases_exercise_much(draw):
-    found = work(Work(replace(plan(["parity.scalar:make"], seeds=range(1)).items()[0], draw=draw), 60.0))
+    found = work(Work(item(kind=CHECK, subject=TWIN, draw=draw), 60.0))
     done = {words for case in found.cases for words in case.exercised}
     wanted = {"several layers", "batches of several documents", "documents longer than the block", "mid-training"}
     assert wanted <= done

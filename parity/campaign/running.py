@@ -1,7 +1,7 @@
 """Running a campaign: what its ledger has is not done again, what failed before is done first, failures are shrunk."""
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import replace
 
@@ -10,6 +10,7 @@ from parity.campaign.ledger import Ledger
 from parity.campaign.outcome import Outcome
 from parity.campaign.workers import Workers
 from parity.campaign.working import Work
+from parity.progress import work
 
 MOST_TRIES = 2
 """How often an item is given to a worker: what kills two is not to be blamed on the machine."""
@@ -18,11 +19,8 @@ _IN_HAND = 2
 _SHRUNK_AT_MOST = 20
 """Signatures of failures whose cases are made small: more of them are one mistake, most probably."""
 
-Progress = Callable[[str, int, int], None]
-"""Told what is done, how much of it is, and of how much."""
 
-
-def run(plan: Plan, ledger: Ledger, workers: Workers, seconds: float, progress: Progress) -> list[Item]:
+def run(plan: Plan, ledger: Ledger, workers: Workers, seconds: float) -> list[Item]:
     """Do what of a plan is not in the ledger, and shrink what failed; the items of the plan, those first that failed.
 
     seconds: the limit for each answer. UsageError where there is no such subject.
@@ -32,18 +30,16 @@ def run(plan: Plan, ledger: Ledger, workers: Workers, seconds: float, progress: 
     again = {item.key for item in failed}
     items = [*failed, *(item for item in items if item.key not in again)]
     missing = [item for item in items if item.key not in known]
-    done = len(items) - len(missing)
-    if missing:
-        progress("items", done, len(items))
+    with work("items", len(missing)) as item_is_done:
         for task, outcome in _done(workers, (Work(item, seconds) for item in missing)):
             ledger.append(task.item, outcome)
-            done += 1
-            progress("items", done, len(items))
+            item_is_done()
     tasks = list(_to_shrink(items, ledger, seconds))
-    for number, (task, outcome) in enumerate(_done(workers, tasks), start=1):
-        for case in outcome.cases:
-            ledger.append_shrunk(shrunk_key(task.item, task.shrink), task.shrink, case.case, case.reason)
-        progress("failures shrunk", number, len(tasks))
+    with work("making failing cases small", len(tasks)) as case_is_done:
+        for task, outcome in _done(workers, tasks):
+            for case in outcome.cases:
+                ledger.append_shrunk(shrunk_key(task.item, task.shrink), task.shrink, case.case, case.reason)
+            case_is_done()
     return items
 
 
@@ -102,7 +98,7 @@ def _done(workers: Workers, tasks: Iterable[Work]) -> Iterator[tuple[Work, Outco
                 continue
             how = workers.died(error)
             if not how:
-                raise error
+                raise getattr(error, "cause", None) or error  # which Ray wraps
             tries[task] += 1
             if tries[task] < MOST_TRIES:
                 left.append(task)

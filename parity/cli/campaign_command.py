@@ -3,14 +3,15 @@
 import argparse
 import importlib.util
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from parity.cli.streams import complain
 from parity.errors import UsageError
 from parity.files import require_writable, write_whole
+from parity.progress import watched
 from parity.words import counted
 
 if TYPE_CHECKING:
@@ -106,13 +107,14 @@ def _require_hypothesis() -> None:
 def _run(arguments: argparse.Namespace, action: str, report: Report) -> int:
     from parity.campaign.ledger import Ledger
     from parity.campaign.running import run
+    from parity.cli.bars import is_terminal, progress
 
     plan, workers = _plan(arguments, action), _workers(arguments)
     _make_room(arguments.ledger)
     with Ledger(arguments.ledger) as ledger:
         try:
-            with workers, _progress() as progress:
-                items = run(plan, ledger, workers, arguments.time_limit, progress)
+            with progress(), watched(_Lines()) if not is_terminal() else nullcontext(), workers:
+                items = run(plan, ledger, workers, arguments.time_limit)
         except KeyboardInterrupt:
             complain(f"What is done is in {arguments.ledger}; the same command goes on from there.")
             raise
@@ -216,25 +218,23 @@ def _make_room(path: Path) -> None:
         raise UsageError(f"The folder of {path} does not exist.")
 
 
-@contextmanager
-def _progress() -> Iterator[Callable[[str, int, int], None]]:
-    """A bar with the time that remains, on standard error; where that is no terminal, a line now and then."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+class _Lines:
+    """Says now and then, in a line, how far a campaign is that nobody watches on a terminal."""
 
-    from parity.cli.terminal import console
+    def __init__(self) -> None:
+        self.what, self.parts, self.done, self.said = "", 0, 0, time.monotonic()
 
-    errors = console(stderr=True)
-    said = [time.monotonic()]
-    tasks: dict[str, Any] = {}
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bars:
+    def begin(self, what: str, parts: int) -> int:
+        """See `parity.progress.Watcher`."""
+        self.what, self.parts, self.done = what, parts, 0
+        return 0
 
-        def progress(what: str, done: int, total: int) -> None:
-            if not errors.is_terminal and time.monotonic() - said[0] > _SAYS_EVERY:
-                said[0] = time.monotonic()
-                complain(f"{done:,} of {total:,} {what}")
-            if what not in tasks:
-                tasks[what] = bars.add_task(what, total=total, completed=done)
-            bars.update(tasks[what], completed=done)
+    def part_is_done(self, number: int) -> None:
+        """See `parity.progress.Watcher`."""
+        self.done += 1
+        if time.monotonic() - self.said > _SAYS_EVERY:
+            self.said = time.monotonic()
+            complain(f"{self.what}: {self.done:,} of {self.parts:,}")
 
-        yield progress
+    def end(self, number: int) -> None:
+        """See `parity.progress.Watcher`."""

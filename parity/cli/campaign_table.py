@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.text import Text
 
 from parity.cli.mutants_table import markdown_table
-from parity.cli.terminal import filled, labelled, listed
+from parity.cli.terminal import Rows, labelled, listed
 from parity.words import counted
 
 _COLUMNS = (
@@ -21,6 +21,7 @@ _COLUMNS = (
     "of limit",
     "rate below",
 )
+_GROUPS = (5, 3)
 _MISTAKE_COLUMNS = ("mistake", "format", "comparisons", "caught", "smallest z caught")
 _MOST_EXERCISED = 40
 _LEGEND = (
@@ -34,13 +35,13 @@ def campaign_report(data: Mapping[str, Any]) -> Group:
     """What came of it first, then tables by format and subject, failures with what repeats them, what was exercised."""
     parts: list[RenderableType] = [Text(sentence(data), style=_style(data)), Text()]
     if data["formats"] and not data["mistakes"]:
-        parts += [filled(_COLUMNS, _COLUMNS[:1], _rows(data["formats"], "dtype"), None)]
+        parts += [Rows(_COLUMNS, _COLUMNS[:1], _rows(data["formats"], "dtype"), groups=_GROUPS)]
         if len(data["subjects"]) > 1:
             columns = ("subject", *_COLUMNS[1:])
-            parts += [filled(columns, columns[:1], _rows(data["subjects"], "subject"), None)]
+            parts += [Rows(columns, columns[:1], _rows(data["subjects"], "subject"), groups=_GROUPS)]
         parts += [Text(_LEGEND, style="dim"), Text()]
     if data["mistakes"]:
-        parts += [filled(_MISTAKE_COLUMNS, _MISTAKE_COLUMNS[:2], _mistake_rows(data), None)]
+        parts += [Rows(_MISTAKE_COLUMNS, _MISTAKE_COLUMNS[:2], _mistake_rows(data))]
     for failure in data["failures"]:
         parts += [
             Text(f"{failure['cases']} × {_where(failure)}: {failure['reason']}"),

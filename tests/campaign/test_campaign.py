@@ -24,6 +24,7 @@ from parity.campaign.workers import LocalWorkers
 from parity.campaign.working import Work, work
 from parity.case import Case
 from parity.cli import main
+from parity.progress import watched
 
 TWIN = "torch_twin.microgpt:make"
 WRONG = """
@@ -84,7 +85,7 @@ def plan(subjects=(TWIN,), kind=CALIBRATE, dtypes=("float64",), seeds=range(2), 
 
 def run_here(plan: Plan, path: Path, workers: Here | None = None) -> Summary:
     with Ledger(path) as ledger:
-        items = run(plan, ledger, workers or Here(), 60.0, lambda what, done, total: None)
+        items = run(plan, ledger, workers or Here(), 60.0)
         return Summary(ledger, items)
 
 
@@ -184,15 +185,21 @@ def test_workers_that_are_killed_lose_the_item_in_hand_alone(wrong):
     asked = Plan(CHECK, ("wrong.py:deadly", TWIN), ("",), ("edges",), range(2))
     killed: deque[int] = deque()
 
-    def progress(what: str, done: int, total: int) -> None:
-        if done == 1 and not killed:
-            process = min(workers.pool._pool_manager.worker_manager.workers)  # pebble has no public way to see them
-            killed.append(process)
-            os.kill(process, signal.SIGKILL)
+    class Watcher:
+        def begin(self, what, parts):
+            return 0
+
+        def part_is_done(self, number):
+            if not killed:
+                killed.append(min(workers.pool._pool_manager.worker_manager.workers))  # there is no public way
+                os.kill(killed[0], signal.SIGKILL)
+
+        def end(self, number):
+            pass
 
     with Ledger(Path("ledger.db")) as ledger:
-        with LocalWorkers(2) as workers:
-            items = run(asked, ledger, workers, 60.0, progress)
+        with LocalWorkers(2) as workers, watched(Watcher()):
+            items = run(asked, ledger, workers, 60.0)
         summary = Summary(ledger, items)
     found = summary.to_dict()
     assert killed

@@ -36,7 +36,7 @@ def test_right_subjects_pass_at_the_extremes(name):
 
 
 def test_they_are_refused_without_the_noise_that_says_so(monkeypatch):
-    name = "equal_scores_of_40"
+    name = "equal_scores_of_40_in_two_layers"
     subject, dtype = FOUND[name]
     compiled = program(case(name).config, 3)
     monkeypatch.setattr(compiled, "heads", compiled.heads[:0])

@@ -98,9 +98,9 @@ def main() -> None:
     result = {"machine": machine(), **summary(found, arguments.items), "turns": found}
     hours = CASES_OF_THE_PLAN * result["seconds_of_work_of_a_case"] / CORES_OF_THE_PLAN / 3600
     print(
-        f"2 processes over 1: {result['efficiency']:.2f}; an item costs {result['overhead_of_an_item_ms']:.1f} ms, drawing "
-        f"a case {result['drawing_a_case_ms']:.1f} ms; {CASES_OF_THE_PLAN:.0e} such cases take {hours:.1f} h on "
-        f"{CORES_OF_THE_PLAN:,} such cores"
+        f"2 processes over 1: {result['efficiency']:.2f}; an item costs {result['overhead_of_an_item_ms']:.1f} ms, "
+        f"drawing a case {result['drawing_a_case_ms']:.1f} ms; {CASES_OF_THE_PLAN:.0e} such cases take {hours:.1f} h "
+        f"on {CORES_OF_THE_PLAN:,} such cores"
     )
     if arguments.json:
         write_whole(arguments.json, json.dumps(result, indent=1) + "\n")

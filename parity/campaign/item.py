@@ -56,6 +56,10 @@ class Item:
         """What stays the same from revision to revision."""
         return (self.kind, self.subject, self.dtype, self.draw, self.seed, self.cases, self.guided)
 
+    def failure(self, signature: str) -> str:
+        """What a case that was made small is of: all failures with a signature of a subject in a format."""
+        return "\n".join((self.kind, self.subject, self.dtype, self.code, self.revision, signature))
+
     def __str__(self) -> str:
         where = f" in {self.dtype}" if self.dtype else ""
         return f"{self.subject}{where}, {self.draw}, seed {self.seed}"

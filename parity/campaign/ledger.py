@@ -118,6 +118,11 @@ class Ledger:
         """The addresses of all items that are done."""
         return {key for (key,) in self.connection.execute("SELECT key FROM items")}
 
+    def items(self) -> Iterator[Item]:
+        """All items, oldest first."""
+        for (item,) in self.connection.execute("SELECT item FROM items ORDER BY done, key"):
+            yield Item(**json.loads(item))
+
     def entries(self) -> Iterator[tuple[Item, Outcome, float]]:
         """All items, oldest first, with their outcomes and when they were done, in seconds since 1970."""
         for item, outcome, done in self.connection.execute("SELECT item, outcome, done FROM items ORDER BY done, key"):

@@ -38,14 +38,9 @@ def run(plan: Plan, ledger: Ledger, workers: Workers, seconds: float) -> list[It
     with work("making failing cases small", len(tasks)) as case_is_done:
         for task, outcome in _done(workers, tasks):
             for case in outcome.cases:
-                ledger.append_shrunk(shrunk_key(task.item, task.shrink), task.shrink, case.case, case.reason)
+                ledger.append_shrunk(task.item.failure(task.shrink), task.shrink, case.case, case.reason)
             case_is_done()
     return items
-
-
-def shrunk_key(item: Item, signature: str) -> str:
-    """What a shrunk case is of: all failures of a subject in a format that have a signature, at a revision."""
-    return "\n".join((item.kind, item.subject, item.dtype, item.code, item.revision, signature))
 
 
 def _failed_before(plan: Plan, items: Iterable[Item], ledger: Ledger) -> Iterator[Item]:
@@ -69,7 +64,7 @@ def _to_shrink(items: Iterable[Item], ledger: Ledger, seconds: float) -> Iterato
     found = Counter[tuple[str, str]]()
     for item, outcome, _ in ledger.entries():
         for case in outcome.cases if item.key in keys else ():
-            key = shrunk_key(item, case.signature)
+            key = item.failure(case.signature)
             if case.signature and key not in shrunk and found[item.subject, item.dtype] < _SHRUNK_AT_MOST:
                 shrunk.add(key)
                 found[item.subject, item.dtype] += 1
@@ -90,7 +85,7 @@ def _done(workers: Workers, tasks: Iterable[Work]) -> Iterator[tuple[Work, Outco
         if not in_hand:
             return
         finished, _ = wait(in_hand, return_when=FIRST_COMPLETED)
-        for future in finished:
+        for future in sorted(finished, key=lambda future: future.exception() is not None):  # what is done is kept
             task = in_hand.pop(future)
             error = future.exception()
             if error is None:

@@ -10,7 +10,6 @@ from typing import Any
 from parity.campaign.item import MUTANTS, Item
 from parity.campaign.ledger import Ledger
 from parity.campaign.outcome import CAUGHT, OUT_OF_RANGE, CaseOutcome, Comparison, Outcome
-from parity.campaign.running import shrunk_key
 from parity.number_formats import FORMATS
 from parity.verdict import Verdict
 
@@ -113,36 +112,40 @@ class _Failure:
         }
 
 
+def kinds(ledger: Ledger) -> list[tuple[str, bool]]:
+    """What a ledger has items of: the kind of a campaign, and whether drawing was guided, which makes it another."""
+    return list(dict.fromkeys((item.kind, item.guided) for item in ledger.items()))
+
+
 class Summary:
-    """Of the items of some kinds in a ledger, those of one revision; each comparison counts once.
+    """Of the items of a kind, those of the newest code; each comparison counts once. items: only these (None: all)."""
 
-    items: only these (None: all of the newest revision).
-    """
-
-    def __init__(self, ledger: Ledger, items: Iterable[Item] | None = None) -> None:
-        self.ledger, self.shrunk = ledger, ledger.shrunk()
-        entries = list(ledger.entries())
-        self.revision = entries[-1][0].revision if entries else ""
+    def __init__(self, ledger: Ledger, kind: str, guided: bool = False, items: Iterable[Item] | None = None) -> None:
+        self.ledger, self.shrunk, self.kind, self.guided = ledger, ledger.shrunk(), kind, guided
+        newest = {item.subject: (item.revision, item.code) for item in ledger.items() if self._of_kind(item)}
+        self.revision = next(reversed(newest.values()), ("", ""))[0]
         keys = None if items is None else {item.key for item in items}
         self.others = 0
-        self.formats, self.subjects = (
-            defaultdict[tuple[str, str], Counts](Counts),
-            defaultdict[tuple[str, str], Counts](Counts),
-        )
+        self.formats = defaultdict[str, Counts](Counts)
+        self.subjects = defaultdict[str, Counts](Counts)
         self.mistakes = defaultdict[tuple[str, str], list[Comparison]](list)
         self.exercised, self.sizes = Counter[str](), [Counter[int]() for _ in _SIZES]
         self.failures: dict[tuple[str, ...], _Failure] = {}
         self.died: list[tuple[Item, str]] = []
-        self.extremes: dict[tuple[str, str, str], CaseOutcome] = {}
+        self.extremes: dict[tuple[str, str], CaseOutcome] = {}
         self.seconds = self.checking = 0.0
         self.workers, self.done = set[str](), list[float]()
         self.items = self.drawn = 0
         self._seen = set[tuple[str, ...]]()
-        for item, outcome, done in entries:
-            if item.revision == self.revision and (keys is None or item.key in keys):
+        for item, outcome, done in ledger.entries():
+            known = self._of_kind(item) and newest[item.subject] == (self.revision, item.code)
+            if known and item.revision == self.revision and (keys is None or item.key in keys):
                 self._add(item, outcome, done)
             else:
                 self.others += 1
+
+    def _of_kind(self, item: Item) -> bool:
+        return (item.kind, item.guided) == (self.kind, self.guided)
 
     def _add(self, item: Item, outcome: Outcome, done: float) -> None:
         self.items += 1
@@ -151,8 +154,7 @@ class Summary:
         self.done += [done - outcome.seconds, done]
         if outcome.died:
             self.died.append((item, outcome.died))
-        by_format = self.formats[item.kind, item.dtype or OWN_FORMAT]
-        by_subject = self.subjects[item.kind, item.subject]
+        by_format, by_subject = self.formats[item.dtype or OWN_FORMAT], self.subjects[item.subject]
         by_format.items, by_subject.items = by_format.items + 1, by_subject.items + 1
         for case in outcome.cases:
             self._add_case(item, case, (by_format, by_subject))
@@ -169,9 +171,9 @@ class Summary:
         for sizes, size in zip(self.sizes, case.sizes, strict=True):
             sizes[size] += 1
         if case.extreme:
-            extreme = self.extremes.setdefault((item.kind, item.subject, item.dtype), case)
+            extreme = self.extremes.setdefault((item.subject, item.dtype), case)
             if (case.closeness < extreme.closeness) is (item.kind == MUTANTS):
-                self.extremes[item.kind, item.subject, item.dtype] = case
+                self.extremes[item.subject, item.dtype] = case
         if item.kind == MUTANTS:
             self.mistakes[item.subject, item.dtype or "float64"] += case.comparisons
             return
@@ -179,7 +181,7 @@ class Summary:
             for of in counts:
                 of.add(found)
         if case.signature:
-            key = shrunk_key(item, case.signature)
+            key = item.failure(case.signature)
             _, smallest, reason = self.shrunk.get(key, ("", "", case.reason))
             failure = _Failure(item, case.signature, reason, case.digest, shrunk=smallest)
             self.failures.setdefault((key,), failure).count += 1
@@ -210,16 +212,15 @@ class Summary:
         """For JSON: all that is shown."""
         wall = max(self.done) - min(self.done) if self.done else 0.0
         return {
+            "kind": self.kind,
+            "guided": self.guided,
             "revision": self.revision,
             "items": self.items,
-            "items_of_other_revisions": self.others,
+            "other_items": self.others,
             "cases": self.drawn,
             "comparisons": sum(counts.comparisons for counts in self.formats.values()),
-            "formats": [
-                {"kind": k, "dtype": d, **counts.to_dict()}
-                for (k, d), counts in sorted(self.formats.items(), key=_by_width)
-            ],
-            "subjects": [{"kind": k, "subject": s, **counts.to_dict()} for (k, s), counts in self.subjects.items()],
+            "formats": _listed(sorted(self.formats.items(), key=_by_width), "dtype"),
+            "subjects": _listed(self.subjects.items(), "subject"),
             "mistakes": [_mistake(name, dtype, found) for (name, dtype), found in sorted(self.mistakes.items())],
             "failures": [failure.to_dict(str(self.ledger.path)) for failure in self.failures.values()],
             "extremes": [_extreme(*key, case) for key, case in self.extremes.items()],
@@ -233,14 +234,17 @@ class Summary:
         }
 
 
-def _by_width(entry: tuple[tuple[str, str], Counts]) -> tuple[str, float]:
-    (kind, dtype), _ = entry
-    return kind, FORMATS[dtype].u if dtype in FORMATS else 0.0
+def _listed(found: Iterable[tuple[str, Counts]], name: str) -> list[dict[str, Any]]:
+    return [{name: key, **counts.to_dict()} for key, counts in found]
 
 
-def _extreme(kind: str, subject: str, dtype: str, case: CaseOutcome) -> dict[str, Any]:
+def _by_width(entry: tuple[str, Counts]) -> float:
+    return FORMATS[entry[0]].u if entry[0] in FORMATS else 0.0
+
+
+def _extreme(subject: str, dtype: str, case: CaseOutcome) -> dict[str, Any]:
     part = case.closeness if math.isfinite(case.closeness) else None
-    return {"kind": kind, "subject": subject, "dtype": dtype, "part_of_the_limit": part, "case": case.digest}
+    return {"subject": subject, "dtype": dtype, "part_of_the_limit": part, "case": case.digest}
 
 
 def _mistake(name: str, dtype: str, found: list[Comparison]) -> dict[str, Any]:

@@ -15,8 +15,9 @@ from parity.progress import watched
 from parity.words import counted
 
 if TYPE_CHECKING:
-    from parity.campaign.item import Item, Plan
+    from parity.campaign.item import Plan
     from parity.campaign.ledger import Ledger
+    from parity.campaign.summary import Summary
     from parity.campaign.workers import Workers
 
 LEDGER = Path(".parity/campaign.db")
@@ -89,16 +90,16 @@ Report = Callable[..., None]
 
 def campaign_command(arguments: argparse.Namespace, report: Report) -> int:
     """Any of its actions; report(data, renderable, JSON file) prints a summary."""
-    _require_hypothesis()
     action = arguments.command.split()[1]
     if action == "show":
         return _show(arguments, report)
     if action == "merge":
         return _merge(arguments)
+    _require_packages()
     return _run(arguments, action, report)
 
 
-def _require_hypothesis() -> None:
+def _require_packages() -> None:
     for package in ("hypothesis", "pebble"):
         if importlib.util.find_spec(package) is None:
             raise UsageError(f"Campaigns need {package}: pip install 'microgpt-parity[campaign]'.")
@@ -107,6 +108,7 @@ def _require_hypothesis() -> None:
 def _run(arguments: argparse.Namespace, action: str, report: Report) -> int:
     from parity.campaign.ledger import Ledger
     from parity.campaign.running import run
+    from parity.campaign.summary import Summary
     from parity.cli.bars import is_terminal, progress
 
     plan, workers = _plan(arguments, action), _workers(arguments)
@@ -118,37 +120,42 @@ def _run(arguments: argparse.Namespace, action: str, report: Report) -> int:
         except KeyboardInterrupt:
             complain(f"What is done is in {arguments.ledger}; the same command goes on from there.")
             raise
-        return _summarised(arguments, ledger, items, report)
+        return _reported(arguments, [Summary(ledger, plan.kind, plan.guided, items)], report)
 
 
 def _show(arguments: argparse.Namespace, report: Report) -> int:
     from parity.campaign.ledger import Ledger
+    from parity.campaign.summary import Summary, kinds
 
     with Ledger(arguments.ledger, read_only=True) as ledger:
-        return _summarised(arguments, ledger, None, report)
+        summaries = [Summary(ledger, *kind) for kind in kinds(ledger)]
+        if arguments.cases:
+            _write_cases(ledger, [summary.to_dict() for summary in summaries], arguments.cases)
+        return _reported(arguments, summaries, report)
 
 
-def _summarised(arguments: argparse.Namespace, ledger: "Ledger", items: "list[Item] | None", report: Report) -> int:
-    from parity.campaign.summary import Summary
+def _reported(arguments: argparse.Namespace, summaries: "list[Summary]", report: Report) -> int:
+    """Print the summaries, and write them where they are asked for; the worst exit status of them."""
+    from rich.console import Group
+
     from parity.cli.campaign_table import campaign_markdown, campaign_report
     from parity.ladder.this_machine import machine
 
-    summary = Summary(ledger, items)
-    data = {"machine": machine(), **summary.to_dict()}
-    report(data, campaign_report(data), arguments.json)
-    if arguments.command == "campaign show" and arguments.cases:
-        _write_cases(ledger, data, arguments.cases)
+    campaigns = [summary.to_dict() for summary in summaries]
+    parts = [part for data in campaigns for part in (*campaign_report(data), "")]
+    report({"machine": machine(), "campaigns": campaigns}, Group(*parts[:-1]), arguments.json)
     if arguments.markdown:
-        write_whole(Path(arguments.markdown), campaign_markdown(data))
-    return summary.exit_status
+        write_whole(Path(arguments.markdown), "\n".join(map(campaign_markdown, campaigns)))
+    statuses = [summary.exit_status for summary in summaries]
+    return 1 if 1 in statuses else max(statuses, default=3)
 
 
-def _write_cases(ledger: "Ledger", data: dict[str, Any], folder: Path) -> None:
+def _write_cases(ledger: "Ledger", campaigns: list[dict[str, Any]], folder: Path) -> None:
     """The cases that failed, made small, and the extremes, each in a file of its own."""
-    digests = [found["case"] for found in (*data["failures"], *data["extremes"])]
+    digests = {found["case"] for data in campaigns for found in (*data["failures"], *data["extremes"])}
     for digest in digests:
         write_whole(folder / f"{digest[:12]}.json", f"{ledger.case_text(digest)}\n")
-    print(f"Wrote {counted(len(digests), 'case')} to {folder}.")
+    complain(f"Wrote {counted(len(digests), 'case')} to {folder}.")
 
 
 def _merge(arguments: argparse.Namespace) -> int:

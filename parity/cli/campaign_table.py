@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from rich.console import Group, RenderableType
+from rich.console import RenderableType
 from rich.text import Text
 
 from parity.cli.mutants_table import markdown_table
@@ -31,7 +31,7 @@ _LEGEND = (
 )
 
 
-def campaign_report(data: Mapping[str, Any]) -> Group:
+def campaign_report(data: Mapping[str, Any]) -> list[RenderableType]:
     """What came of it first, then tables by format and subject, failures with what repeats them, what was exercised."""
     parts: list[RenderableType] = [Text(sentence(data), style=_style(data)), Text()]
     if data["formats"] and not data["mistakes"]:
@@ -51,7 +51,7 @@ def campaign_report(data: Mapping[str, Any]) -> Group:
     parts += [Text(f"{died['item']}: {died['why']}.") for died in data["died"]]
     parts += [Text(line) for line in _extremes(data)]
     parts += [labelled(_facts(data)), Text(), Text("exercised, in so many cases:"), listed([_exercised(data)])]
-    return Group(*parts)
+    return parts
 
 
 def campaign_markdown(data: Mapping[str, Any]) -> str:
@@ -86,10 +86,10 @@ def sentence(data: Mapping[str, Any]) -> str:
         nowhere = f"; shown in no case: {', '.join(found['mistake'] for found in missed)}" if missed else ""
         return f"{asked - len(missed):,} of {asked:,} mistakes, format by format, show in some drawn case{nowhere}."
     refused, compared = sum(row["refused"] for row in data["formats"]), data["comparisons"]
-    calibrated = all(row["kind"] == "calibrate" for row in data["formats"])
-    what = counted(refused, "false alarm" if calibrated else "refusal")
+    what = counted(refused, "false alarm" if data["kind"] == "calibrate" else "refusal")
     died = f", and {counted(len(data['died']), 'item')} killed their process" if data["died"] else ""
-    return f"{what} in {compared:,} comparisons of {data['cases']:,} cases{died}."
+    drawn = ", drawn towards the largest z" if data["guided"] else ""
+    return f"{what} in {counted(compared, 'comparison')} of {counted(data['cases'], 'case')}{drawn}{died}."
 
 
 def _style(data: Mapping[str, Any]) -> str:
@@ -139,8 +139,8 @@ def _extremes(data: Mapping[str, Any]) -> Iterator[str]:
 
 def _facts(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "items", f"{data['items']:,} by {data['workers']:,} processes"
-    if data["items_of_other_revisions"]:
-        yield "", f"{data['items_of_other_revisions']:,} more are of other revisions or kinds, and not shown"
+    if data["other_items"]:
+        yield "", f"{data['other_items']:,} more are of other kinds or of other code, and not counted here"
     yield "code", data["revision"]
     work, wall = data["seconds_of_work"], data["seconds_from_first_to_last"]
     if work and wall:

@@ -86,7 +86,7 @@ def plan(subjects=(TWIN,), kind=CALIBRATE, dtypes=("float64",), seeds=range(2), 
 def run_here(plan: Plan, path: Path, workers: Here | None = None) -> Summary:
     with Ledger(path) as ledger:
         items = run(plan, ledger, workers or Here(), 60.0)
-        return Summary(ledger, items)
+        return Summary(ledger, plan.kind, items=items)
 
 
 @pytest.fixture(autouse=True)
@@ -200,7 +200,7 @@ def test_workers_that_are_killed_lose_the_item_in_hand_alone(wrong):
     with Ledger(Path("ledger.db")) as ledger:
         with LocalWorkers(2) as workers, watched(Watcher()):
             items = run(asked, ledger, workers, 60.0)
-        summary = Summary(ledger, items)
+        summary = Summary(ledger, CHECK, items=items)
     found = summary.to_dict()
     assert killed
     assert {died["item"] for died in found["died"]} == {f"wrong.py:deadly, edges, seed {seed}" for seed in (0, 1)}
@@ -259,7 +259,7 @@ def test_known_mistakes_show_in_drawn_cases(tmp_path):
 def test_a_mistake_that_shows_nowhere_is_a_failure(tmp_path):
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger.append(item(kind=MUTANTS, subject="gelu", dtype="float64"), outcome("MISSED"))
-        assert Summary(ledger).exit_status == 1
+        assert Summary(ledger, MUTANTS).exit_status == 1
 
 
 def test_guided_drawing_keeps_the_case_at_the_top(tmp_path):
@@ -271,7 +271,7 @@ def test_guided_drawing_keeps_the_case_at_the_top(tmp_path):
     assert not any(case.case for case in found.cases if case is not top)
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger.append(asked, found)
-        (extreme,) = Summary(ledger).to_dict()["extremes"]
+        (extreme,) = Summary(ledger, CALIBRATE, True).to_dict()["extremes"]
         assert extreme["case"] == top.digest
         assert ledger.case_text(extreme["case"]) == top.case
     folder = tmp_path / "cases"
@@ -288,11 +288,31 @@ def test_ledgers_merge_and_each_comparison_counts_once(tmp_path, capsys):
     assert main(["campaign", "merge", *map(str, paths)]) == 0
     assert [line.rpartition(": ")[2] for line in capsys.readouterr().out.splitlines()] == ["2 new items", "1 new item"]
     with Ledger(paths[0]) as ledger:
-        found = Summary(ledger).to_dict()
+        found = Summary(ledger, CALIBRATE).to_dict()
     assert (found["items"], found["comparisons"]) == (3, 3)
     assert main(["campaign", "show", str(paths[0]), "--json", "-"]) == 0
-    assert json.loads(capsys.readouterr().out)["items"] == 3
+    assert [campaign["items"] for campaign in json.loads(capsys.readouterr().out)["campaigns"]] == [3]
     assert main(["campaign", "merge", str(paths[0]), str(tmp_path / "none.db")]) == 2
+
+
+def test_what_is_of_older_code_is_not_counted_nor_kinds_together(tmp_path, capsys):
+    path = tmp_path / "ledger.db"
+    with Ledger(path) as ledger:
+        ledger.append(item(code="old"), outcome("DIVERGED", case="1", signature="s", reason="because"))
+        ledger.append(item(code="new"), outcome("PARITY", case="2"))
+        ledger.append(item(kind=MUTANTS, subject="gelu", dtype="float64"), outcome("CAUGHT"))
+        ledger.append(item(guided=True), outcome("PARITY", 9.0))
+    assert main(["campaign", "show", str(path), "--json", "-"]) == 0
+    calibrated, mistakes, guided = json.loads(capsys.readouterr().out)["campaigns"]
+    assert (calibrated["comparisons"], calibrated["other_items"], calibrated["failures"]) == (1, 3, [])
+    assert [found["mistake"] for found in mistakes["mistakes"]] == ["gelu"]
+    assert guided["guided"]
+    assert calibrated["formats"][0]["largest_z"] == 1.0
+    assert main(["campaign", "show", str(path)]) == 0
+    printed = capsys.readouterr().out
+    assert "0 false alarms in 1 comparison of 1 case." in printed
+    assert "1 of 1 mistakes" in printed
+    assert "drawn towards the largest z" in printed
 
 
 def test_a_ledger_stays_as_it_is(tmp_path):
@@ -362,14 +382,14 @@ def test_refusals_bound_the_rate():
 def test_refusals_are_counted_and_undecided_alone_are_nothing(tmp_path):
     with Ledger(tmp_path / "ledger.db") as ledger:
         ledger.append(item(), outcome("INCONCLUSIVE"))
-        assert Summary(ledger).exit_status == 3
+        assert Summary(ledger, CALIBRATE).exit_status == 3
         ledger.append(item(seed=1), outcome("PARITY", 3.0, "1"))
-        assert Summary(ledger).exit_status == 0
+        assert Summary(ledger, CALIBRATE).exit_status == 0
         ledger.append(item(seed=2), outcome("NOT FINITE", float("inf"), "2"))
-        found = Summary(ledger).to_dict()["formats"][0]
+        found = Summary(ledger, CALIBRATE).to_dict()["formats"][0]
         assert (found["comparisons"], found["undecided"], found["not_finite_in_the_format"]) == (2, 1, 1)
         ledger.append(item(seed=3), outcome("DIVERGED", float("inf"), "3", signature="DIVERGED", reason="because"))
-        summary = Summary(ledger)
+        summary = Summary(ledger, CALIBRATE)
         assert summary.exit_status == 1
         assert summary.to_dict()["formats"][0]["largest_z"] == 3.0  # of what passed
         json.dumps(summary.to_dict(), allow_nan=False)

@@ -48,6 +48,7 @@ def check_ranks(
         against=sides.single_name,
         ranks=ranks.count,
         explanation=own.explanation,
+        explained=own.explained,
     )
     _decide(result, done)
     _remark(result, done)

@@ -44,12 +44,12 @@ class _Fit:
     left: float
 
 
-def explain(actual: Mapping[int | None, Gradient], known: Known, ranks: int) -> str:
-    """Why the gradients are as they are, in a sentence; empty where nothing explains them.
+def explain(actual: Mapping[int | None, Gradient], known: Known, ranks: int) -> dict[str, list[int]]:
+    """Why the gradients are as they are: clauses, each with the ranks that it is true of; none where nothing explains.
 
     actual: the wrong tensors by rank, or of all ranks alike (None).
     """
-    found: dict[str, list[int | None]] = {}
+    found: dict[str, list[int]] = {}
     for rank, gradient in actual.items():
         best = _best(gradient, known, rank)
         by_shard = _left_by_shards(gradient, known)
@@ -58,7 +58,12 @@ def explain(actual: Mapping[int | None, Gradient], known: Known, ranks: int) -> 
         else:
             text = _said(best, known, ranks) or _of_parts(gradient, known)
         if text:
-            found.setdefault(text, []).append(rank)
+            found.setdefault(text, []).extend(range(ranks) if rank is None else [rank])
+    return found
+
+
+def sentences(found: Mapping[str, Sequence[int]], ranks: int) -> str:
+    """The clauses of `explain` as sentences; empty where there are none."""
     return " ".join(f"{_where(of, ranks)} {text}." for text, of in found.items())
 
 
@@ -187,7 +192,7 @@ def _alike(one: Gradient, other: Gradient) -> bool:
     return _norm({name: one[name].double() - other[name].double() for name in one}) <= 1e-6 * _norm(one)
 
 
-def _where(of: Sequence[int | None], ranks: int) -> str:
-    if None in of or len(of) == ranks:
+def _where(of: Sequence[int], ranks: int) -> str:
+    if len(of) == ranks:
         return "On every rank"
     return f"On rank{'s' if len(of) > 1 else ''} {' and '.join(map(str, of))}"

@@ -50,10 +50,20 @@ class Gathered:
         for key, tensor in self.tensors.items():
             versions = {min(self.shown_by[key]): tensor, **self.others.get(key, {})}
             for rank, version in versions.items():
-                name = key._replace(name=f"rank{rank}.{key.name}") if len(versions) > 1 else key
+                name = self._named(key, rank)
                 found.tensors[name], found.dtypes[name] = version, self.dtypes[key]
                 stands_for[name] = key, rank
         return found, stands_for
+
+    def versions(self) -> dict[TensorKey, dict[int, tuple[TensorKey, int]]]:
+        """By key and rank, under which name `observed` has its tensor, and the first rank with the same bits."""
+        return {
+            key: {rank: (self._named(key, first), first) for rank, first in by_rank.items()}
+            for key, by_rank in self.shown_by.items()
+        }
+
+    def _named(self, key: TensorKey, rank: int) -> TensorKey:
+        return key._replace(name=f"rank{rank}.{key.name}") if key in self.others else key
 
     def apart(self, *, gradients: bool) -> set[int]:
         """The ranks that have other gradients, or something else with other bits, than the first rank that has it."""

@@ -1,10 +1,12 @@
 """What the check of a training over ranks found, as data."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from typing_extensions import override
 
+from parity.ranks.by_rank import RanksMode, by_rank
 from parity.training.result import TrainingResult
 
 
@@ -18,6 +20,8 @@ class RanksResult(TrainingResult):
     ranks: int = 0
     explanation: str = ""
     """What the wrong gradients are made of, as it was measured; empty where nothing explains them."""
+    explained: Mapping[int, str] = field(default_factory=dict)
+    """The same by rank."""
 
     @property
     @override
@@ -31,5 +35,12 @@ class RanksResult(TrainingResult):
 
     @override
     def to_dict(self) -> dict[str, Any]:
-        """The result for JSON, under names that stay."""
-        return {**super().to_dict(), "kind": "ranks", "ranks": self.ranks, "explanation": self.explanation}
+        """The result for JSON, under names that stay; for by_rank see `parity.ranks.by_rank`."""
+        modes = [mode for mode in self.modes if isinstance(mode, RanksMode)]
+        return {
+            **super().to_dict(),
+            "kind": "ranks",
+            "ranks": self.ranks,
+            "explanation": self.explanation,
+            "by_rank": by_rank(modes, self.ranks, self.explained),
+        }

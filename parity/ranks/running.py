@@ -10,13 +10,14 @@ from torch import Tensor
 
 from parity.errors import UsageError
 from parity.quantities import TensorKey
-from parity.ranks.explanation import Known, explain
+from parity.ranks.by_rank import RanksMode
+from parity.ranks.explanation import Known, explain, sentences
 from parity.ranks.gathered import Gathered, gather
 from parity.ranks.processes import Ranks
 from parity.ranks.sides import Sides
 from parity.ranks.single import Single
 from parity.training.checking import TrainingOptions, steps_of
-from parity.training.comparison import TrainingJudge, TrainingMode
+from parity.training.comparison import TrainingJudge
 from parity.training.names import Names
 from parity.training.observation import Observed
 from parity.training.other import Numbered
@@ -41,10 +42,12 @@ class Run:
     ) -> None:
         self.sides, self.dtype, self.replicas, self.ranks, self.options = sides, dtype, replicas, ranks, options
         self.progress = progress
-        self.mode = TrainingMode(dtype or "own format")
+        self.mode = RanksMode(dtype or "own format")
         self.judge = TrainingJudge.of_replicas(1, replicas, options.false_alarm)
         self.steps = 0
         self.explanation = ""
+        self.explained: dict[int, str] = {}
+        """By rank, what its wrong gradients are made of."""
         self.apart: set[str] = set()
         """Tensors of which ranks have other bits."""
         self.only_here: set[str] = set()
@@ -100,12 +103,14 @@ class Run:
                 actual.tensors[own], actual.dtypes[own] = tensor, self.begin.dtypes[key]
                 expected[own] = self.begin.tensors[key]
         self.mode.take(0, actual, expected, {key: torch.zeros_like(x) for key, x in expected.items()}, self.judge)
+        self.mode.deal_out(self.ranks.count, self.begin.versions())
         self.mode.conclude(self.judge)
         of = sorted({rank for by_rank in apart.values() for rank in by_rank})
         self.explanation = (
             f"Before any step {counted(len(apart), 'parameter')} of rank {' and '.join(map(str, of))} differ from "
             "rank 0's: drawn from another seed, or not broadcast."
         )
+        self.explained = dict.fromkeys(of, "before any step parameters differ from rank 0's")
         return True
 
     def _step(self, number: int, stands: Gathered, formats: int) -> Gathered:
@@ -132,6 +137,7 @@ class Run:
         elements = sum(x.numel() for x in right.values()) * self.steps * formats
         self.judge = TrainingJudge.of_replicas(elements, self.replicas, self.options.false_alarm)
         self.mode.take(number, actual, right, sigma, self.judge)
+        self.mode.deal_out(self.ranks.count, found.versions())
         self._note(found, actual, right, expected)
         self._compare_losses(found, expected, floor)
         self._explain(number, start, stands, found, expected)
@@ -173,10 +179,13 @@ class Run:
                 unchanged[rank] = unchanged.get(rank, 0) + 1
         if wrong:
             known = self._known(number, start, found, expected)
-            self.explanation = explain(wrong, known, self.ranks.count)
+            clauses = explain(wrong, known, self.ranks.count)
+            self.explanation = sentences(clauses, self.ranks.count)
+            self.explained = {rank: clause for clause, of in clauses.items() for rank in of}
         elif unchanged:
             parts = [f"rank {rank} keeps {counted(n, 'parameter')} as they were" for rank, n in unchanged.items()]
             self.explanation = f"After the step {', '.join(parts)}: another rank's update has not reached it."
+            self.explained = dict.fromkeys(unchanged, "another rank's update has not reached it")
 
     def _known(self, number: int, start: Numbered, found: Gathered, expected: Numbered) -> Known:
         options = self.single.factory.options

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from parity.judging.element_errors import Measures
 from parity.judging.judge import Judge
 from parity.judging.mode_result import ModeResult
 from parity.judging.moderation import FREEDOM, moderated
@@ -96,17 +97,21 @@ class TrainingMode(ModeResult):
             found = replace(judge, form=form).measures(pairs)
             row = self.quantities.setdefault(key.quantity, QuantityResult(key.quantity))
             row.add(pairs, 0, found, form)
-            if not found.outside[0]:
+            if found.outside[0]:
+                first = pairs.at(found.first_outside[0], form)
+                row.first_outside = row.first_outside or first
+                if not diverged_before:
+                    self.wrong.append(_wrong(key, actual, pairs, found.outside[0]))
+                    self.first_divergence = self.first_divergence or first
+            else:
                 self.right += not diverged_before
-                continue
-            first = pairs.at(found.first_outside[0], form)
-            row.first_outside = row.first_outside or first
-            if not diverged_before:
-                self.wrong.append(_wrong(key, actual, pairs, found.outside[0]))
-                self.first_divergence = self.first_divergence or first
+            self.note(number, key, pairs, found)
         if not diverged_before and not self.wrong:
             self.right = 0
         self.steps += 1
+
+    def note(self, number: int, key: TensorKey, pairs: Pairs, found: Measures) -> None:
+        """Keep what was found of one tensor of a step, beyond what its quantity sums up."""
 
 
 def _pairs(

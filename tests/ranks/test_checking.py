@@ -162,6 +162,18 @@ def test_mistake_is_located_and_explained(name, against, begins, said, warm):
     assert result.explanation in result.reason
 
 
+def test_what_each_rank_has_is_told_tensor_by_tensor(warm):
+    ranks = checked(warm, "one_not_reduced").to_dict()["by_rank"]
+    assert [rank["verdict"] for rank in ranks] == ["DIVERGED", "DIVERGED"]
+    for number, rank in enumerate(ranks):
+        assert len(rank["tensors"]) == 5 * 6  # gradient, moments, step count and parameter of six tensors
+        outside = {row["tensor"]: row["bits_of"] for row in rank["tensors"] if row["outside"]}
+        assert outside == {"grad norm.weight": number}
+        assert {row["bits_of"] for row in rank["tensors"] if row["name"] == "first.bias"} == {0}
+    kept = checked(warm, "not_broadcast").to_dict()["by_rank"]
+    assert [rank["explanation"] for rank in kept] == ["another rank's update has not reached it"] * 2
+
+
 @pytest.mark.parametrize(
     ("name", "against"),
     [("no_sync_but_at_last", "single_of_four"), ("clipped", "single_clipped"), ("wrapped", "single_frozen")],
@@ -207,6 +219,12 @@ def test_command_prints_the_verdict_and_writes_the_result(warm, monkeypatch, cap
     found = json.loads((tmp_path / "result.json").read_text())
     assert (found["kind"], found["ranks"], found["verdict"]) == ("ranks", 2, "DIVERGED")
     assert found["explanation"].startswith("On every rank the gradient is summed")
+    assert [rank["rank"] for rank in found["by_rank"]] == [0, 1]
+    for rank in found["by_rank"]:
+        assert rank["explanation"].startswith("the gradient is summed over the ranks")
+        first = rank["tensors"][0]
+        assert (first["tensor"], first["verdict"], first["bits_of"]) == ("grad first.weight", "DIVERGED", 0)
+        assert (first["outside"], first["elements"], first["scale"]) == (24, 24, pytest.approx(2))
     assert "begins at: grad first.weight" in (tmp_path / "result.md").read_text()
 
 

@@ -50,6 +50,12 @@ def require_writable(path: Path) -> None:
         raise UsageError(f"{path} cannot be written: {reason}.") from None
 
 
+def require_folder(path: Path) -> None:
+    """UsageError for a file whose folder does not exist, which is a name that was mistyped as often as not."""
+    if not path.parent.exists():
+        raise UsageError(f"{path} cannot be written: there is no folder {path.parent}.")
+
+
 def _part(path: Path) -> Path:
     """The file that is written before it takes the other's place."""
     return path.with_name(f".{path.name}.{os.getpid()}")

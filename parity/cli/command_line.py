@@ -17,7 +17,7 @@ from parity.cli.help_command import help_command, topics_listed
 from parity.cli.help_pages import TOPICS
 from parity.cli.new_subject import EXAMPLES, new_subject_command
 from parity.cli.parser import SHELLS, Completion, HelpProtocol, Parser
-from parity.cli.report_command import report_command
+from parity.cli.report_command import RUNS, report_command
 from parity.cli.streams import OutputError, complain, standard_output
 from parity.errors import SubjectError, UsageError
 from parity.options import Details, option_groups
@@ -139,9 +139,22 @@ _COMMANDS = (
         "the stored evidence as one page for a browser",
         "Write one HTML file from stored results: the ladder with public ports, reference and twin line for line, "
         "drift, the calibration, known mistakes, larger models and claims, each with the command that repeats it.\n"
-        "What is not stored is not shown. For one result see --html of `parity check` and `parity gate`.",
-        "parity report --out report.html --results benchmarks/results",
+        "What is not stored is not shown; --run makes some of it first. For one result see --html of `parity check` "
+        "and `parity gate`.",
+        "parity report --out report.html --results benchmarks/results\n"
+        "  parity report --run --results my_results\n"
+        "  parity report --run twin ladder --results my_results --names names.txt",
         {
+            "--run": {
+                "dest": "run_results",
+                "metavar": "RESULT",
+                "nargs": "*",
+                "choices": list(RUNS),
+                "help": "make these results first, into the folder of --results: "
+                + ", ".join(f"{name} ({time})" for name, time in RUNS.items())
+                + "; without a name twin alone",
+            },
+            "--names": {"metavar": "FILE", "help": "documents for --run, one a line (default: the embedded names)"},
             "--out": {
                 "metavar": "FILE",
                 "type": Path,
@@ -152,7 +165,7 @@ _COMMANDS = (
                 "metavar": "DIR",
                 "type": Path,
                 "help": "where ladder.json, calibration.json and others like them lie, any of them (default: the "
-                "repository's benchmarks/results)",
+                "repository's benchmarks/results); with --run a new folder is made",
             },
         },
         {0: _WRITTEN, 2: _STATUSES[2]},
@@ -298,7 +311,7 @@ def main(argv: list[str] | None = None) -> int:
         signal.signal(signal.SIGTERM, _terminate)
     try:
         with kept_alive(to_the_end=argv is None), standard_output():
-            return _run(sys.argv[1:] if argv is None else argv)
+            return run(sys.argv[1:] if argv is None else argv)
     except (UsageError, DataError) as error:
         complain(str(error))
         return 2
@@ -316,7 +329,8 @@ def main(argv: list[str] | None = None) -> int:
         return 130
 
 
-def _run(argv: list[str]) -> int:
+def run(argv: list[str]) -> int:
+    """Run one command, whose errors are raised, and return its exit status."""
     if not argv:
         _parsers()[0].print_help()
         return 2  # a script whose command got lost has checked nothing

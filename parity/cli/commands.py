@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from parity.case import Case
 from parity.cli.streams import complain
 from parity.errors import UsageError
-from parity.files import require_writable, write_whole
+from parity.files import require_folder, require_writable, write_whole
 from parity.options import CONFIG_OPTIONS, HYPER_OPTIONS, OPTIONS, STEPS
 
 if TYPE_CHECKING:
@@ -256,6 +256,7 @@ def require_outputs(arguments: argparse.Namespace) -> None:
         if not file:
             raise UsageError(f"--{option} needs the name of a file.")
         require_writable(Path(file))
+        require_folder(Path(file))
         if any(_same(Path(file), Path(other)) for other in read if other):
             raise UsageError(f"--{option} {file} would overwrite what is read; name another file.")
         if Path(file).exists() and not Path(file).is_file():  # a device takes any number of them

@@ -5,19 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from parity.page.histogram import Column, Histogram, Panel
 from parity.page.rendering import z_text
-from parity.page.tables import Table
-
-
-@dataclass(frozen=True)
-class Histogram:
-    """How many comparisons of a format had a largest z so large; a column for each bin, as high as its logarithm."""
-
-    name: str
-    columns: list[tuple[float, int, float]]
-    """Of a bin: where it begins, how many, and how high it is drawn, in percent."""
-    comparisons: int
-    largest: str
+from parity.page.tables import LinearAxis, LogAxis, Table
 
 
 @dataclass(frozen=True)
@@ -34,24 +24,66 @@ class Matrix:
 
 @dataclass(frozen=True)
 class CalibrationView:
-    """All of it."""
+    """All of it. bins: the numbers of the upper panels, tail: of the lower ones; thicker: what the tails say."""
 
     histograms: list[Histogram]
-    last_bin: float
+    bins: Table
+    tail: Table
+    thicker: list[str]
     table: Table
     matrix: Matrix
 
 
-def calibration_view(found: dict[str, Any]) -> CalibrationView:
-    """As `benchmarks.calibrate` writes it."""
-    bins = found["histogram_of_largest_z"]
-    last = max(float(start) for counts in bins.values() for start in counts)
-    highest = max(count for counts in bins.values() for count in counts.values())
-    histograms = [
-        Histogram(name, _columns(counts, last, highest), found["comparisons"][name], z_text(found["largest_z"][name]))
-        for name, counts in bins.items()
-    ]
-    return CalibrationView(histograms, last, markdown_table(found["table"]), _matrix(found))
+def calibration_view(found: dict[str, Any], limit: float | None) -> CalibrationView:
+    """As `benchmarks.calibrate` writes it. limit: that of a default check, if it is known."""
+    bins, tail = found["histogram_of_largest_z"], _tail(found)
+    last = math.ceil(max([limit or 0.0, *(float(start) for counts in bins.values() for start in counts)])) + 1
+    axis = LinearAxis(0, last, 2)
+    highest = math.log10(max(count for counts in bins.values() for count in counts.values()))
+    assumed = _assumed(tail)
+    histograms = []
+    for name, counts in bins.items():
+        columns = [Column(float(start), float(start) + 0.5, count) for start, count in counts.items()]
+        elements, beyond = found["elements_of_first_steps"][name], found["elements_beyond"][name]
+        shares = [Column(float(z) - 0.3, float(z) + 0.3, count / elements) for z, count in beyond.items()]
+        panels = [
+            Panel("comparisons, by their largest z", columns, LogAxis(-0.3, math.ceil(highest))),
+            Panel("share of single elements beyond z", shares, LogAxis(-14, 0), assumed),
+        ]
+        about = f"{found['comparisons'][name]:,} comparisons, largest z {z_text(found['largest_z'][name])}"
+        drawn = None if limit is None else (limit, f"limit {limit:.1f}")
+        histograms.append(Histogram(name, about, panels, axis, "z", drawn))
+    return CalibrationView(
+        histograms, _bins(bins), tail, _thicker(found, assumed), markdown_table(found["table"]), _matrix(found)
+    )
+
+
+def _tail(found: dict[str, Any]) -> Table:
+    return markdown_table(found["tail"])
+
+
+def _assumed(tail: Table) -> list[tuple[float, float]]:
+    """Of the assumed distribution, how much of it lies beyond each z."""
+    return [(float(z), float(share)) for z, share in zip(tail.columns[1:], tail.rows[0][1:], strict=True)]
+
+
+def _thicker(found: dict[str, Any], assumed: Sequence[tuple[float, float]]) -> list[str]:
+    """By format, from which z on more elements lie beyond it than is assumed, and how many of how many."""
+    said = []
+    for name, beyond in found["elements_beyond"].items():
+        elements = found["elements_of_first_steps"][name]
+        more = [z for z, share in assumed if beyond[f"{z:g}"] > share * elements]
+        if more:
+            said.append(f"{name} from z {more[0]:g} on, {beyond[f'{more[0]:g}']} of {elements:,}")
+    return said
+
+
+def _bins(bins: dict[str, dict[str, int]]) -> Table:
+    """How many comparisons of each format have their largest z in which half."""
+    starts = sorted({float(start) for counts in bins.values() for start in counts})
+    known = {name: {float(start): count for start, count in counts.items()} for name, counts in bins.items()}
+    rows = [[name, *(f"{counts.get(start, 0):,}" for start in starts)] for name, counts in known.items()]
+    return Table(["format", *(f"{start:g}" for start in starts)], ["format"], rows)
 
 
 def markdown_table(lines: Sequence[str]) -> Table:
@@ -60,15 +92,6 @@ def markdown_table(lines: Sequence[str]) -> Table:
     rows = [line.strip("| ").split(" | ") for line in lines[:end]]
     head, _, *others = rows
     return Table(head, [head[0]], others)
-
-
-def _columns(counts: dict[str, int], last: float, highest: int) -> list[tuple[float, int, float]]:
-    starts = [place / 2 for place in range(int(last * 2) + 1)]
-    by_start = {float(start): count for start, count in counts.items()}
-    full = math.log1p(highest)
-    return [
-        (start, by_start.get(start, 0), round(100 * math.log1p(by_start.get(start, 0)) / full, 1)) for start in starts
-    ]
 
 
 def _matrix(found: dict[str, Any]) -> Matrix:

@@ -1,4 +1,4 @@
-"""What is drawn as curves: drift over a training, steps of larger models, and how often z is large."""
+"""What is drawn as curves: drift over a training, and steps of larger models."""
 
 from typing import Any
 
@@ -54,17 +54,3 @@ def scaling_chart(found: dict[str, Any]) -> LineChart:
     ]
     sizes = [(size, str(size)) for size, _ in rows]
     return LineChart("scaling", "n_embd", "seconds for a step of one document", curves, table, sizes)
-
-
-def tail_chart(found: dict[str, Any]) -> LineChart:
-    """The share of elements with a z beyond some number, by format, beside the assumed distribution's."""
-    head, _, assumed, *_ = (line.strip("| ").split(" | ") for line in found["tail"])
-    beyond = [float(text) for text in head[1:]]
-    curves = [Curve(assumed[0], list(zip(beyond, map(float, assumed[1:]), strict=True)), 1, 1)]
-    elements = found["elements_of_first_steps"]
-    for colour, (name, counts) in zip((0, 2, 3, 4), list(found["elements_beyond"].items())[:4], strict=False):
-        points = [(float(z), count / elements[name]) for z, count in counts.items() if count]
-        curves.append(Curve(name, points, colour))
-    rows = [line.strip("| ").split(" | ") for line in found["tail"][2:]]
-    ticks = [(value, f"{value:g}") for value in beyond if value in (2, 3, 4, 5, 7, 10)]
-    return LineChart("tail", "z", "share of elements beyond", curves, Table(head, [head[0]], rows), ticks)

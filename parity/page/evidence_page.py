@@ -4,15 +4,17 @@ from collections import Counter
 from typing import Any
 
 from parity.page.calibration_view import calibration_view
-from parity.page.curves import drift_chart, scaling_chart, tail_chart
+from parity.page.curves import drift_chart, scaling_chart
 from parity.page.detection_view import detection_view
+from parity.page.evidence_view import Intervals, directions, in_words
 from parity.page.ladder_view import LadderView, ladder_view, ports_view, times
 from parity.page.listing import listing
 from parity.page.matrix_view import matrix_view
 from parity.page.quantities import overview, power_chart, power_table
-from parity.page.rendering import render
+from parity.page.rendering import number, render
 from parity.page.stored import COMMANDS, Stored
 from parity.page.tables import Table
+from parity.words import counted
 
 _WORDS = {"parity": "parity {}", "cpu": "{}", "cores": "{} cores", "system": "{}", "python": "{}", "torch": "torch {}"}
 """How a page writes what is known of a machine."""
@@ -32,14 +34,33 @@ def evidence_page(stored: Stored) -> str:
         twin=stored.part("twin", _twin),
         blocks=stored.part("twin", listing),
         drift=stored.part("twin", drift_chart),
-        calibration=stored.part("calibration", calibration_view),
-        tail=stored.part("calibration", tail_chart),
+        calibration=stored.part("calibration", lambda found: calibration_view(found, _limit(stored))),
         detection=stored.part("probes", detection_view),
-        matrix=stored.part("mutants", matrix_view),
+        matrix=stored.part("mutants", lambda found: matrix_view(found, stored.results.get("calibration_evidence"))),
+        seen=stored.part("twin", _seen),
         scaling=stored.part("scaling", scaling_chart),
         machines=_machines(stored),
         commands=COMMANDS,
     )
+
+
+def _limit(stored: Stored) -> float | None:
+    """Of the twin's check, if it is known."""
+    return stored.part("twin", lambda found: float(found["check"]["limit"]))
+
+
+def _seen(found: dict[str, Any]) -> tuple[Intervals, Table] | None:
+    """What the twin's check sees along directions: a chart of the shortest format, and a table of all."""
+    evidence: dict[str, list[dict[str, Any]]] = found.get("evidence", {})
+    if not evidence:
+        return None
+    table = Table(["direction", *evidence], ["direction"])
+    by_format = [{in_words(along): along["allowed"] for along in of_format} for of_format in evidence.values()]
+    for name in dict.fromkeys(name for known in by_format for name in known):
+        cells = [f"{number(known[name]):.2g}" if name in known else "-" for known in by_format]
+        table.rows.append([name, *cells])
+    form, shortest = list(evidence.items())[-1]
+    return directions(form, shortest), table
 
 
 def _sentences(ladder: LadderView | None, claims: list[tuple[str, str, str]] | None) -> list[str]:
@@ -67,6 +88,7 @@ def _twin(found: dict[str, Any]) -> dict[str, Any]:
         "drift_limit": found["drift_limit"],
         "drift_steps": found["drift"][-1]["step"],
         "verdict": check["verdict"],
+        "verdict_steps": counted(check["run"]["steps"], "step"),
         "overview": overview(check["modes"], check["limit"]),
         "power": power_table(check["modes"]),
         "power_chart": power_chart(check["modes"]),

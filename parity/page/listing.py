@@ -51,15 +51,21 @@ class Block:
 
 
 def listing(found: dict[str, Any]) -> list[Block]:
-    """Both files, definition beside definition, as `benchmarks.twin` measured them; what one alone has stands last."""
+    """Both files, definition beside definition, as `parity.ladder.line_by_line` measured them.
+
+    First come those of which something is measured, last what one file alone has.
+    """
     left, right = (_blocks((ROOT / file).read_text(encoding="utf-8")) for file in FILES)
-    blocks = []
     both = [name for name in left if name in right and name != _TOP]
-    alone = [*(name for name in right if name not in left), *(name for name in left if name not in right)]
-    for name in [*both, *alone, _TOP]:
-        pairs = [_measured(pair, found) for pair in _beside(left.get(name, []), right.get(name, []))]
-        blocks.append(Block(name, pairs, name not in right))
-    return blocks
+    alone = [*(name for name in right if name not in left), *(name for name in left if name not in right), _TOP]
+    blocks = {name: _block(name, left, right, found) for name in (*both, *alone)}
+    both.sort(key=lambda name: not any(pair.z for pair in blocks[name].pairs))
+    return [blocks[name] for name in (*both, *alone)]
+
+
+def _block(name: str, left: dict[str, list[Line]], right: dict[str, list[Line]], found: dict[str, Any]) -> Block:
+    pairs = [_measured(pair, found) for pair in _beside(left.get(name, []), right.get(name, []))]
+    return Block(name, pairs, name not in right)
 
 
 def _blocks(source: str) -> dict[str, list[Line]]:

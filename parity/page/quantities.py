@@ -83,7 +83,7 @@ def power_chart(modes: Sequence[Mode]) -> dict[str, Any] | None:
         return None
     axis = LogAxis.around([value for pair in known.values() for value in pair])
     bars = [
-        Bar(name, f"{order(middle)} to {order(worst)}", axis.place(middle), axis.place(worst))
+        Bar(name, f"{order(middle)} to {order(worst)}", axis.place(middle), axis.place(worst), dot=axis.place(middle))
         for name, (middle, worst) in known.items()
     ]
     return {"quantity": quantity, "axis": axis, "bars": bars}

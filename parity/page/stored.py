@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 from parity.errors import UsageError
 
 COMMANDS = {
-    "twin": "python -m benchmarks.twin --names names.txt --json FILE",
+    "twin": "parity report --run twin --names names.txt --results DIR",
     "ladder": "parity ladder --names names.txt --json FILE",
     "ports": "python -m benchmarks.ports CHECKOUTS",
     "calibration": "python -m benchmarks.calibrate",
     "probes": "python -m benchmarks.probes --json FILE",
     "mutants": "parity mutants --json FILE",
+    "calibration_evidence": "python -m benchmarks.calibrate_evidence --json FILE",
     "scaling": "pytest benchmarks/test_scaling.py --benchmark-only",
     "claims": "python -m benchmarks.claims --names names.txt --ladder ladder.json --json FILE",
 }

@@ -18,7 +18,8 @@ class Table:
 class Bar:
     """A row of a chart on a log axis: from start to end, in percent of its width; marks lie on it.
 
-    verdict: whose mark stands before it. colour: a class of the style sheet. text: what the bar says, in digits.
+    verdict: whose mark stands before it. colour: a class of the style sheet. text: what the bar says, in digits. dot:
+    where one lies, of which the bar is the range.
     """
 
     label: str
@@ -27,6 +28,7 @@ class Bar:
     end: float
     verdict: str | None = None
     colour: str = "series0"
+    dot: float | None = None
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,26 @@ class LogAxis:
         first, last = math.ceil(self.first), math.floor(self.last)
         by = max(1, math.ceil((last - first) / 5))
         return [(self.place(10.0**power), _power_of_ten(power)) for power in range(first, last + 1, by)]
+
+
+@dataclass(frozen=True)
+class LinearAxis:
+    """An axis on which equal steps are equally long."""
+
+    first: float
+    last: float
+    step: float
+
+    def place(self, value: float) -> float:
+        """Where a value lies, in percent; what is beyond an end lies there."""
+        part = (value - self.first) / (self.last - self.first) if not math.isinf(value) else float(value > 0)
+        return round(100 * min(1.0, max(0.0, part)), 2)
+
+    @property
+    def ticks(self) -> list[tuple[float, str]]:
+        """Places, and what is written there."""
+        values = [self.first + self.step * number for number in range(int((self.last - self.first) / self.step) + 1)]
+        return [(self.place(value), f"{value:g}") for value in values]
 
 
 def _power_of_ten(power: int) -> str:

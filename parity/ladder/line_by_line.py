@@ -1,47 +1,47 @@
 """The line-for-line twin beside the reference: z and time of every line that names a site, and the drift of a training.
 
-    python -m benchmarks.twin --names names.txt --json benchmarks/results/twin.json
-
 z: the largest of a site, or of a quantity, over lock-step steps. seconds: of a forward pass, from the site before to
 this one, the median of passes taken in turns. drift: free-running, the root mean square over a quantity's elements of
-the error and of the noise floor, and the largest z, at steps further and further apart.
+the error and of the noise floor, and the largest z, at steps further and further apart. evidence: by number format, how
+much of each direction is seen in a check.
 """
 
-import argparse
-import json
 import re
 import statistics
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-import torch
-
 import reference.microgpt
-import torch_twin.microgpt
-from parity import Case, check
-from parity.files import write_whole
+from parity.case import Case
+from parity.judging.checking import check
 from parity.judging.exchange import Exchange, Run
 from parity.judging.judge import Judge, offered_elements
-from parity.ladder import machine
+from parity.ladder.this_machine import machine
 from parity.number_formats import FORMATS
 from parity.subjects.timing import frozen_garbage
 from reference.microgpt import Value, elementwise, without_gc
-from torch_twin.microgpt import Twin
 
 LOCK_STEPS = 50
 PASSES = 41
 KEPT = sorted({round(10 ** (exponent / 16)) for exponent in range(49)})
 """Steps of the drift that are kept, counted from 1."""
+CHECKED_STEPS = 20
+SEEN_IN = ("float64", "float32", "bfloat16")
+"""The formats in which the evidence along directions is asked for."""
+
+Progress = Callable[[str], None]
+"""Told what is being done."""
 
 
 def run_of(case: Case, sites: bool) -> Run:
+    from torch_twin.microgpt import Twin
+
     judge = Judge.of_elements(offered_elements(case, sites=sites), 1e-9, FORMATS["float64"])
     return Run(case, Twin(case.config, case.hyper), judge, sites=sites)
 
@@ -74,6 +74,10 @@ def largest_z(case: Case) -> dict[str, dict[str, float]]:
 
 def seconds(case: Case) -> dict[str, dict[str, float]]:
     """By side and site, of the forward pass of the first document; both sides take turns."""
+    import torch
+
+    import torch_twin.microgpt
+
     tokens = next(case.batches())[0]
     sides: dict[str, tuple[ModuleType, Any]] = {
         "reference": (
@@ -114,10 +118,11 @@ def shares(taken: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     }
 
 
-def drift(case: Case) -> list[dict[str, Any]]:
+def drift(case: Case, progress: Progress) -> list[dict[str, Any]]:
     """Of the loss and the parameters, free-running."""
     run, last, rows = run_of(case, sites=False), None, []
     for number, batch in enumerate(case.batches(), 1):
+        progress(f"drift: step {number:,} of {case.steps:,}")
         last = run.ask(case.state, batch) if last is None else run.go_on(last, batch)
         if number in KEPT:
             row: dict[str, Any] = {"step": number}
@@ -132,29 +137,38 @@ def drift(case: Case) -> list[dict[str, Any]]:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--names", metavar="FILE")
-    parser.add_argument("--steps", metavar="N", type=int, default=1000, help="of the drift (default: %(default)s)")
-    parser.add_argument("--json", metavar="FILE", type=Path, required=True)
-    arguments = parser.parse_args()
+def evidence(case: Case) -> dict[str, list[dict[str, Any]]]:
+    """By format, what a check in lock-step sees along each direction."""
+    found = {}
+    for dtype in SEEN_IN:
+        data = check(case=case, probes=False, modes=["lock-step"], dtype=dtype).to_dict()
+        found[dtype] = data["modes"][0]["evidence"]
+    return found
+
+
+def line_by_line(names: str | None, steps: int = 1000, progress: Progress = lambda said: None) -> dict[str, Any]:
+    """All of it, for JSON. steps: of the drift."""
+    import torch
+
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    few = Case.from_names(arguments.names, steps=LOCK_STEPS)
-    many = Case.from_names(arguments.names, steps=arguments.steps)
-    taken = seconds(few)
-    found = {
-        "machine": machine(),
-        "lock_steps": LOCK_STEPS,
-        "limit": run_of(few, sites=True).judge.limit,
-        "largest_z": largest_z(few),
-        "seconds": taken,
-        "percent": shares(taken),
-        "check": check(case=replace(few, steps=20), probes=False).to_dict(),
-        "drift_limit": run_of(many, sites=False).judge.limit,
-        "drift": drift(many),
-    }
-    write_whole(arguments.json, json.dumps(found, indent=1, allow_nan=False) + "\n")
-
-
-if __name__ == "__main__":
-    main()
+    try:
+        few, many = Case.from_names(names, steps=LOCK_STEPS), Case.from_names(names, steps=steps)
+        checked = replace(few, steps=CHECKED_STEPS)
+        progress("times of every line")
+        taken = seconds(few)
+        progress("z of every line")
+        return {
+            "machine": machine(),
+            "lock_steps": LOCK_STEPS,
+            "limit": run_of(few, sites=True).judge.limit,
+            "largest_z": largest_z(few),
+            "seconds": taken,
+            "percent": shares(taken),
+            "check": check(case=checked, probes=False).to_dict(),
+            "evidence": evidence(checked),
+            "drift_limit": run_of(many, sites=False).judge.limit,
+            "drift": drift(many, progress),
+        }
+    finally:
+        torch.set_num_threads(threads)

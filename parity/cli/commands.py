@@ -36,8 +36,6 @@ def check_command(arguments: argparse.Namespace) -> int:
     _require_its_own_process(arguments)
     if getattr(arguments, "ranks", None) and (arguments.isolate or is_command(arguments.subject)):
         raise UsageError("--ranks is for the factory of a training, and has processes of its own without --isolate.")
-    if getattr(arguments, "ranks", None) and arguments.html:
-        raise UsageError("There is no page of a check over ranks; --json and --markdown hold what it found.")
     if arguments.command == "check" and isinstance(arguments.subject, str) and not arguments.isolate:
         from parity.subjects.training_factories import training_factory
 

@@ -78,6 +78,7 @@ def training_check_command(arguments: argparse.Namespace, make: Callable[..., An
 def _check_ranks(arguments: argparse.Namespace, make: Callable[..., Any], report: Callable[..., None]) -> int:
     """Check a training over several ranks."""
     from parity.cli.bars import progress
+    from parity.cli.pages import write_page
     from parity.cli.training_tables import training_markdown, training_report
     from parity.options import MODES
     from parity.ranks.checking import check_ranks
@@ -115,6 +116,7 @@ def _check_ranks(arguments: argparse.Namespace, make: Callable[..., Any], report
     report(result.to_dict(), training_report(result), arguments.json)
     if arguments.markdown:
         write_whole(Path(arguments.markdown), training_markdown(result))
+    write_page(arguments, result.to_dict())
     return result.verdict.exit_status
 
 

@@ -22,6 +22,7 @@ from parity.judging.plain import plain
 from parity.judging.probes import Probe, out_of_reach
 from parity.judging.quantity_result import magnitude
 from parity.judging.sentences import behaves_like, in_probe, suspicion
+from parity.judging.smallest_case import smallest_case
 from parity.quantities import in_short
 from parity.verdict import Verdict, worst
 
@@ -261,6 +262,7 @@ class Result:
                 "probes": [found.to_dict() for found in self.probes],
                 "modes": self._modes(),
                 "decided_by_probe": self._decided_by_probe(),
+                "smallest_case": smallest.to_json() if (smallest := smallest_case(self)) else None,
             }
         )
         return fields

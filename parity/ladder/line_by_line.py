@@ -17,6 +17,7 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
+
 import reference.microgpt
 from parity.case import Case
 from parity.judging.checking import check
@@ -40,6 +41,7 @@ Progress = Callable[[str], None]
 
 
 def run_of(case: Case, sites: bool) -> Run:
+    """A run of the twin."""
     from torch_twin.microgpt import Twin
 
     judge = Judge.of_elements(offered_elements(case, sites=sites), 1e-9, FORMATS["float64"])
@@ -52,6 +54,7 @@ def short(name: str) -> str:
 
 
 def lock_step(case: Case) -> Iterator[Exchange]:
+    """What the twin answers to each step, from the reference's own state."""
     run, state = run_of(case, sites=True), case.state
     for batch in case.batches():
         exchange = run.ask(state, batch)
@@ -100,7 +103,7 @@ def seconds(case: Case) -> dict[str, dict[str, float]]:
                     times.append((site, time.perf_counter()))
                     return value
 
-                without_gc(module.document_loss)(tokens, params, case.config, tap)
+                without_gc(module.document_loss)(tokens, params, case.config, tap)  # type: ignore[no-untyped-call]
                 for (_, start), (site, end) in pairwise(times):
                     taken[short(site)] += end - start
                 passes[name].append(taken)

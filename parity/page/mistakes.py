@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 
-from parity.catalogue.mutants import MUTANTS
+from parity.catalogue.mutants import MUTANTS, Mutant
 from parity.catalogue.mutants.mutant import SOURCE
+from parity.judging.sentences import TOGETHER
+
+TOGETHER_NAMES = " + "
+"""Between the names of mistakes that are made together."""
 
 
 @dataclass(frozen=True)
@@ -26,12 +30,15 @@ class Mistake:
 
 
 def mistakes(names: list[str]) -> list[Mistake]:
-    """Those of the catalogue by these names."""
-    found = (MUTANTS[name] for name in names if name in MUTANTS)
-    return [
-        Mistake(mutant.name, mutant.mistake, [_changed(*edit) for edit in mutant.edits], mutant.sources)
-        for mutant in found
-    ]
+    """Those of the catalogue by these names, of which one may be of several mistakes together."""
+    found = ((name, [MUTANTS.get(part) for part in name.split(TOGETHER_NAMES)]) for name in names)
+    return [_mistake(name, [part for part in parts if part]) for name, parts in found if all(parts)]
+
+
+def _mistake(name: str, parts: list[Mutant]) -> Mistake:
+    changed = [_changed(*edit) for part in parts for edit in part.edits]
+    sources = tuple(dict.fromkeys(source for part in parts for source in part.sources))
+    return Mistake(name, TOGETHER.join(part.mistake for part in parts), changed, sources)
 
 
 def _changed(old: str, new: str) -> Changed:

@@ -1,17 +1,25 @@
 """The page of one result, of a check or a gate, of a microGPT subject or of a training: from its JSON alone."""
 
+import base64
+import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from parity.judging.sentences import behaves_like
+from parity.page.evidence_view import evidence_view
 from parity.page.mistakes import mistakes
 from parity.page.modes import ModeView, mode_views
 from parity.page.quantities import overview, power_chart, power_table, truth_table
+from parity.page.ranks_view import ranks_view
 from parity.page.rendering import render
 from parity.page.tables import Table
 from parity.verdict import Verdict
 from parity.words import counted
+
+_TRAININGS = ("training", "ranks")
+"""Kinds of results that are of no microGPT subject."""
 
 
 def result_page(data: dict[str, Any], command: Sequence[str]) -> str:
@@ -29,10 +37,10 @@ def _check(data: dict[str, Any], command: Sequence[str]) -> dict[str, Any]:
     deciding = probe or data
     modes = [*([data["link"]] if data.get("link") else []), *deciding["modes"]]
     return {
-        "kind": "check",
+        "kind": "check" if "ranks" not in data else f"check over {data['ranks']} ranks",
         "verdict": data["verdict"],
         "reason": data["reason"],
-        "leads": [data["named"]] if data.get("named") else [],
+        "leads": _leads(data),
         "alarm": not Verdict(data["verdict"]).passes,
         "facts": _facts(data),
         "probe": probe,
@@ -45,13 +53,46 @@ def _check(data: dict[str, Any], command: Sequence[str]) -> dict[str, Any]:
         "unchecked": data.get("unchecked", []),
         "not_exercised": data["not_exercised"],
         "probes": data.get("probes", []),
-        "excluded": data.get("excluded"),
+        "evidence": evidence_view(modes, data.get("excluded")),
+        "ranks": ranks_view(data),
+        "case": _smallest(data),
         "power": power_table(data["modes"]),
         "power_chart": power_chart(data["modes"]),
         "limit": data["limit"],
         "command": shlex.join(command),
         "shorter": _shorter(data, command),
         "gate": None,
+    }
+
+
+def _leads(data: dict[str, Any]) -> list[str]:
+    """What a check says beside its verdict: the mistakes that it names or excludes, those named without their lines."""
+    known = mistakes(data.get("mistakes", []))
+    if known and len(known) == len(data["mistakes"]):
+        return [behaves_like([mistake.said for mistake in known])]
+    excluded = data.get("excluded")
+    if excluded and not data.get("named"):
+        return [f"Excludes {excluded['excluded']} of {excluded['known']} known mistakes."]
+    return [data["named"]] if data.get("named") else []
+
+
+def _smallest(data: dict[str, Any]) -> dict[str, Any] | None:
+    """The smallest case that shows a failure, with its file, and the command that replays it; None where none is kept.
+
+    The file is part of the page, so that no other one is needed.
+    """
+    text = data.get("smallest_case")
+    if not text:
+        return None
+    case = json.loads(text)
+    steps, subject = counted(case["steps"], "step"), data["subject"]
+    named = ["--", *shlex.split(subject[3:])] if subject.startswith("-- ") else [subject]
+    return {
+        "says": f"{steps} of {counted(case['batch_size'], 'document')}, from the state of step {case['state']['step']}",
+        "documents": [" ".join(map(str, tokens)) for tokens in case["documents"]],
+        "settings": [(kind, ", ".join(f"{k} {v}" for k, v in case[kind].items())) for kind in ("config", "hyper")],
+        "file": base64.b64encode(text.encode()).decode(),
+        "command": shlex.join(["parity", "replay", "case.json", *named]),
     }
 
 
@@ -116,7 +157,7 @@ def _nothing(command: Sequence[str]) -> dict[str, Any]:
 
 def _facts(data: dict[str, Any]) -> list[tuple[str, str]]:
     """What was checked: labels, and what stands beside them."""
-    if data.get("kind") == "training":
+    if data.get("kind") in _TRAININGS:
         return _training_facts(data)
     config, run = data["config"], data["run"]
     sizes = ("n_layer", "n_embd", "n_head", "block_size", "vocab_size", "activation")
@@ -177,9 +218,9 @@ def _gate_view(data: dict[str, Any]) -> dict[str, Any]:
 
 
 def _shorter(data: dict[str, Any], command: Sequence[str]) -> str:
-    """The same command for the fewest steps that show the failure; empty where it is no shorter."""
+    """The same command for the fewest steps that show the failure; empty where there is none."""
     first = data["modes"][0].get("first_divergence") if data["modes"] else None
-    known = data.get("kind") != "training" and data["modes"] and data["modes"][0]["mode"] == "lock-step"
+    known = data.get("kind") not in _TRAININGS and data["modes"] and data["modes"][0]["mode"] == "lock-step"
     if not known or first is None or [*command[:2]] != ["parity", "check"] or "--" in command:
         return ""
     steps = first["step"] - data["run"]["first_step"] + 1

@@ -44,14 +44,15 @@ def fastest_so_far(rungs: Sequence[dict[str, Any]]) -> Iterator[int]:
 
 
 def ports() -> str:
-    """Public ports: the verdict of each, and how fast it is, or what deviates in it."""
+    """Public ports: those in parity in a sentence, and of each other one its verdict and what deviates in it."""
     stored = json.loads((RESULTS / "ports.json").read_text(encoding="utf-8"))["ports"]
     head, _, *rows = _cells(markdown(stored))
-    places = [head.index(column) for column in ("verdict", "× ref.", "what deviates")]
-    shown = [["port", "verdict", "× ref.", "what deviates"], ["---", "---", "---:", "---"]]
-    names = (f"{row[0]} ({row[1].replace('Python, ', '')})" for row in rows)
-    shown.extend([name, *(row[place] for place in places)] for name, row in zip(names, rows))
-    return _table(shown)
+    verdict, deviates = (head.index(column) for column in ("verdict", "what deviates"))
+    named = [(f"{row[0]} ({row[1].replace('Python, ', '')})", row[verdict], row[deviates]) for row in rows]
+    right = [name for name, said, _ in named if said.startswith(("PARITY", "IDENTICAL"))]
+    others = [row for row in named if row[0] not in right]
+    table = [("port", "verdict", "what deviates"), ("---", "---", "---"), *others]
+    return f"In parity: {', '.join(right)}.\n\n{_table(table)}"
 
 
 def claims() -> str:

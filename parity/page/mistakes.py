@@ -42,7 +42,14 @@ def _mistake(name: str, parts: list[Mutant]) -> Mistake:
 
 
 def _changed(old: str, new: str) -> Changed:
+    """Whole lines, without the indentation that all of them share."""
     place = SOURCE.find(old)
     start, end = SOURCE.rfind("\n", 0, place) + 1, SOURCE.find("\n", place + len(old))
-    after = SOURCE[start:place] + new + SOURCE[place + len(old) : end]
-    return Changed(SOURCE.count("\n", 0, start) + 1, SOURCE[start:end], after)
+    before, after = SOURCE[start:end], SOURCE[start:place] + new + SOURCE[place + len(old) : end]
+    blank = min(_indentation(line) for text in (before, after) for line in text.splitlines() if line.strip())
+    shown = ("\n".join(line[blank:] for line in text.splitlines()) for text in (before, after))
+    return Changed(SOURCE.count("\n", 0, start) + 1, *shown)
+
+
+def _indentation(line: str) -> int:
+    return len(line) - len(line.lstrip())

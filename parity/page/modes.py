@@ -45,6 +45,16 @@ class Chip:
 
 
 @dataclass(frozen=True)
+class Module:
+    """A module of a training of which something is wrong. amounts: by quantity, the largest relative error there."""
+
+    name: str
+    kind: str
+    amounts: dict[str, str]
+    origin: bool
+
+
+@dataclass(frozen=True)
 class ModeView:
     """A mode on a page; all but the first three are empty where it did not diverge."""
 
@@ -56,6 +66,8 @@ class ModeView:
     """By quantity, in the order of computation."""
     right: int | None
     """How many tensors are inside, where only the others are kept."""
+    modules: list[Module]
+    """Of a training, the same module by module."""
     step: int | None
     """The one whose tensors the strip shows."""
     located: list[tuple[str, str]]
@@ -89,6 +101,7 @@ def _view(mode: dict[str, Any], limit: Any, config: dict[str, Any], same: bool) 
         elements=elements,
         strip=_strip(location) if location else _training_strip(mode),
         right=mode.get("right"),
+        modules=_modules(mode.get("wrong", ())),
         step=location["step"] if location else first["step"] if first else None,
         located=[(what, said) for what, said in mode.get("located", ()) if what.startswith(_PLACES)],
         at_site=site is not None and site["quantity"] == "site",
@@ -133,3 +146,18 @@ def _training_strip(mode: dict[str, Any]) -> dict[str, list[Chip]]:
         amount = f"{number(wrong['relative_error']):.2g}"
         strip.setdefault(quantity, []).append(Chip(name, "wrong" if place else "origin", amount, counts))
     return strip
+
+
+def _modules(wrong: Sequence[dict[str, Any]]) -> list[Module]:
+    """In the order of computation; a module's are its output, that one's gradient, and all tensors that it holds."""
+    kinds: dict[str, str] = {}
+    amounts: dict[str, dict[str, float]] = {}
+    for tensor in wrong:
+        quantity = tensor["key"][0]
+        name = tensor["tensor"].removeprefix(f"{quantity} ")
+        module = name if tensor["module"] or "." not in name else name.rpartition(".")[0]
+        kinds[module] = kinds.get(module) or tensor["module"] or ""
+        found, error = amounts.setdefault(module, {}), number(tensor["relative_error"])
+        found[quantity] = max(found.get(quantity, 0.0), error)
+    shown = {name: {quantity: f"{error:.2g}" for quantity, error in of.items()} for name, of in amounts.items()}
+    return [Module(name, kinds[name], of, not place) for place, (name, of) in enumerate(shown.items())]

@@ -8,7 +8,7 @@ from contextlib import redirect_stdout
 from pathlib import Path
 
 from parity.errors import UsageError
-from parity.files import require_folder, write_whole
+from parity.files import require_folder, require_writable, write_whole
 
 RUNS = {"twin": "about a minute", "ladder": "some ten minutes", "mutants": "some fifteen minutes"}
 """The stored results that the command can make, and how long that takes on two cores."""
@@ -25,7 +25,8 @@ def report_command(arguments: argparse.Namespace) -> int:
     if arguments.run_results is not None:
         if arguments.results is None:
             raise UsageError("--run needs --results DIR, a folder that what is made is kept in.")
-        require_folder(arguments.results / "twin.json")
+        require_writable(arguments.results / "twin.json")
+        require_folder(arguments.results)
         arguments.results.mkdir(exist_ok=True)
         wanted = [name for name in RUNS if name in (arguments.run_results or ["twin"])]
         with console(stderr=True).status("") as status:  # only a terminal shows it

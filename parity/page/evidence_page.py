@@ -9,7 +9,7 @@ from parity.page.detection_view import detection_view
 from parity.page.evidence_view import Intervals, directions, in_words
 from parity.page.ladder_view import LadderView, ladder_view, ports_view, times
 from parity.page.listing import listing
-from parity.page.matrix_view import matrix_view
+from parity.page.matrix_view import matrix_view, right_answers
 from parity.page.quantities import overview, power_chart, power_table
 from parity.page.rendering import number, render
 from parity.page.stored import COMMANDS, Stored
@@ -24,6 +24,7 @@ def evidence_page(stored: Stored) -> str:
     """One file of HTML; UsageError where a stored result is not what its name says."""
     ports = stored.part("ports", lambda found: found["ports"])
     ladder = stored.part("ladder", lambda found: ladder_view(found, ports or []))
+    right = stored.part("calibration_evidence", right_answers)
     claims = stored.part("claims", lambda found: [(c["statement"], c["measured"], c["holds"]) for c in found["claims"]])
     return render(
         "evidence.html",
@@ -36,7 +37,7 @@ def evidence_page(stored: Stored) -> str:
         drift=stored.part("twin", drift_chart),
         calibration=stored.part("calibration", lambda found: calibration_view(found, _limit(stored))),
         detection=stored.part("probes", detection_view),
-        matrix=stored.part("mutants", lambda found: matrix_view(found, stored.results.get("calibration_evidence"))),
+        matrix=stored.part("mutants", lambda found: matrix_view(found, right)),
         seen=stored.part("twin", _seen),
         scaling=stored.part("scaling", scaling_chart),
         machines=_machines(stored),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from parity.page.tables import LinearAxis, LogAxis
 
 Axis = LinearAxis | LogAxis
-_LEFT, _WIDE, _TOP, _HIGH, _BETWEEN = 44, 262, 22, 92, 52
+_LEFT, _WIDE, _TOP, _HIGH, _BETWEEN = 50, 256, 22, 92, 52
 
 
 @dataclass(frozen=True)

@@ -50,6 +50,14 @@ class Mistake:
 
 
 @dataclass(frozen=True)
+class RightAnswers:
+    """How far right answers lie from what is expected, all elements together. columns: by format, with how many."""
+
+    table: Table
+    columns: dict[str, tuple[int, list[Column]]]
+
+
+@dataclass(frozen=True)
 class MatrixView:
     """columns: the check and the rules. counts: a row for each format."""
 
@@ -64,11 +72,20 @@ class MatrixView:
     mistakes: list[tuple[str, list[Mistake]]]
     evidence: list[Histogram]
     right: Table | None
-    """The calibration of the evidence: what is seen where nothing is wrong."""
 
 
-def matrix_view(found: dict[str, Any], calibrated: dict[str, Any] | None = None) -> MatrixView:
-    """As `parity mutants --json` writes it. calibrated: as `benchmarks.calibrate_evidence` does."""
+def right_answers(found: dict[str, Any]) -> RightAnswers:
+    """As `benchmarks.calibrate_evidence` writes it."""
+    columns = {
+        form: [Column(max(float(start), 10**_AXIS.first), float(start) + 0.5, count) for start, count in counts.items()]
+        for form, counts in found["histogram_of_largest_z"].items()
+    }
+    numbers = {form: (int(found["comparisons"][form]), of_form) for form, of_form in columns.items()}
+    return RightAnswers(markdown_table(found["table"]), numbers)
+
+
+def matrix_view(found: dict[str, Any], right: RightAnswers | None = None) -> MatrixView:
+    """As `parity mutants --json` writes it."""
     formats, rules = found["summary"]["formats"], list(found["rules"])
     counts = Table(["format", "mistakes", "caught", "by the case alone", *rules])
     for form, row in formats.items():
@@ -87,8 +104,8 @@ def matrix_view(found: dict[str, Any], calibrated: dict[str, Any] | None = None)
         [(form, names) for form, names in refusing.items() if names],
         [_stages(form, mistakes) for form, mistakes in by_format],
         by_format,
-        [_evidence(found, place, calibrated) for place in range(len(found["dtypes"]))],
-        markdown_table(calibrated["table"]) if calibrated else None,
+        [_evidence(found, place, right) for place in range(len(found["dtypes"]))],
+        right.table if right else None,
     )
 
 
@@ -123,7 +140,7 @@ def _cell(caught: int, of: int) -> Cell:
     return Cell(str(caught), "hit" if caught == of else "some" if 2 * caught > of else "miss")
 
 
-def _evidence(found: dict[str, Any], place: int, calibrated: dict[str, Any] | None) -> Histogram:
+def _evidence(found: dict[str, Any], place: int, right: RightAnswers | None) -> Histogram:
     """How far right answers lie from what is expected, all elements together, and how far mistakes do."""
     form = found["dtypes"][place]
     rows = [row for entry in found["mutants"] if not (row := entry["formats"][place])["equivalent"]]
@@ -134,11 +151,10 @@ def _evidence(found: dict[str, Any], place: int, calibrated: dict[str, Any] | No
     wrong = [Column(10 ** (start + low / _BINS), 10 ** (start + (low + 1) / _BINS), n, 1) for low, n in bins.items()]
     panels = [Panel(f"known mistakes, over {_DOCUMENTS} documents", wrong, LogAxis(-0.3, 2))]
     about = f"{len(asked)} mistakes that the case makes"
-    if calibrated and form in calibrated["histogram_of_largest_z"]:
-        counts = calibrated["histogram_of_largest_z"][form]
-        right = [Column(max(float(start), 0.1), float(start) + 0.5, count) for start, count in counts.items()]
-        panels.insert(0, Panel("right answers, by their largest z", right, LogAxis(-0.3, 4)))
-        about = f"{calibrated['comparisons'][form]:,} right answers, " + about
+    if right and form in right.columns:
+        comparisons, columns = right.columns[form]
+        panels.insert(0, Panel("right answers, by their largest z", columns, LogAxis(-0.3, 4)))
+        about = f"{comparisons:,} right answers, {about}"
     limit = (limits[0], f"limit {limits[0]:.1f}") if limits else None
     return Histogram(form, about, panels, _AXIS, "z of all elements together", limit)
 

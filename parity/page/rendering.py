@@ -1,4 +1,4 @@
-"""Templates filled in: one file with its style and script inside, and a policy that lets it ask for nothing else."""
+"""Templates filled in: one file with its style inside and no script, and a policy that lets it ask for nothing else."""
 
 import math
 from functools import lru_cache

@@ -8,13 +8,13 @@ from typing import Any
 _SHOWN = re.compile(
     r"""<(?:td(?! class="(?:code|n)")|dd|th scope="row"|span class="(?:text|amount)[^"]*")[^>]*>([^<]*)<"""
 )
-_NUMBER = re.compile(r"(?<![\w.])[-−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]\d+)?(?![\w.]*\w)")
-_FORMATS = ("{:.2g}", "{:.3g}", "{:.4g}", "{:.5g}", "{:.6g}", "{:.0e}", "{:.1e}", "{:.1f}", "{:.2f}", "{:g}", "{:,}")
+NUMBER = re.compile(r"(?<![\w.])[-−]?\d+(?:,\d{3})*(?:\.\d+)?(?:e[+-]\d+)?(?![\w.]*\w)")
+FORMATS = ("{:.2g}", "{:.3g}", "{:.4g}", "{:.5g}", "{:.6g}", "{:.0e}", "{:.1e}", "{:.1f}", "{:.2f}", "{:g}", "{:,}")
 
 
 def shown_numbers(page: str) -> set[str]:
     """In cells of tables, lists of facts and beside bars."""
-    return {number for text in _SHOWN.findall(page) for number in _NUMBER.findall(html.unescape(text))}
+    return {number for text in _SHOWN.findall(page) for number in NUMBER.findall(html.unescape(text))}
 
 
 def stored_numbers(data: Any) -> set[str]:
@@ -35,7 +35,7 @@ def _leaves(data: Any) -> Iterator[Any]:
 
 def _written(value: Any) -> Iterator[str]:
     if isinstance(value, str):
-        yield from _NUMBER.findall(value)
+        yield from NUMBER.findall(value)
     elif isinstance(value, (int, float)):
-        yield from (form.format(value) for form in _FORMATS)
+        yield from (form.format(value) for form in FORMATS)
         yield from (f"{value:.{digits}g}" for digits in range(7, 18))

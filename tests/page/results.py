@@ -65,6 +65,44 @@ def gate(**found: Any) -> dict[str, Any]:
     }
 
 
+def ranks() -> dict[str, Any]:
+    """What `--json` writes of a training over two ranks, of which one has another gradient."""
+    right = {"mode": "float64", "step": 0, "verdict": "PARITY", "z": 0.5, "elements": 6, "outside": 0, "bits_of": 0}
+    right |= {"relative_error": None, "scale": None}
+    wrong = {**right, "verdict": "DIVERGED", "z": 4e14, "outside": 3, "relative_error": 0.7, "scale": 2.0, "bits_of": 1}
+    rank = {"verdict": "PARITY", "largest_z": 0.5, "explanation": ""}
+    tensors = [{**right, "tensor": name} for name in ("grad w", "grad b")]
+    own = [{**wrong, "tensor": "grad w"}, {**right, "tensor": "grad b"}, {**right, "tensor": "param w", "bits_of": 1}]
+    said = "the gradient is the rank's own"
+    return {
+        "verdict": "DIVERGED",
+        "reason": "Over 2 ranks it is another function.",
+        "kind": "ranks",
+        "ranks": 2,
+        "subject": "spread.py:make",
+        "against": "single.py:make",
+        "model": "Model",
+        "parameters": 6,
+        "optimizer": "AdamW",
+        "formats": ["float64"],
+        "device": "cpu",
+        "replicas": 16,
+        "limit": 9.7,
+        "modes": [],
+        "not_exercised": [],
+        "explanation": f"On rank 1 {said}.",
+        "by_rank": [
+            {**rank, "rank": 0, "tensors": tensors},
+            {**rank, "rank": 1, "verdict": "DIVERGED", "largest_z": 4e14, "explanation": said, "tensors": own},
+        ],
+    }
+
+
+def ranks_page() -> str:
+    """Its page."""
+    return result_page(ranks(), ["parity", "check", "--ranks", "2", "spread.py:make", "--against", "single.py:make"])
+
+
 def page(*, fails: bool) -> str:
     """Its page."""
     return result_page(stored(fails=fails), COMMAND)

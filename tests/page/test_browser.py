@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
+from parity import Case
 from parity.page.evidence_page import evidence_page
 from parity.page.stored import read
-from tests.page.results import page, partly_right
+from tests.page.results import page, partly_right, ranks_page
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 if BROWSER is None:
@@ -18,7 +19,7 @@ playwright = pytest.importorskip("playwright.sync_api", reason="a browser is dri
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 PHONE, DESK, PAPER = ({"width": wide, "height": 900} for wide in (360, 1280, 718))
-PAGES = ("partly", "passes", "evidence")
+PAGES = ("partly", "passes", "ranks", "evidence")
 
 
 @pytest.fixture(scope="module")
@@ -26,6 +27,7 @@ def folder(tmp_path_factory) -> Path:
     """With every page in a file."""
     made = tmp_path_factory.mktemp("pages")
     made.joinpath("partly.html").write_text(partly_right(), encoding="utf-8")
+    made.joinpath("ranks.html").write_text(ranks_page(), encoding="utf-8")
     made.joinpath("passes.html").write_text(page(fails=False), encoding="utf-8")
     made.joinpath("evidence.html").write_text(evidence_page(read(RESULTS)), encoding="utf-8")
     return made
@@ -112,6 +114,47 @@ def test_switch_hides_what_rounding_explains(opened):
     assert wrong.first.is_visible()
 
 
+def test_switch_hides_tensors_that_are_right_on_every_rank(opened):
+    tab = opened("ranks")
+    rows = tab.locator(".by-rank tbody tr")
+    assert [rows.nth(place).is_visible() for place in range(3)] == [True, True, True]
+    tab.locator(".hide").check()
+    assert [rows.nth(place).is_visible() for place in range(3)] == [True, False, False]
+
+
+def test_first_unexplained_is_jumped_to(opened):
+    tab = opened("partly", viewport=PHONE)
+    chip = tab.locator("#begins1")
+    above = "chip => chip.getBoundingClientRect().top"
+    assert chip.evaluate(above) > PHONE["height"]
+    tab.get_by_text("Jump to the first unexplained").click()
+    assert chip.evaluate("chip => chip.matches(':target')")
+    tab.wait_for_timeout(1000)  # it scrolls smoothly
+    assert 0 <= chip.evaluate(above) < PHONE["height"]
+
+
+def test_smallest_case_is_saved_from_the_page(opened, tmp_path):
+    tab = opened("partly")
+    with tab.expect_download() as download:
+        tab.locator("#case a").click()
+    assert download.value.suggested_filename == "case.json"
+    download.value.save_as(tmp_path / "case.json")
+    assert Case.load(tmp_path / "case.json").steps == 1
+
+
+def test_text_of_drawings_can_be_selected_and_lies_within_them(opened):
+    tab = opened("evidence")
+    tab.evaluate("getSelection().selectAllChildren(document.querySelector('svg.histogram'))")
+    assert "limit 10.6" in tab.evaluate("getSelection().toString()")
+    outside = tab.evaluate(
+        "[...document.querySelectorAll('svg text')].filter(text => {"
+        " const inner = text.getBoundingClientRect(), outer = text.ownerSVGElement.getBoundingClientRect();"
+        " return inner.left < outer.left - 1 || inner.right > outer.right + 1 || inner.bottom > outer.bottom + 1"
+        "}).map(text => text.textContent)"
+    )
+    assert outside == []
+
+
 def test_links_lead_to_what_they_name(opened):
     for name in PAGES:
         tab = opened(name)
@@ -147,7 +190,7 @@ def serious(tab: Any, **options: Any) -> list[str]:
     return [f"{fault['id']}: {node['html'][:160]}" for fault in faults for node in fault["nodes"]]
 
 
-@pytest.mark.parametrize("name", ["partly", "evidence"])
+@pytest.mark.parametrize("name", ["partly", "ranks", "evidence"])
 def test_axe_finds_no_serious_fault(opened, name):
     tab = opened(name)
     assert not serious(tab)

@@ -3,13 +3,17 @@
 import json
 import re
 import shutil
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 
 from parity.cli import main
+from parity.cli.report_command import report_command
+from parity.page.calibration_view import calibration_view
 from parity.page.evidence_page import evidence_page
 from parity.page.listing import listing
+from parity.page.matrix_view import matrix_view
 from parity.page.stored import COMMANDS, read
 from tests.page.numbers import shown_numbers, stored_numbers
 
@@ -34,6 +38,14 @@ def in_other_units(data):
     return [data * unit for unit in UNITS] if isinstance(data, float | int) else []
 
 
+def real_mistakes(results):
+    return [entry for entry in results["mutants"]["mutants"] if not entry["equivalent"]]
+
+
+def caught_by(row, results):
+    return [row["caught"], *(rule not in row["missed_by"] for rule in results["mutants"]["rules"])]
+
+
 def test_page_has_no_number_that_is_not_stored(page):
     results = read(RESULTS).results
     timed = [results[name] for name in ("ladder", "scaling")]
@@ -42,6 +54,12 @@ def test_page_has_no_number_that_is_not_stored(page):
     sums = {
         str(sum(fault[form][rule] for fault in caught)) for form in ("float64", "float32", "bfloat16") for rule in RULES
     }
+    for place in range(len(results["mutants"]["dtypes"])):
+        caught = [(entry["stage"], caught_by(entry["formats"][place], results)) for entry in real_mistakes(results)]
+        for stage in {stage for stage, _ in caught}:
+            sums |= {str(sum(column)) for column in zip(*(row for of, row in caught if of == stage), strict=True)}
+            sums.add(str(sum(of == stage for of, _ in caught)))
+        sums |= {str(sum(column)) for column in zip(*(row for _, row in caught), strict=True)}
     rounded = {text.replace(",", "") for text in known}
     shown = {text for text in shown_numbers(page) if text.replace(",", "") not in rounded}
     assert not shown - sums
@@ -89,16 +107,112 @@ def test_what_is_not_stored_is_not_shown(tmp_path):
 
 def test_detection_matrix_is_shown_where_it_is_stored(tmp_path):
     row = {"dtype": "float64", "caught": True, "equivalent": False, "z": "inf", "first": "grad", "where": "case"}
+    row |= {"evidence": {"1": 3.9, "10": 12.3, "100": 39.0}, "evidence_limit": 7.2}
     summary = {"mistakes": 1, "caught": 1, "caught_by_case": 1, "missed": [], "missed_by": {"allclose": 1}}
     stored = {
         "dtypes": ["float64"],
         "rules": {"allclose": "rtol 1e-5"},
         "summary": {"formats": {"float64": summary}},
-        "mutants": [{"name": "rate_twice", "stage": "Adam", "formats": [{**row, "missed_by": ["allclose"]}]}],
+        "mutants": [
+            {"name": "rate_twice", "stage": "Adam", "formats": [{**row, "missed_by": ["allclose"]}]},
+            {"name": "beta", "stage": "Adam", "formats": [{**row, "missed_by": [], "evidence": None, "z": 4.5}]},
+        ],
     }
     (tmp_path / "mutants.json").write_text(json.dumps(stored), encoding="utf-8")
     page = evidence_page(read(tmp_path))
-    assert re.search(r"rate_twice.*Adam.*grad.*inf.*case.*allclose", page)
+    rows = re.findall(r'<tr><th scope="row" class="mono">(.*?)</tr>', page)
+    cells = [re.findall(r"<td(?: class=\"(\w+)\")?>([^<]*)", row) for row in rows]
+    assert [row.partition("<")[0] for row in rows[:2]] == ["rate_twice", "beta"]
+    assert [text for _, text in cells[0]] == ["Adam", "grad", "inf", "case", "✓", "·", "3.9", "12", "39"]
+    assert [text for _, text in cells[1]] == ["Adam", "grad", "4.5", "case", "✓", "✓", "-", "-", "-"]
+    assert re.search(r'Adam \(2\)</th><td class="hit">2</td><td class="miss">1</td>', page)
+    assert "1 mistakes that the case makes" in page
+    assert "limit 7.2" in page
+
+
+def test_evidence_of_mistakes_lies_on_the_side_of_the_limit_that_it_is_on():
+    found = read(RESULTS).results["mutants"]
+    for place, drawn in enumerate(matrix_view(found).evidence):
+        rows = [entry["formats"][place] for entry in found["mutants"]]
+        known = [row for row in rows if row.get("evidence") and not row["equivalent"]]
+        limit, columns = known[0]["evidence_limit"], drawn.panels[-1].columns
+        beyond = sum(column.height for column in columns if column.start >= limit * 0.999)
+        assert beyond == sum(float(row["evidence"]["10"]) >= limit for row in known) > 90
+        assert sum(column.height for column in columns) == len(known)
+
+
+def test_histogram_has_the_limit_and_what_is_assumed(page):
+    section = page[page.index('<section id="calibration"') : page.index('<section id="matrix"')]
+    found = read(RESULTS).results
+    assert section.count("<svg") == len(found["calibration"]["comparisons"]) == 5
+    assert section.count(f"limit {found['twin']['check']['limit']:.1f}") == 5
+    assert section.count('class="series1 dashed"') == 5
+
+
+def test_tail_is_called_thicker_only_where_it_is():
+    found = json.loads((RESULTS / "calibration.json").read_text(encoding="utf-8"))
+    thicker = calibration_view(found, None).thicker
+    assert thicker == [
+        "bfloat16 from z 6 on, 4 of 17,272,530",
+        "bfloat16, weights in float32 from z 6 on, 10 of 7,973,124",
+    ]
+    for beyond in found["elements_beyond"].values():
+        beyond.update({"6": 0, "7": 0, "8": 0})
+    assert calibration_view(found, None).thicker == []
+
+
+def test_lines_that_are_measured_come_first():
+    blocks = listing(read(RESULTS).results["twin"])
+    told = [any(pair.z for pair in block.pairs) for block in blocks]
+    assert told == sorted(told, reverse=True)
+    assert [block.name for block in blocks[:2]] == ["gpt", "document_loss"]
+
+
+def test_scale_of_a_tensor_in_bfloat16_is_seen_from_few_per_cent_on(page):
+    section = page[page.index('<section id="whole"') : page.index('<section id="scaling"')]
+    assert "in bfloat16 over 20 steps" in section
+    seen = read(RESULTS).results["twin"]["evidence"]["bfloat16"]
+    for along in seen:
+        if along["tensor"]:
+            assert f"<td>{along['allowed']:.2g}</td>" in section
+            assert 0.01 < along["allowed"] < 0.03
+
+
+def test_results_are_made_where_that_is_asked_for(tmp_path, monkeypatch, capsys):
+    made = []
+
+    def instead(names, steps=1000, progress=None):
+        made.append(names)
+        return json.loads((RESULTS / "twin.json").read_text(encoding="utf-8"))
+
+    monkeypatch.setattr("parity.ladder.line_by_line.line_by_line", instead)
+    results, out = tmp_path / "results", tmp_path / "report.html"
+    assert main(["report", "--run", "--results", str(results), "--out", str(out), "--names", "mine.txt"]) == 0
+    assert made == ["mine.txt"]
+    assert [file.name for file in results.iterdir()] == ["twin.json"]
+    assert re.findall(r'<section id="(\w+)"', out.read_text(encoding="utf-8")) == [
+        *("listing", "drift", "power", "whole", "machines"),
+    ]
+    assert main(["report", "--run", "--out", str(out)]) == 2
+    assert capsys.readouterr().err == "--run needs --results DIR, a folder that what is made is kept in.\n"
+    assert main(["report", "--names", "mine.txt"]) == 2
+    assert capsys.readouterr().err == "--names is for --run: stored results have had their documents.\n"
+    assert main(["report", "--run", "--results", str(tmp_path / "no" / "folder"), "--out", str(out)]) == 2
+    assert "there is no folder" in capsys.readouterr().err
+
+
+def test_other_results_are_made_by_their_own_commands(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr("parity.cli.command_line.run", lambda words: asked.append(words))
+    (tmp_path / "claims.json").write_text((RESULTS / "claims.json").read_text(encoding="utf-8"), encoding="utf-8")
+    arguments = Namespace(
+        names="mine.txt", run_results=["mutants", "ladder"], results=tmp_path, out=tmp_path / "report.html"
+    )
+    assert report_command(arguments) == 0
+    assert asked[-2:] == [
+        ["ladder", "--json", str(tmp_path / "ladder.json"), "--names", "mine.txt"],
+        ["mutants", "--json", str(tmp_path / "mutants.json")],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +247,7 @@ def test_folders_that_are_not_there_are_one_sentence(tmp_path, capsys):
 
 
 def test_command_writes_the_page(tmp_path, capsys):
-    out = tmp_path / "new" / "report.html"
+    out = tmp_path / "report.html"
     assert main(["report", "--out", str(out), "--results", str(RESULTS)]) == 0
     assert out.read_text(encoding="utf-8").startswith("<!doctype html>")
     assert capsys.readouterr().out.startswith(f"Wrote {out} (")

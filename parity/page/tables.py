@@ -81,7 +81,7 @@ class LinearAxis:
 
 
 def _power_of_ten(power: int) -> str:
-    if -2 <= power <= 5:
+    if -2 <= power <= 4:
         return f"{10.0**power:,g}"
     digits = str(power).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
     return f"10{digits}"

@@ -168,6 +168,17 @@ def test_first_commit_is_a_notice(run, repository, monkeypatch, capsys):
     assert capsys.readouterr().out == said
 
 
+def test_pages_of_two_jobs_or_subjects_have_two_names(run, monkeypatch):
+    names = set()
+    for page in ("parity-check-0", "parity-check-1"):
+        monkeypatch.setenv("PAGE", page)
+        for subject in ("port.py:make", "other/port.py:make", "-- ./port 'a b' *"):
+            monkeypatch.setenv("SUBJECT", subject)
+            names.add(run.page_name())
+    assert len(names) == 6
+    assert all(re.fullmatch(r"parity-check-[01]-[\w.-]+", name) for name in names)
+
+
 @pytest.mark.parametrize(
     ("subject", "words"),
     [
@@ -233,6 +244,11 @@ def test_steps_name_inputs_and_outputs_that_exist(run):
     assert set(re.findall(r"inputs\.([\w-]+)", DESCRIPTION)) == set(INPUTS)
     given = set(re.findall(r"steps\.gate\.outputs\.([\w-]+)", DESCRIPTION))
     assert given == {"verdict", "accepted", "speed-ratio", "base", "json", "markdown", "html"}
+    (kept,) = re.findall(r"actions/upload-artifact@.*?with:\n(.*?)\n    - ", DESCRIPTION, flags=re.DOTALL)
+    assert {line.strip() for line in kept.splitlines()} == {
+        *("path: ${{ steps.gate.outputs.html }}", "archive: false", "overwrite: true"),
+    }
+    assert "PAGE: ${{ steps.page.outputs.artifact-url }}" in DESCRIPTION
     planned = set(re.findall(r"steps\.plan\.outputs\.([\w-]+)", DESCRIPTION))
     run.plan()
     assert planned == outputs().keys()

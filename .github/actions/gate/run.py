@@ -23,7 +23,7 @@ HARNESS = Path(__file__).resolve().parents[3]
 TEMPORARY = Path(os.environ.get("RUNNER_TEMP", "."))
 INCLUDED = re.compile(r"\s*(?:-[rc]|--requirement\b|--constraint\b)[\s=]*(\S+)")
 """A line of a file of requirements that names another one, relative to it."""
-KINDS = ("py", "json", "html", "css")
+KINDS = ("py", "json", "html", "css", "md")
 """Of the harness's files, those that are installed."""
 ENVIRONMENT, ORACLE = TEMPORARY / "parity-environment", TEMPORARY / "parity-oracle"
 
@@ -76,7 +76,7 @@ def gate() -> int:
         annotate("notice", "This is the first commit: there is nothing to compare it with.")
         return 0
     print(f"Comparing with {base.commit}, {base.what}.", flush=True)
-    result, summary, page = (TEMPORARY / f"parity.{kind}" for kind in ("json", "md", "html"))
+    result, summary, page = TEMPORARY / "parity.json", TEMPORARY / "parity.md", TEMPORARY / f"{page_name()}.html"
     for left in (result, summary, page):
         left.unlink(missing_ok=True)
     files = ["--json", str(result), "--markdown", str(summary), "--html", str(page)]
@@ -93,6 +93,11 @@ def gate() -> int:
     tell(**outputs, json=str(result), markdown=str(summary), html=str(page))
     append("GITHUB_STEP_SUMMARY", summary.read_text(encoding="utf-8"))
     return status
+
+
+def page_name() -> str:
+    """The name of the page, which is that of its artifact: no other job's, nor that of another subject in this one."""
+    return re.sub(r"[^\w.-]+", "-", f"{os.environ.get('PAGE', 'parity')}-{os.environ['SUBJECT']}").strip("-")[:80]
 
 
 def run_gate(main: Callable[[list[str]], int], words: list[str]) -> int:

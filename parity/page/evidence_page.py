@@ -41,7 +41,7 @@ def evidence_page(stored: Stored) -> str:
         seen=stored.part("twin", _seen),
         scaling=stored.part("scaling", scaling_chart),
         machines=_machines(stored),
-        commands=COMMANDS,
+        made={name: COMMANDS[name].replace("FILE", f"{name}.json") for name in stored.results},
     )
 
 

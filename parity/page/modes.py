@@ -23,6 +23,8 @@ class Element:
     title: str
     where: str
     step: int
+    beside: str
+    """What it is held to: what is expected, or the truth."""
     expected: str
     actual: str
     error: str
@@ -92,7 +94,8 @@ def mode_views(modes: Sequence[dict[str, Any]], limit: Any, config: dict[str, An
 
 def _view(mode: dict[str, Any], limit: Any, config: dict[str, Any], same: bool) -> ModeView:
     first, site, location = mode.get("first_divergence"), mode.get("first_site"), mode.get("location")
-    elements = [_element("first tensor outside", first, mode.get("allowed"))] if first else []
+    beside = "truth" if mode.get("truth") else "expected"
+    elements = [_element("first tensor outside", first, mode.get("allowed"), beside)] if first else []
     elements += [_element("first site outside", site, mode.get("site_allowed"))] if site and site != first else []
     return ModeView(
         title=mode["mode"],
@@ -112,13 +115,13 @@ def _view(mode: dict[str, Any], limit: Any, config: dict[str, Any], same: bool) 
     )
 
 
-def _element(title: str, found: dict[str, Any], allowed: Any) -> Element:
+def _element(title: str, found: dict[str, Any], allowed: Any, beside: str = "expected") -> Element:
     actual, expected = told_apart(number(found["actual"]), number(found["expected"]))
     quantity = found["quantity"]
     where = found["where"] if found["where"] == quantity else f"{quantity} {found['where']}"
     z, error = number(found["z"]), number(found["error"])
     floor = "" if math.isnan(number(allowed)) else f"{number(allowed):.2g}"
-    return Element(title, where, found["step"], expected, actual, f"{error:.2g}", floor, f"{z:.2g}")
+    return Element(title, where, found["step"], beside, expected, actual, f"{error:.2g}", floor, f"{z:.2g}")
 
 
 def _strip(location: dict[str, Any]) -> dict[str, list[Chip]]:

@@ -83,6 +83,12 @@ def test_page_fits_a_phone(opened, name):
     assert width_over(tab) == 0
 
 
+def test_text_of_a_desk_is_no_wider_than_one_reads(opened):
+    tab = opened("evidence", viewport={"width": 1600, "height": 900})
+    assert tab.locator("#drift").bounding_box()["width"] < 1100
+    assert tab.locator("#listing").bounding_box()["width"] > 1400
+
+
 def test_wide_page_is_noticed(opened):
     tab = opened("passes", viewport=PHONE)
     tab.evaluate("document.querySelector('h1').style.width = '500px'")

@@ -99,6 +99,12 @@ def test_ports_that_deviate_show_no_speed(page):
         assert bool(bar) == (port["verdict"] in ("PARITY", "IDENTICAL")), name
 
 
+def test_every_section_says_what_made_it(page):
+    for section in re.findall(r"<section id=.*?</section>", page, re.DOTALL)[:-1]:
+        (made,) = re.findall(r'<p class="repeat small soft">(.*?)</p>', section)
+        assert re.match(r"Made by <code>\w", made), made
+
+
 def test_what_is_not_stored_is_not_shown(tmp_path):
     shutil.copy(RESULTS / "claims.json", tmp_path)
     page = evidence_page(read(tmp_path))

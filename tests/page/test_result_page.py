@@ -285,6 +285,8 @@ def test_truth_is_told_where_it_was_asked_for():
     }
     shown = result_page(data, COMMAND)
     assert "The subject is wrong: the truth agrees with the reference." in shown
+    assert shown.count("<dt>truth</dt>") == 1  # of the tensor; the sites are the reference's
+    assert "<dt>truth</dt>" not in page(fails=True)
     assert re.search(r"grad</th><td>7e\+08</td><td>1.1</td><td>-</td>", shown)
 
 

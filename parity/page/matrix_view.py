@@ -8,7 +8,7 @@ from typing import Any
 
 from parity.page.calibration_view import markdown_table
 from parity.page.histogram import Column, Histogram, Panel
-from parity.page.rendering import number, z_text
+from parity.page.rendering import number, short, z_text
 from parity.page.tables import LogAxis, Table
 
 CHECK = "check"
@@ -119,7 +119,7 @@ def _mistakes(found: dict[str, Any], place: int, rules: Sequence[str]) -> list[M
         missed_by = row["missed_by"]
         caught = [row["caught"], *(rule not in missed_by for rule in rules if missed_by is not None)]
         evidence = row.get("evidence") or {}
-        seen = [z_text(evidence[count]) if count in evidence else "-" for count in ("1", _DOCUMENTS, "100")]
+        seen = [short(evidence[count]) if count in evidence else "-" for count in ("1", _DOCUMENTS, "100")]
         shown = row["first"] if row["caught"] else "missed"
         mistakes.append(Mistake(entry["name"], entry["stage"], shown, z_text(row["z"]), row["where"], caught, seen))
     return mistakes

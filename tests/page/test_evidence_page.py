@@ -129,8 +129,8 @@ def test_detection_matrix_is_shown_where_it_is_stored(tmp_path):
     rows = re.findall(r'<tr><th scope="row" class="mono">(.*?)</tr>', page)
     cells = [re.findall(r"<td(?: class=\"(\w+)\")?>([^<]*)", row) for row in rows]
     assert [row.partition("<")[0] for row in rows[:2]] == ["rate_twice", "beta"]
-    assert [text for _, text in cells[0]] == ["Adam", "grad", "inf", "case", "✓", "·", "3.9", "12", "39"]
-    assert [text for _, text in cells[1]] == ["Adam", "grad", "4.5", "case", "✓", "✓", "-", "-", "-"]
+    assert [text for _, text in cells[0]] == ["Adam", "grad", "inf", "case", "3.9", "12.3", "39", "✓", "·"]
+    assert [text for _, text in cells[1]] == ["Adam", "grad", "4.5", "case", "-", "-", "-", "✓", "✓"]
     assert re.search(r'Adam \(2\)</th><td class="hit">2</td><td class="miss">1</td>', page)
     assert "1 mistakes that the case makes" in page
     assert "limit 7.2" in page

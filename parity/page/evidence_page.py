@@ -12,6 +12,7 @@ from parity.page.listing import listing
 from parity.page.matrix_view import matrix_view, right_answers
 from parity.page.quantities import overview, power_chart, power_table
 from parity.page.rendering import number, render
+from parity.page.scores_view import scores_view
 from parity.page.stored import COMMANDS, Stored
 from parity.page.tables import Table
 from parity.words import counted
@@ -38,6 +39,7 @@ def evidence_page(stored: Stored) -> str:
         calibration=stored.part("calibration", lambda found: calibration_view(found, _limit(stored))),
         detection=stored.part("probes", detection_view),
         matrix=stored.part("mutants", lambda found: matrix_view(found, right)),
+        scores=stored.part("scores", scores_view),
         seen=stored.part("twin", _seen),
         scaling=stored.part("scaling", scaling_chart),
         machines=_machines(stored),

@@ -16,6 +16,7 @@ COMMANDS = {
     "probes": "python -m benchmarks.probes --json FILE",
     "mutants": "parity mutants --json FILE",
     "calibration_evidence": "python -m benchmarks.calibrate_evidence --json FILE",
+    "scores": "python -m benchmarks.scores --json FILE",
     "scaling": "pytest benchmarks/test_scaling.py --benchmark-only",
     "claims": "python -m benchmarks.claims --names names.txt --ladder ladder.json --json FILE",
 }

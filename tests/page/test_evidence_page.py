@@ -99,6 +99,15 @@ def test_ports_that_deviate_show_no_speed(page):
         assert bool(bar) == (port["verdict"] in ("PARITY", "IDENTICAL")), name
 
 
+def test_wrong_implementations_are_counted_as_they_were(page):
+    section = page[page.index('<section id="scores"') : page.index('<section id="power"')]
+    found = read(RESULTS).results["scores"]
+    for row in found["summary"]:
+        cells = "".join(f"<td>{row[key]}</td>" for key in ("checks", "refused", "located", "right", "wrong"))
+        assert f'<th scope="row">{row["kind"]}</th>{cells}' in section
+    assert section.count("<tr>") == len(found["summary"]) + len(found["implementations"]) + 2
+
+
 def test_every_section_says_what_made_it(page):
     for section in re.findall(r"<section id=.*?</section>", page, re.DOTALL)[:-1]:
         (made,) = re.findall(r'<p class="repeat small soft">(.*?)</p>', section)

@@ -211,6 +211,7 @@ def test_command_prints_the_verdict_and_writes_the_result(warm, monkeypatch, cap
     monkeypatch.setattr(Ranks, "close", lambda self: None)
     few = ["--steps", "1", "--replicas", "4", "--dtype", "float64"]
     files = ["--json", str(tmp_path / "result.json"), "--markdown", str(tmp_path / "result.md")]
+    files += ["--html", str(tmp_path / "result.html")]
     command = ["check", "--ranks", "2", f"{MISTAKES}:summed", "--against", f"{MISTAKES}:single", *few, *files]
     assert main(command) == 1
     out = " ".join(capsys.readouterr().out.split())
@@ -226,6 +227,9 @@ def test_command_prints_the_verdict_and_writes_the_result(warm, monkeypatch, cap
         assert (first["tensor"], first["verdict"], first["bits_of"]) == ("grad first.weight", "DIVERGED", 0)
         assert (first["outside"], first["elements"], first["scale"]) == (24, 24, pytest.approx(2))
     assert "begins at: grad first.weight" in (tmp_path / "result.md").read_text()
+    page = (tmp_path / "result.html").read_text()
+    assert "Rank by rank" in page
+    assert '<th scope="row" class="mono">grad first.weight</th><td class="miss"' in page
 
 
 @pytest.mark.parametrize(

@@ -138,7 +138,7 @@ def test_error_of_something_else_is_not_one_of_standard_output(folder, capsys, m
 
     if stream:
         monkeypatch.setattr(sys, stream, Failing())
-    monkeypatch.setattr("parity.cli.command_line._run", lambda argv: (sys.stderr if stream else Failing()).write(""))
+    monkeypatch.setattr("parity.cli.command_line.run", lambda argv: (sys.stderr if stream else Failing()).write(""))
     if status is None:
         with pytest.raises(OSError, match=os.strerror(number)):
             main(["check"])

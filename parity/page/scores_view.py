@@ -22,7 +22,7 @@ def scores_view(found: dict[str, Any]) -> ScoresView:
     kinds = Table(["mistakes", *_SUMMARY.values()], ["mistakes"])
     for row in found["summary"]:
         kinds.rows.append([row["kind"], *(str(row[key]) for key in _SUMMARY)])
-    columns = ["what is wrong", "in", "verdict", "begins at", "", "named"]
+    columns = ["what is wrong", "in", "verdict", "begins at", "placed", "named"]
     table = Table(columns, columns)
     for row in found["implementations"]:
         placed = "right" if row["located"] else f"should be {row['should_begin_at']}"

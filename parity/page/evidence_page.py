@@ -15,6 +15,7 @@ from parity.page.rendering import number, render
 from parity.page.scores_view import scores_view
 from parity.page.stored import COMMANDS, Stored
 from parity.page.tables import Table
+from parity.verdict import Verdict
 from parity.words import counted
 
 _WORDS = {"parity": "parity {}", "cpu": "{}", "cores": "{} cores", "system": "{}", "python": "{}", "torch": "torch {}"}
@@ -80,6 +81,9 @@ def _sentences(ladder: LadderView | None, claims: list[tuple[str, str, str]] | N
             f"but for rounding. The fastest, “{best['technique']}”, takes a document "
             f"{times(max(best['speed_up_over_reference']))} times as fast, in {best['dtype']}, at {best['verdict']}."
         )
+        if ladder.parallel:
+            passed = sum(Verdict(verdict).passes for _, verdict, _ in ladder.parallel)
+            said.append(f"{passed} of {len(ladder.parallel)} techniques over ranks compute what one process does.")
     return said
 
 

@@ -21,7 +21,10 @@ class Chart:
 
 @dataclass(frozen=True)
 class LadderView:
-    """steps: of one document each, rungs and ports. batches: a document in the best batch of a rung."""
+    """steps: of one document each, rungs and ports. batches: a document in the best batch of a rung.
+
+    ran, passed: of the rungs that are held to the reference.
+    """
 
     steps: Chart
     batches: Chart
@@ -29,6 +32,8 @@ class LadderView:
     """Ports that show no speed, and why."""
     table: Table
     skipped: list[tuple[str, str]]
+    parallel: list[tuple[str, str, str]]
+    """Rungs over ranks, which are held to one process, and of which no speed is shown: each with verdict and z."""
     ran: int
     passed: int
     best: dict[str, Any]
@@ -46,7 +51,8 @@ class PortsView:
 def ladder_view(ladder: dict[str, Any], ports: Sequence[dict[str, Any]]) -> LadderView:
     """Rungs as `parity ladder --json` writes them, and ports; a speed is shown only of what is in parity."""
     rungs = ladder["rungs"]
-    ran = [rung for rung in rungs if rung["verdict"] != _SKIPPED]
+    all_that_ran = [rung for rung in rungs if rung["verdict"] != _SKIPPED]
+    ran = [rung for rung in all_that_ran if not rung.get("ranks")]
     timed = [rung for rung in ran if rung["timing"]]
     singles = [(rung["technique"], rung["speed_up_over_reference"][0], rung["verdict"], "series0") for rung in timed]
     singles += [(_name(port), port["seconds"]["speed_up"], port["verdict"], "series1") for port in _timed(ports)]
@@ -57,7 +63,7 @@ def ladder_view(ladder: dict[str, Any], ports: Sequence[dict[str, Any]]) -> Ladd
             *("µs a document", "batch", "× reference in batches", "MiB"),
         ],
         ["rung", "verdict"],
-        [_cells(rung) for rung in ran],
+        [_cells(rung) for rung in all_that_ran],
     )
     refused = [(_name(port), port["verdict"]) for port in ports if not Verdict(port["verdict"]).passes]
     return LadderView(
@@ -66,6 +72,7 @@ def ladder_view(ladder: dict[str, Any], ports: Sequence[dict[str, Any]]) -> Ladd
         refused,
         table,
         [(rung["technique"], rung["reason"]) for rung in rungs if rung["verdict"] == _SKIPPED],
+        [_over_ranks(rung) for rung in all_that_ran if rung.get("ranks")],
         len(ran),
         sum(Verdict(rung["verdict"]).passes for rung in ran),
         max(timed, key=lambda rung: max(rung["speed_up_over_reference"])),
@@ -94,6 +101,11 @@ def ports_view(found: dict[str, Any]) -> PortsView:
 def times(ratio: float) -> str:
     """Two digits, and all that stand before the point."""
     return f"{ratio:,.0f}" if ratio >= 100 else f"{ratio:.2g}"
+
+
+def _over_ranks(rung: dict[str, Any]) -> tuple[str, str, str]:
+    z = z_text(rung["largest_z"])
+    return f"{rung['technique']} ({rung['ranks']} ranks, {rung['dtype']})", rung["verdict"], z
 
 
 def _timed(ports: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from parity.page.calibration_view import calibration_view
 from parity.page.evidence_page import evidence_page
 from parity.page.listing import listing
 from parity.page.matrix_view import matrix_view
-from parity.page.stored import COMMANDS, read
+from parity.page.stored import COMMANDS, Stored, read
 from tests.page.numbers import shown_numbers, stored_numbers
 
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
@@ -112,6 +112,19 @@ def test_every_section_says_what_made_it(page):
     for section in re.findall(r"<section id=.*?</section>", page, re.DOTALL)[:-1]:
         (made,) = re.findall(r'<p class="repeat small soft">(.*?)</p>', section)
         assert re.match(r"Made by <code>\w", made), made
+
+
+def test_rungs_over_ranks_are_told_apart_from_those_that_are_held_to_the_reference():
+    stored = read(RESULTS)
+    rungs = [rung for rung in stored.results["ladder"]["rungs"] if not rung.get("ranks")]
+    over_ranks = {"technique": "ZeRO-1", "ranks": 2, "dtype": "float32", "verdict": "PARITY", "largest_z": 2.26}
+    over_ranks |= {"power": 1e-6, "timing": None, "speed_up_over_reference": None}
+    ladder = {"rungs": [*rungs, over_ranks, {**over_ranks, "technique": "Pipeline", "verdict": "DIVERGED"}]}
+    page = evidence_page(Stored(stored.folder, {**stored.results, "ladder": ladder}))
+    ran = sum(rung["verdict"] != "skipped" for rung in rungs)
+    assert f"{ran} of {ran} rungs that ran compute the same function as" in page
+    assert "1 of 2 techniques over ranks compute what one process does." in page
+    assert 'ZeRO-1 (2 ranks, float32) <span class="soft">PARITY, z 2.3</span>' in page
 
 
 def test_what_is_not_stored_is_not_shown(tmp_path):

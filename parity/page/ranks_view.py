@@ -7,6 +7,9 @@ from typing import Any
 from parity.page.rendering import number, z_text
 from parity.verdict import Verdict
 
+_MOST = 400
+"""Tensors of a mode that are shown, those that rounding does not explain before others."""
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -42,10 +45,10 @@ class Rank:
 
 @dataclass(frozen=True)
 class RanksView:
-    """tables: by mode, which is the format that the ranks ran in."""
+    """tables: by mode, which is the format that the ranks ran in, the tensors, and how many more there are."""
 
     ranks: list[Rank]
-    tables: list[tuple[str, list[Row]]]
+    tables: list[tuple[str, list[Row], int]]
     explanation: str
     disagree: bool
     """Whether ranks have other bits of a tensor."""
@@ -57,9 +60,20 @@ def ranks_view(data: dict[str, Any]) -> RanksView | None:
     if not by_rank:
         return None
     modes = dict.fromkeys(tensor["mode"] for rank in by_rank for tensor in rank["tensors"])
-    tables = [(mode, _rows(by_rank, mode)) for mode in modes]
-    cells = [cell for _, rows in tables for row in rows for cell in row.cells if cell]
+    tables = [(mode, *_most(_rows(by_rank, mode))) for mode in modes]
+    cells = [cell for _, rows, _ in tables for row in rows for cell in row.cells if cell]
     return RanksView([_rank(found) for found in by_rank], tables, data["explanation"], any(c.other_bits for c in cells))
+
+
+def _most(rows: Sequence[Row]) -> tuple[list[Row], int]:
+    wrong = sum(not row.explained for row in rows)
+    right = max(0, _MOST - wrong)
+    shown, left = [], _MOST
+    for row in rows:
+        take = left > 0 and (not row.explained or right > 0)
+        left, right = left - take, right - (take and row.explained)
+        shown += [row] if take else []
+    return shown, len(rows) - len(shown)
 
 
 def _rank(found: dict[str, Any]) -> Rank:

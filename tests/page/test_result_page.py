@@ -277,6 +277,17 @@ def test_ranks_are_shown_rank_by_rank():
     assert not shown_numbers_ - stored_numbers(ranks()) - {str(number) for number in range(5)}
 
 
+def test_page_of_many_tensors_shows_those_that_are_wrong_first():
+    data = ranks()
+    for rank in data["by_rank"]:
+        right = rank["tensors"][-1] | {"bits_of": 0}
+        rank["tensors"] = [right | {"tensor": f"grad t{number}"} for number in range(900)] + rank["tensors"]
+    shown = result_page(data, COMMAND)
+    assert len(re.findall(r'<th scope="row" class="mono">', shown)) == 400
+    assert '<th scope="row" class="mono">grad w</th>' in shown
+    assert "503 more tensors are in the JSON, by_rank." in shown
+
+
 def test_truth_is_told_where_it_was_asked_for():
     data = stored(fails=True)
     data["modes"][0] |= {

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.text import Text
 
 from parity.cli.terminal import Rows, labelled, style, verdict_line
@@ -32,7 +32,8 @@ _LEGEND = (
     "z: the largest; power: the relative error in the median element that would not pass; ms/step: of one document "
     "on one thread; µs/doc: in the best batch on all threads; ×: times as fast as the rung below, which it builds "
     "on, and as the reference, with which each is timed in turns; MiB: growth of the process with batches up to 256, "
-    "compiling included"
+    "compiling included; trainings over ranks, in float64 and in their own format, are held to one process and not "
+    "timed, since the cores that they share here would time their processes"
 )
 
 
@@ -45,9 +46,16 @@ def rendered(rungs: Sequence[Mapping[str, Any]]) -> Group:
         rows.append((name, Text(verdict, style(shown)), *rest))
     columns = [column for column, _ in TABLE_COLUMNS]
     table = Rows(columns, [column for column, justify in TABLE_COLUMNS if justify == "left"], rows, groups=_TOGETHER)
-    refused = [Text(f"{r['rung']}: {r['reason']}", style="red") for r in rungs if not r["timing"]]
+    untimed = [rung for rung in rungs if not rung["timing"]]
+    refused = [Text(f"{r['rung']}: {r['reason']}", style="red") for r in untimed if not _passes(r)]
     notes = labelled((r["rung"], f"{r['technique']}: {r['changed']}") for r in rungs)
-    return Group(_verdict(rungs), *refused, "", table, Text(_LEGEND, style="dim"), "", notes)
+    held = [(r["rung"], r["reason"]) for r in untimed if _passes(r)]
+    below: list[RenderableType] = ["", labelled(held)] if held else []
+    return Group(_verdict(rungs), *refused, "", table, Text(_LEGEND, style="dim"), "", notes, *below)
+
+
+def _passes(rung: Mapping[str, Any]) -> bool:
+    return rung["verdict"] != _SKIPPED and Verdict(rung["verdict"]).passes
 
 
 def _verdict(rungs: Sequence[Mapping[str, Any]]) -> Text:

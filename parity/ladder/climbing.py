@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from statistics import median
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from parity.case import Case
 from parity.errors import SubjectError, UsageError
@@ -15,9 +15,13 @@ from parity.judging.result import Result
 from parity.ladder.rungs import Rung
 from parity.ladder.this_machine import missing
 from parity.subjects.command import Command, serving
+from parity.subjects.imports import imported
 from parity.subjects.process import Limits
 from parity.subjects.timing import SECONDS, Timing, batch_of
 from parity.verdict import Verdict, worst
+
+if TYPE_CHECKING:
+    from parity.ranks.result import RanksResult
 
 BATCH_SIZES = (1, 4, 16, 64, 256, 1024, 4096, 16384)
 """Batch sizes among which the best one is looked for."""
@@ -31,13 +35,14 @@ _SLOW = Limits(seconds=900.0, memory=64 << 30)
 class RungResult:
     """What the ladder found on one rung.
 
-    results: the checks, of single documents and of batches. timing: None where the verdict allows none. failure: why
-    there is no timing, if not for the verdict. skipped: the rung cannot run here, and the failure says why.
+    results: the checks, of single documents and of batches, or the one over ranks. timing: None where the verdict
+    allows none, and of ranks, which on the cores of one machine would time their processes. failure: why there is no
+    timing, if not for the verdict. skipped: the rung cannot run here, and the failure says why.
     """
 
     rung: Rung
     verdict: Verdict
-    results: list[Result]
+    results: Sequence["Result | RanksResult"]
     timing: Timing | None = None
     failure: str = ""
     skipped: bool = False
@@ -54,7 +59,7 @@ class RungResult:
         medians = [
             tensor.median
             for result in self.results
-            for mode in result.modes
+            for mode in (result.modes if isinstance(result, Result) else result.modes[-1:])
             for row in mode.quantities.values()
             for tensor in row.power.values()
             if tensor.medians
@@ -63,8 +68,11 @@ class RungResult:
 
     @property
     def dtype(self) -> str:
-        """The number format that the rung computes in."""
-        return self.results[0].judge.form.name if self.results else self.rung.dtype or ""
+        """The number format that the rung computes in: of ranks their own, beside which they ran in float64."""
+        if not self.results:
+            return self.rung.dtype or ""
+        first = self.results[0]
+        return first.judge.form.name if isinstance(first, Result) else first.modes[-1].mode
 
     @property
     def reason(self) -> str:
@@ -80,6 +88,7 @@ class RungResult:
             {
                 "rung": self.rung.name,
                 "subject": self.rung.factory,
+                **({"against": self.rung.single, "ranks": self.rung.ranks} if self.rung.single else {}),
                 "dtype": self.dtype,
                 "technique": technique,
                 "changed": changed,
@@ -116,6 +125,8 @@ def climb(
 def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int, round_seconds: float) -> RungResult:
     if reason := missing(rung):
         return RungResult(rung, Verdict.INCONCLUSIVE, [], failure=reason, skipped=True)
+    if rung.single:
+        return _over_ranks(rung, rung.single)
     options = {"dtype": rung.dtype, "device": "cuda" if rung.cuda else None}
     sizes = [size for size in sizes if size <= _LARGEST_CHECKED or not rung.static]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -140,6 +151,21 @@ def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int, round_s
             size = min(timing.best, _LARGEST_CHECKED)
             verdict = checked(replace(case, documents=batch_of(case.documents, size), batch_size=size, steps=1))
     return RungResult(rung, verdict, results, timing if verdict.passes else None)
+
+
+def _over_ranks(rung: Rung, single: str) -> RungResult:
+    from parity.ranks.checking import check_ranks
+    from parity.ranks.processes import Ranks
+    from parity.ranks.sides import Sides
+    from parity.training.checking import TrainingOptions
+
+    sides = Sides(rung.factory, imported(rung.factory), single, imported(single))
+    try:
+        with closing(Ranks(rung.ranks, _SLOW)) as ranks:
+            result = check_ranks(sides, TrainingOptions(), ranks)
+    except (SubjectError, UsageError) as error:
+        return RungResult(rung, Verdict.ERROR, [], failure=str(error))
+    return RungResult(rung, result.verdict, [result])
 
 
 def _timing(command: Command, case: Case, **options: Any) -> Timing:

@@ -17,7 +17,8 @@ class Rung:
     same class in another format; None for what extends no rung. cuda: it runs on a CUDA device; compiled: torch.compile
     makes C++ of it. It is skipped where the device or the compiler is missing. static: a graph is compiled for every
     batch size, of which none is timed that is larger than what is checked. oracle: where expected comes from. title: in
-    place of the one that the module's docstring begins with, `Technique: what changed.`
+    place of the one that the module's docstring begins with, `Technique: what changed.` single: of a training over
+    so many ranks, the training of one process that it is held to; it is not timed.
     """
 
     name: str
@@ -29,6 +30,8 @@ class Rung:
     static: bool = False
     oracle: str = "replay"
     title: str | None = None
+    single: str | None = None
+    ranks: int = 2
 
     @property
     def words(self) -> tuple[str, str]:
@@ -75,6 +78,22 @@ RUNGS = (
     Rung("data_parallel", "torch_twin.data_parallel:make", below="fused_adam"),
     Rung("decoding", "torch_twin.decoding:make", below="padded"),
     Rung("scalar", "parity.scalar:make", oracle="python"),  # it is the replay itself
+    # Trainings over ranks, of which microGPT's own is above: the model is larger than microGPT, with what these split.
+    *(
+        Rung(name, f"parity.ladder.parallel.{name}:make", single=f"parity.ladder.parallel.{single}", ranks=ranks)
+        for name, single, ranks in (
+            ("uneven_data_parallel", "single:make", 2),
+            ("no_sync", "single:accumulated", 2),
+            ("bfloat16_reduction", "single:make", 2),
+            ("zero", "single:make", 2),
+            ("fully_sharded", "single:make", 2),
+            ("tensor_parallel", "single:unclipped", 2),
+            ("sharded_clipping", "single:make", 2),
+            ("sequence_parallel", "single:unclipped", 2),
+            ("pipeline", "pipeline:of_one_process", 2),
+            ("sharded_tensor_parallel", "single:unclipped", 4),
+        )
+    ),
 )
 
 

@@ -84,10 +84,18 @@ def _remark(result: RanksResult, runs: list[Run]) -> None:
     random = {name for run in runs for name in run.single.runs.random}
     if random:
         result.remarks.append(f"draws random numbers ({', '.join(sorted(random))}), which every rank draws for itself")
-    if not all(run.losses_fit for run in runs) and not last.mode.wrong:
+    if not last.mode.wrong and not any(run.dealt_out for run in runs):
         result.remarks.append(
-            "the loss of the whole batch is neither the mean nor the sum of those that the ranks give"
+            "nothing is dealt out: every rank's model was given all documents, and computed them unless it splits them "
+            "itself"
         )
+    if not all(run.losses_fit for run in runs):
+        result.not_exercised.append(
+            "the loss: that of the whole batch is neither the mean nor the sum of the ranks' (Training's ranks_loss "
+            "declares what is)"
+        )
+    elif not any("loss" in run.mode.quantities for run in runs):
+        result.not_exercised.append("the loss: no rank gives one, or the other training has none")
     if len(runs) == 1 and last.dtype != "float64":
         result.not_exercised.append(
             "the ranks in float64, where rounding hides nothing: let both factories take a dtype"

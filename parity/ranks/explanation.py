@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-Gradient = Mapping[str, Tensor]
+from parity.ranks.shares import Gradient, weighed
 
 LEFT = 0.1
 """How much of the difference an explanation may leave."""
@@ -82,20 +82,30 @@ def _directions(known: Known, rank: int | None) -> Iterator[tuple[str, int | Non
     yield "whole", None, known.expected
     if not known.own or not all(known.own):
         return
-    whole = [_mean(parts) for parts in known.own]
+    whole = [mean_of(parts) for parts in known.own]
     if rank is not None:
         yield "own", rank, whole[rank]
     if all(_alike(own, whole[0]) for own in whole):
         yield "same documents", None, whole[0]
         return
-    yield "mean of own", None, _mean(whole)
+    yield "mean of own", None, mean_of(whole)
     yield from (("other's", other, own) for other, own in enumerate(whole) if other != rank)
     parts = len(known.own[0])
     if rank is None or parts < 2 or any(len(own) != parts for own in known.own):
         return
-    means = [_mean([own[k] for own in known.own]) for k in range(parts)]
-    yield "last not reduced", rank, _mean([*means[:-1], known.own[rank][-1]])
-    yield "only last reduced", rank, _mean([*known.own[rank][:-1], means[-1]])
+    for own in (known.own, _as_they_count(known, parts)):
+        if own:
+            means = [mean_of([of_rank[k] for of_rank in own]) for k in range(parts)]
+            yield "last not reduced", rank, mean_of([*means[:-1], own[rank][-1]])
+            yield "only last reduced", rank, mean_of([*own[rank][:-1], means[-1]])
+
+
+def _as_they_count(known: Known, parts: int) -> list[list[Gradient]]:
+    """The batches' own gradients, each as often as it counts in the whole, as where ranks weigh unequal shares."""
+    found = weighed(known.unclipped, [part for own in known.own for part in own])
+    times = len(found)
+    scaled = [{name: times * x for name, x in part.items()} for part in found]
+    return [list(scaled[at : at + parts]) for at in range(0, times, parts)]
 
 
 def _fit(actual: Gradient, direction: Gradient, expected: Gradient, kind: str, of: int | None) -> _Fit | None:
@@ -117,17 +127,10 @@ def _fit(actual: Gradient, direction: Gradient, expected: Gradient, kind: str, o
 def _said(fit: _Fit | None, known: Known, ranks: int) -> str:
     if fit is None:
         return ""
-    clipping = _clip(_norm(known.unclipped), known.limit or math.inf)
     usual = next((x for x in (1.0, float(ranks), 1 / ranks) if abs(fit.factor / x - 1) < 0.02), None)
     measured = f"(factor {fit.factor:.4g}; {fit.left:.1g} of the difference is left)"
     if fit.kind == "whole":
-        if usual == ranks:
-            return f"the gradient is summed over the ranks where their mean is due, or reduced twice {measured}"
-        if usual == 1 / ranks:
-            return f"the gradient is divided by the number of ranks once too often, or not summed {measured}"
-        if abs(fit.factor * clipping - 1) < 0.001:
-            return f"the gradient is not clipped, which would make it {clipping:.4g} times as large"
-        return f"the gradient is {fit.factor:.4g} times as large as that of the whole batch"
+        return _of_scale(fit.factor, measured, known, ranks)
     what = {
         "own": "the rank's own, and the reduction is missing",
         "mean of own": "the mean of the ranks' own means, as if they had equally many documents",
@@ -141,11 +144,52 @@ def _said(fit: _Fit | None, known: Known, ranks: int) -> str:
     return f"the gradient is {what} {measured}"
 
 
+def _of_scale(factor: float, measured: str, known: Known, ranks: int) -> str:
+    """Why the whole batch's gradient is so many times as large: reduced, or clipped, otherwise than it should be."""
+    norm, limit = _norm(known.unclipped), known.limit or math.inf
+    clipping = _clip(norm, limit)
+
+    def gives(expected: float) -> bool:
+        return abs(factor - expected) <= 0.02 * abs(expected - 1)
+
+    sums = "the gradient is summed over the ranks where their mean is due, or reduced twice"
+    divides = "the gradient is divided by the number of ranks once too often, or not summed"
+    for times, said in ((float(ranks), sums), (1 / ranks, divides)):
+        clipped = _clip(times * norm, limit)
+        if gives(times * clipped / clipping):
+            hidden = " before it is clipped, which hides most of it" if clipped < 1 else ""
+            return f"{said}{hidden} {measured}"
+    if clipping < 1 and gives(1 / clipping):
+        return f"the gradient is not clipped, which would make it {clipping:.4g} times as large"
+    for said, other in _other_norms(known, ranks):
+        if gives(_clip(other, limit) / clipping):
+            return f"the gradient is clipped by a norm {said}: {other:.4g} in place of {norm:.4g}"
+    if clipping < 1 and abs(factor - 1) < 1e-3:
+        return "the gradient is the whole batch's but for its scale before it was clipped, which clipping hides"
+    return f"the gradient is {factor:.4g} times as large as that of the whole batch"
+
+
+def _other_norms(known: Known, ranks: int) -> Iterator[tuple[str, float]]:
+    """What people take for the norm of all gradients, where some lie in shards and every rank has the others."""
+    norm = _norm(known.unclipped)
+    yield "that is squared", norm**2
+    yield "in which every rank counts all gradients", norm * math.sqrt(ranks)
+    sharded = _norm({name: known.unclipped[name] for name in known.shards[0]}) if known.shards else 0.0
+    whole = math.sqrt(max(norm**2 - sharded**2, 0.0))
+    if sharded < 1e-6 * norm or whole < 1e-6 * norm:
+        return
+    yield "in which every rank counts the gradients that all have alike", math.hypot(sharded, whole * math.sqrt(ranks))
+    yield "of the gradients that all have alike, without the shards", whole
+    for rank, places in enumerate(known.shards):
+        own = _norm({name: known.unclipped[name].flatten()[at] for name, at in places.items()})
+        yield f"of rank {rank}'s gradients alone", math.hypot(own, whole)
+
+
 def _of_parts(actual: Gradient, known: Known) -> str:
     """Where the ranks' gradients are right taken together, and only their sum or mean is missing."""
     if len(known.given) < 2 or any(name not in given for given in known.given for name in actual):
         return ""
-    mean = _mean([{name: given[name] for name in actual} for given in known.given])
+    mean = mean_of([{name: given[name] for name in actual} for given in known.given])
     difference = _norm({name: actual[name].double() - known.expected[name].double() for name in actual})
     for what, factor in (("sum", float(len(known.given))), ("mean", 1.0)):
         left = _norm({name: factor * mean[name] - known.expected[name].double() for name in actual})
@@ -162,11 +206,14 @@ def _left_by_shards(actual: Gradient, known: Known) -> float:
         or any(name not in shard for shard in known.shards for name in actual)
     ):
         return 1.0
-    clipping = _clip(_norm(known.unclipped), known.limit)
+    norm = _norm(known.unclipped)
+    clipping = _clip(norm, known.limit)
+    sharded = _norm({name: known.unclipped[name] for name in known.shards[0]})
+    whole = math.sqrt(max(norm**2 - sharded**2, 0.0))
     difference, left = 0.0, 0.0
     for shard in known.shards:
         inside = {name: known.unclipped[name].flatten()[places] for name, places in shard.items()}
-        own = _clip(_norm(inside), known.limit)
+        own = _clip(math.hypot(_norm(inside), whole), known.limit)
         for name in actual:
             of_shard = actual[name].double().flatten()[shard[name]]
             difference += float((of_shard - clipping * inside[name]).square().sum())
@@ -183,7 +230,8 @@ def _norm(tensors: Gradient) -> float:
     return math.sqrt(sum(float(x.double().square().sum()) for x in tensors.values()))
 
 
-def _mean(gradients: Sequence[Gradient]) -> Gradient:
+def mean_of(gradients: Sequence[Gradient]) -> Gradient:
+    """Of the tensors that all have."""
     shared = [name for name in gradients[0] if all(name in other for other in gradients)]
     return {name: torch.stack([g[name].double() for g in gradients]).mean(0) for name in shared}
 

@@ -16,7 +16,8 @@ from parity.training.observation import Observed
 class Gathered:
     """What the ranks showed: by key the tensor of the first rank that has it, and those of ranks that have other bits.
 
-    losses: of every rank, None where it shows none.
+    losses: of every rank, None where it shows none; weights: what they count; loss_dtype: the format that they lie in.
+    inputs_alike: whether every rank's model was given the same, and computed all of it.
     """
 
     tensors: dict[TensorKey, Tensor] = field(default_factory=dict)
@@ -25,6 +26,9 @@ class Gathered:
     shown_by: dict[TensorKey, dict[int, int]] = field(default_factory=dict)
     """By key and rank, the first rank that has the same bits."""
     losses: list[float | None] = field(default_factory=list)
+    weights: list[float] = field(default_factory=list)
+    loss_dtype: torch.dtype = torch.float32
+    inputs_alike: bool = False
 
     def state(self, rank: int) -> dict[TensorKey, Tensor]:
         """The numbers that a step begins from on a rank."""
@@ -77,7 +81,14 @@ class Gathered:
 def gather(ranks: Ranks, answers: Sequence[dict[str, Any]]) -> Gathered:
     """Fetch what the ranks' answers tell of: of every tensor each version once, from the first rank that has it."""
     versions: dict[TensorKey, dict[str, int]] = {}
-    found = Gathered(losses=[answer.get("loss") for answer in answers])
+    found = Gathered(
+        losses=[answer.get("loss") for answer in answers],
+        weights=[answer.get("weight", 1.0) for answer in answers],
+        inputs_alike=len({answer.get("inputs") for answer in answers}) == 1 and bool(answers[0].get("inputs")),
+    )
+    for answer in answers:
+        if "loss_dtype" in answer:
+            found.loss_dtype = getattr(torch, answer["loss_dtype"])
     for rank, answer in enumerate(answers):
         for quantity, name, dtype, digest in answer["digests"]:
             key = TensorKey(quantity, name)

@@ -42,7 +42,7 @@ class Whole(Observed):
 
     def digests(self) -> list[list[str]]:
         """Of every tensor its quantity, name and format, and a digest of its bits."""
-        return [[key.quantity, key.name, str(self.dtypes[key]), _digest(x)] for key, x in self.tensors.items()]
+        return [[key.quantity, key.name, str(self.dtypes[key]), digest(x)] for key, x in self.tensors.items()]
 
 
 def whole(tensor: Tensor) -> Tensor:
@@ -90,7 +90,8 @@ def _unwrapped(name: str) -> str:
     return ".".join(part for part in name.split(".") if part != "_checkpoint_wrapped_module")
 
 
-def _digest(tensor: Tensor) -> str:
+def digest(tensor: Tensor) -> str:
+    """Of a tensor's bits, its format and its shape."""
     found = hashlib.sha256(f"{tensor.dtype} {tuple(tensor.shape)}".encode())
     if tensor.numel():
         found.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())

@@ -1,7 +1,7 @@
 """All steps of the ranks in one format, each beside what the single training makes of where they stood."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -11,8 +11,10 @@ from torch import Tensor
 from parity.errors import UsageError
 from parity.quantities import TensorKey
 from parity.ranks.by_rank import RanksMode
-from parity.ranks.explanation import Known, explain, sentences
+from parity.ranks.explanation import explain, sentences
 from parity.ranks.gathered import Gathered, gather
+from parity.ranks.losses import put_together
+from parity.ranks.parts import Parts
 from parity.ranks.processes import Ranks
 from parity.ranks.sides import Sides
 from parity.ranks.single import Single
@@ -53,7 +55,9 @@ class Run:
         self.only_here: set[str] = set()
         self.only_there: set[str] = set()
         self.losses_fit = True
-        """Whether the whole batch's loss is the mean of the ranks', or their sum."""
+        """Whether the whole batch's loss is the mean of the ranks', or their sum, if nothing is declared."""
+        self.dealt_out = False
+        """Whether ranks ever computed anything that not all of them did."""
 
     def take(self, formats: int) -> None:
         """Take the steps, until one is wrong. formats: how many the false-alarm rate is shared out over."""
@@ -67,6 +71,7 @@ class Run:
         self.begin = gather(self.ranks, made)
         self.single = self._single(factory)
         self.names = Names(self.sides.names, self.begin.shapes(), self.single.shapes, self.single.tied)
+        self.parts = Parts(self.ranks, self.single, self.sides.single_name, self.names)
         stands = self.begin
         if self._starts_apart():
             return
@@ -123,6 +128,8 @@ class Run:
         start = self.names.to_other(stands.state(0))
         exact, wide = self.single.step(number, start, self._gradients(found, 0))
         expected, floor = self.names.to_own(exact.tensors), self.names.to_own(wide)
+        short = self.made["reduces_in"]
+        rounded = self.parts.rounded(number, start, expected, short) if short else {}
         by_rank = {}  # what a rank made of a state or gradients of its own is judged by these
         for rank in found.apart(gradients=True) | stands.apart(gradients=False):
             own = self.names.to_other(stands.state(rank))
@@ -130,16 +137,19 @@ class Run:
         self.single.move_on()
         actual, stands_for = found.observed()
         right, sigma = {}, {}
+        certain: dict[TensorKey, Tensor] = {}
         for name, (key, rank) in stands_for.items():
             of = by_rank.get(rank, expected)
             if key in of and of[key].shape == actual.tensors[name].shape:
                 right[name], sigma[name] = of[key], floor[key]
-        elements = sum(x.numel() for x in right.values()) * self.steps * formats
+                certain |= {name: rounded[key]} if key in rounded else {}
+        elements = (1 + sum(x.numel() for x in right.values())) * self.steps * formats
         self.judge = TrainingJudge.of_replicas(elements, self.replicas, self.options.false_alarm)
-        self.mode.take(number, actual, right, sigma, self.judge)
+        self._add_loss(found, actual, expected, floor, right, sigma)
+        self.mode.take(number, actual, right, sigma, self.judge, certain)
         self.mode.deal_out(self.ranks.count, found.versions())
         self._note(found, actual, right, expected)
-        self._compare_losses(found, expected, floor)
+        self.dealt_out |= not found.inputs_alike
         self._explain(number, start, stands, found, expected)
         return found
 
@@ -155,12 +165,29 @@ class Run:
         left = expected.keys() - found.tensors.keys() - {_LOSS}
         self.only_there |= {key.described() for key in left if key.quantity not in ("output", "buffer")}
 
-    def _compare_losses(self, found: Gathered, expected: Numbered, floor: Numbered) -> None:
-        losses = [loss for loss in found.losses if loss is not None]
-        if _LOSS not in expected or not losses:  # of a pipeline the last rank alone has one
+    def _add_loss(
+        self,
+        found: Gathered,
+        actual: Observed,
+        expected: Numbered,
+        floor: Numbered,
+        right: dict[TensorKey, Tensor],
+        sigma: dict[TensorKey, Tensor],
+    ) -> None:
+        """Have the whole batch's loss compared: as it is declared, or where nothing is, in the way that fits."""
+        declared = self.made["ranks_loss"]
+        together = put_together(found.losses, found.weights, declared)
+        if _LOSS not in expected or not together:
             return
-        total, right, sigma = sum(losses), float(expected[_LOSS]), float(floor[_LOSS])
-        self.losses_fit &= any(abs(x - right) <= self.judge.limit * sigma for x in (total / len(losses), total))
+        most = self.judge.limit * float(floor[_LOSS])
+        errors = {how: abs(loss - float(expected[_LOSS])) for how, loss in together.items()}
+        how = min(errors, key=lambda how: errors[how])
+        if not declared and not errors[how] <= most:
+            self.losses_fit = False
+            return
+        actual.tensors[_LOSS] = torch.tensor(together[how], dtype=found.loss_dtype)
+        actual.dtypes[_LOSS] = found.loss_dtype
+        right[_LOSS], sigma[_LOSS] = expected[_LOSS], floor[_LOSS]
 
     def _explain(self, number: int, start: Numbered, stands: Gathered, found: Gathered, expected: Numbered) -> None:
         """Say what the wrong gradients are made of, or where no update was taken."""
@@ -178,35 +205,13 @@ class Run:
             elif rank is not None and torch.equal(tensor, stands.tensors[entry.key._replace(name=name)]):
                 unchanged[rank] = unchanged.get(rank, 0) + 1
         if wrong:
-            known = self._known(number, start, found, expected)
+            known = self.parts.known(number, start, found, expected)
             clauses = explain(wrong, known, self.ranks.count)
             self.explanation = sentences(clauses, self.ranks.count)
-            self.explained = {rank: clause for clause, of in clauses.items() for rank in of}
+            for clause, of in clauses.items():
+                for rank in of:
+                    self.explained[rank] = "; ".join(filter(None, (self.explained.get(rank), clause)))
         elif unchanged:
             parts = [f"rank {rank} keeps {counted(n, 'parameter')} as they were" for rank, n in unchanged.items()]
             self.explanation = f"After the step {', '.join(parts)}: another rank's update has not reached it."
             self.explained = dict.fromkeys(unchanged, "another rank's update has not reached it")
-
-    def _known(self, number: int, start: Numbered, found: Gathered, expected: Numbered) -> Known:
-        options = self.single.factory.options
-        message = {"type": "own", "number": number, "factory": self.sides.single_name, "options": options}
-        each = [{"given": self.ranks.written({"start": start})} for _ in range(self.ranks.count)]
-        own = self.ranks.tensors(message, "own", "its own batches", _numbered, each)
-        shards = self.ranks.tensors({"type": "shards"}, "shards", "telling its shards", lambda _: ("shards",))
-        unclipped = {TensorKey("grad", name): x for name, x in self.single.unclipped(number, start).items()}
-        return Known(
-            {key.name: x for key, x in expected.items() if key.quantity == "grad"},
-            [[self._in_own_names(part) for part in parts.values()] for parts in own],
-            self._in_own_names(unclipped),
-            self.single.runs.native.clip_grad_norm,
-            [{key.name: x for key, x in parts["shards"].items()} for parts in shards],
-            [found.of_rank(rank, "grad") for rank in range(self.ranks.count)],
-        )
-
-    def _in_own_names(self, tensors: Mapping[TensorKey, Tensor]) -> dict[str, Tensor]:
-        return {key.name: x for key, x in self.names.to_own(tensors).items()}
-
-
-def _numbered(answer: dict[str, Any]) -> tuple[str, ...]:
-    """The parts that a rank has written, one for each of its batches."""
-    return tuple(map(str, range(answer["parts"])))

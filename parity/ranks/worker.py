@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, distributed
 
 from parity.quantities import TensorKey
+from parity.ranks.dealing import computes_a_part, inputs_of
 from parity.ranks.observation import Whole, shards
 from parity.subjects.calls import guarded
 from parity.subjects.imports import imported
@@ -34,6 +35,7 @@ _DAYS = 30
 """For one rank to wait for another: who leads the ranks has limits, and sees where each of them stands."""
 
 
+_LOSS = TensorKey("loss", "loss")
 _DOING = {
     "make": "making the training",
     "step": "a step",
@@ -73,22 +75,37 @@ class Worker:
             "autocast": str(autocast).removeprefix("torch.") if autocast else "",
             "device": str(training.device),
             "steps": training.steps,
+            "ranks_loss": "weighted mean" if callable(training.ranks_loss) else training.ranks_loss or "",
+            "reduces_in": training.reduces_in or "",
             "digests": self.seen.digests(),
         }
 
     def on_step(self, number: int) -> dict[str, Any]:
-        """The step as it is, from where the training stands. loss: what it is on this rank, if it gives one."""
+        """The step as it is, from where the training stands. loss: what it is on this rank, if it gives one.
+
+        inputs: a digest of what the model was given; empty where ranks compute parts of it, or it was not called.
+        """
         self.seen = Whole(self.training)
-        with step_seed(number):
+        with step_seed(number), inputs_of(self.training) as given:
             guarded(f"step {number}", observed_step, self.training, number, sites=False, seen=self.seen)
         self.seen.add_state(self.training)
-        loss = self.seen.tensors.pop(TensorKey("loss", "loss"), None)
+        loss = self.seen.tensors.pop(_LOSS, None)
+        dtype = str(self.seen.dtypes.get(_LOSS)).removeprefix("torch.")
+        of_loss = {} if loss is None else {"loss": loss.item(), "loss_dtype": dtype, "weight": self._weight(number)}
         return {
             "type": "step",
-            **({} if loss is None else {"loss": loss.item()}),
+            **of_loss,
+            "inputs": "" if computes_a_part(self.training) else given.digest,
             "updates": self.seen.updates,
             "digests": self.seen.digests(),
         }
+
+    def _weight(self, number: int) -> float:
+        """What this rank's loss counts in the mean over ranks."""
+        weigh = self.training.ranks_loss
+        if not callable(weigh):
+            return 1.0
+        return float(sum(guarded("ranks_loss", weigh, batch) for batch in self.training.batches_of(number)))
 
     def on_tensors(self, keys: list[list[str]], file: str) -> dict[str, Any]:
         """Of what it showed last, these tensors."""
@@ -109,8 +126,7 @@ class Worker:
         parts: how many there are, one for each batch that the step accumulates; none where it cannot take them.
         """
         start = read_tensors(Path(given), ("start",))["start"]
-        size = self.training.accumulation
-        batches = self.training.batches[number * size : (number + 1) * size]
+        batches = self.training.batches_of(number)
         try:
             single = Factory(imported(factory), **options)()
             parts = _gradients(single, start, batches, number)

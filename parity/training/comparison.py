@@ -87,13 +87,19 @@ class TrainingMode(ModeResult):
         expected: Mapping[TensorKey, Tensor],
         floor: Mapping[TensorKey, Tensor],
         judge: TrainingJudge,
+        certain: Mapping[TensorKey, Tensor] | None = None,
     ) -> None:
-        """Take in a step: what it gave, what was expected, and the noise floor, of the tensors that both have."""
+        """Take in a step: what it gave, what was expected, and the noise floor, of the tensors that both have.
+
+        certain: a part of the noise floor that is not known from replicas, of some of the tensors.
+        """
         keys = sorted((key for key in actual.tensors if key in expected), key=order)
         diverged_before = bool(self.wrong)
         for key in keys:
             form = _form(actual.dtypes[key])
             pairs = _pairs(number, key, actual.tensors[key], expected[key], floor[key], form, judge)
+            if certain and key in certain:
+                pairs = _widened(pairs, certain[key])
             found = replace(judge, form=form).measures(pairs)
             row = self.quantities.setdefault(key.quantity, QuantityResult(key.quantity))
             row.add(pairs, 0, found, form)
@@ -127,6 +133,11 @@ def _pairs(
     sigma = np.where(sigma > 0, np.hypot(sigma, form.tiny), sigma)
     sigma = moderated(sigma, right, judge.replicas, judge.false_alarm, judge.elements)
     return Pairs(number, place, given, right, sigma, sigma)
+
+
+def _widened(pairs: Pairs, certain: Tensor) -> Pairs:
+    sigma = np.hypot(pairs.sigma, _flat(certain))
+    return replace(pairs, sigma=sigma, wide_sigma=sigma)
 
 
 def _flat(tensor: Tensor) -> Floats:

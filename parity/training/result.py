@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from parity import __version__
+from parity.judging.mode_result import largest_of
 from parity.judging.plain import plain
 from parity.training.comparison import TrainingMode
 from parity.verdict import Verdict
@@ -52,6 +53,11 @@ class TrainingResult:
     def located(self) -> list[str]:
         """The tensors outside in the first step that diverged, in the order of its computation."""
         return [str(wrong) for wrong in self.deciding.wrong] if self.deciding else []
+
+    @property
+    def largest_z(self) -> float | None:
+        """Over all quantities of all modes."""
+        return largest_of(mode.largest_z for mode in self._all())
 
     @property
     def deciding(self) -> TrainingMode | None:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from parity.errors import UsageError
+from parity.number_formats import FORMATS
 
 Loss = Callable[[nn.Module, Any], Tensor]
 """loss(model, batch) -> the mean loss of a batch, a scalar tensor."""
@@ -30,6 +31,10 @@ class Training:
     place of loss, autocast, accumulation and clip_grad_norm; it calls its grad_scaler and schedule itself, which are
     given here so that what they count is carried from step to step.
 
+    Over ranks: ranks_loss: what the ranks' losses make together, "mean", "sum", or the mean weighted by what this gives
+    for a batch, such as its documents or tokens; it is found out, and not judged, where nobody says so. reduces_in: the
+    format that gradients are reduced over ranks in, where it is shorter than their own.
+
     UsageError where these do not fit each other.
     """
 
@@ -43,6 +48,8 @@ class Training:
     grad_scaler: torch.amp.GradScaler | None = None
     schedule: Any = None
     step: StepOfOnesOwn | None = None
+    ranks_loss: str | Callable[[Any], float] | None = None
+    reduces_in: str | None = None
 
     def __post_init__(self) -> None:
         self.largest_norm = 0.0
@@ -70,6 +77,10 @@ class Training:
             raise UsageError(
                 "A schedule drives the optimizer: give it as schedule=, too, so that every step begins from its state."
             )
+        if isinstance(self.ranks_loss, str) and self.ranks_loss not in ("mean", "sum"):
+            raise UsageError(f"ranks_loss is {self.ranks_loss!r}; it is mean, sum, or a function of a batch.")
+        if self.reduces_in is not None and self.reduces_in not in FORMATS:
+            raise UsageError(f"reduces_in is {self.reduces_in!r}; it is a format such as bfloat16.")
         self.autocast_dtype()
         self._require_its_own_parameters()
 
@@ -97,7 +108,7 @@ class Training:
         if self.step is not None:
             return self.step(self.model, self.optimizer, self.batches[number])
         self.optimizer.zero_grad()
-        losses = [self._accumulate(batch) for batch in self._batches_of(number)]
+        losses = [self._accumulate(batch) for batch in self.batches_of(number)]
         if self.grad_scaler is not None:
             self.grad_scaler.unscale_(self.optimizer)
         if self.clip_grad_norm is not None:
@@ -112,7 +123,8 @@ class Training:
             self.schedule.step()
         return torch.stack(losses).mean() if len(losses) > 1 else losses[0]
 
-    def _batches_of(self, number: int) -> Sequence[Any]:
+    def batches_of(self, number: int) -> Sequence[Any]:
+        """Those that a step takes."""
         return self.batches[number * self.accumulation : (number + 1) * self.accumulation]
 
     def _accumulate(self, batch: Any) -> Tensor:

@@ -2,4 +2,6 @@
 
 from pathlib import Path
 
-EXAMPLES = Path(__file__).parents[1] / "examples" / "ranks"
+import parity.ladder.parallel
+
+TECHNIQUES = Path(parity.ladder.parallel.__file__).parent

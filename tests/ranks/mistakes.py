@@ -12,6 +12,8 @@ from torch.distributed import ReduceOp, all_reduce, get_rank, get_world_size
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
+from torch.distributed.nn import functional
+from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 from torch.nn.parallel import DistributedDataParallel
 
 from parity.training import Training
@@ -70,7 +72,7 @@ def shared_loss(model, batch):
     return mean_loss(model, batch[0]) * batch[1]
 
 
-def reduced(model, *, by=1.0, weighted=True, seed=1, dtype="float32", only=lambda name: True):
+def reduced(model, *, by=1.0, weighted=True, dtype="float32", only=lambda name: True, clip=None, **options):
     """Own averages, as people write them: all_reduce after backward, in a step of one's own. by: a factor too many."""
 
     def step(model, optimizer, batch):
@@ -81,12 +83,13 @@ def reduced(model, *, by=1.0, weighted=True, seed=1, dtype="float32", only=lambd
             if only(name):
                 all_reduce(param.grad, ReduceOp.SUM)
                 param.grad *= by / get_world_size()
+        if clip is not None:
+            nn.utils.clip_grad_norm_(model.parameters(), clip)
         optimizer.step()
         return loss
 
-    return Training(
-        model, torch.optim.AdamW(model.parameters(), lr=1e-2), step=step, batches=[own(d) for d in documents(dtype)]
-    )
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    return Training(model, optimizer, step=step, batches=[own(d) for d in documents(dtype)], **options)
 
 
 def right(dtype="float32"):
@@ -122,12 +125,25 @@ def summed(dtype="float32"):
     return reduced(seeded(dtype), dtype=dtype, by=get_world_size())
 
 
+def summed_and_clipped(dtype="float32"):
+    return reduced(seeded(dtype), dtype=dtype, by=get_world_size(), clip=0.1)
+
+
+def divided_twice_and_clipped(dtype="float32"):
+    return reduced(seeded(dtype), dtype=dtype, by=1 / get_world_size(), clip=0.1)
+
+
+def scaled_and_clipped(dtype="float32"):
+    """By a factor that ranks do not explain, as of a loss scale not taken back before (pytorch/examples#1196)."""
+    return reduced(seeded(dtype), dtype=dtype, by=1024.0, clip=0.1)
+
+
 def divided_twice(dtype="float32"):
     return reduced(seeded(dtype), dtype=dtype, by=1 / get_world_size())
 
 
 def averaged_by_rank(dtype="float32"):
-    """The ranks' means count alike, though the ranks have unequally many documents."""
+    """The ranks' means count alike, though the ranks have unequally many documents (pytorch/torchtitan#2206)."""
     model = DistributedDataParallel(seeded(dtype))
     return training(model, batches=[own(d)[0] for d in documents(dtype)])
 
@@ -136,6 +152,40 @@ def same_documents(dtype="float32"):
     """Each rank takes the first one's share, as without a sampler that knows of ranks."""
     model = DistributedDataParallel(seeded(dtype))
     return training(model, batches=[d[:: get_world_size()] for d in documents(dtype)])
+
+
+def not_dealt_out(dtype="float32"):
+    """Every rank takes all documents: right, and of no use."""
+    return training(DistributedDataParallel(seeded(dtype)), batches=documents(dtype))
+
+
+def loss_of_its_own(dtype="float32"):
+    """The gradients are right, and what a rank calls the loss is that of its documents."""
+    return training(DistributedDataParallel(seeded(dtype)), reported(mean_loss), [own(d) for d in documents(dtype)])
+
+
+def loss_declared_as_mean(dtype="float32"):
+    made = loss_of_its_own(dtype)
+    made.ranks_loss = "mean"
+    return made
+
+
+def loss_weighed_by_documents(dtype="float32"):
+    made = loss_of_its_own(dtype)
+    made.ranks_loss = lambda batch: len(batch[0])
+    return made
+
+
+def reported(of):
+    """A loss whose gradient is the shared one's, and whose value is another one's."""
+
+    def loss(model, batch):
+        counted = shared_loss(model, batch)
+        with torch.no_grad():
+            shown = of(model.module, batch[0])
+        return counted + (shown - counted).detach()
+
+    return loss
 
 
 def other_weights(dtype="float32"):
@@ -165,11 +215,27 @@ def accumulated(dtype, synchronised):
     return Training(model, torch.optim.AdamW(model.parameters(), lr=1e-2), step=step, batches=batches)
 
 
+def sync_flag_after_forward(dtype="float32"):
+    """DistributedDataParallel decides in forward whether backward reduces (karpathy/build-nanogpt#30)."""
+
+    def step(model, optimizer, batches):
+        optimizer.zero_grad()
+        for k, batch in enumerate(batches):
+            loss = mean_loss(model, batch) / 2
+            model.require_backward_grad_sync = k == len(batches) - 1
+            loss.backward()
+        optimizer.step()
+
+    made = accumulated(dtype, lambda k: True)
+    return Training(made.model, made.optimizer, step=step, batches=made.batches)
+
+
 def no_sync_but_at_last(dtype="float32"):
     return accumulated(dtype, lambda k: k == 1)
 
 
 def no_sync_at_last(dtype="float32"):
+    """The last batch's gradient is left unreduced (deepspeedai/DeepSpeed#7985)."""
     return accumulated(dtype, lambda k: k == 0)
 
 
@@ -267,7 +333,7 @@ def right_in_float32():
     return right()
 
 
-def reduced_in_bfloat16(dtype="float32"):
+def reduced_in(short, declared, dtype):
     """In float32 gradients are rounded before they are averaged, as a compression hook would."""
 
     def step(model, optimizer, batch):
@@ -275,14 +341,147 @@ def reduced_in_bfloat16(dtype="float32"):
         shared_loss(model, batch).backward()
         for param in model.parameters():
             if dtype == "float32":
-                param.grad = param.grad.bfloat16().float()
+                param.grad = param.grad.to(short).float()
             all_reduce(param.grad, ReduceOp.SUM)
             param.grad /= get_world_size()
         optimizer.step()
 
     model = seeded(dtype)
     batches = [own(d) for d in documents(dtype)]
+    optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+    return Training(model, optimizer, step=step, batches=batches, reduces_in=declared)
+
+
+def reduced_in_bfloat16(dtype="float32"):
+    return reduced_in(torch.bfloat16, None, dtype)
+
+
+def reduced_in_bfloat16_as_declared(dtype="float32"):
+    return reduced_in(torch.bfloat16, "bfloat16", dtype)
+
+
+def reduced_in_float8_and_declared_as_bfloat16(dtype="float32"):
+    return reduced_in(torch.float8_e4m3fn, "bfloat16", dtype)
+
+
+def accumulated_in_bfloat16(dtype="float32"):
+    """Two batches add up in it, and are reduced in float32 (deepspeedai/DeepSpeed#1800)."""
+
+    def step(model, optimizer, batches):
+        optimizer.zero_grad()
+        sums = [torch.zeros_like(param) for param in model.parameters()]
+        for batch in batches:
+            found = torch.autograd.grad(mean_loss(model, batch) / len(batches), list(model.parameters()))
+            for total, grad in zip(sums, found):
+                total += grad
+                if dtype == "float32":
+                    total.copy_(total.bfloat16())
+        for param, total in zip(model.parameters(), sums):
+            all_reduce(total)
+            param.grad = total / get_world_size()
+        optimizer.step()
+
+    model = seeded(dtype)
+    batches = [[own(part)[0] for part in d.split(4)] for d in documents(dtype, 8)]
     return Training(model, torch.optim.AdamW(model.parameters(), lr=1e-2), step=step, batches=batches)
+
+
+class Tied(nn.Module):
+    """One weight at both ends. ends: those that a gradient is wanted of."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Linear(4, 6, bias=False).weight
+
+    def forward(self, x, ends=("first", "last")):
+        first, last = (self.weight if end in ends else self.weight.detach() for end in ("first", "last"))
+        return (x @ first.T).tanh() @ last[:, :3]
+
+
+def tied(dtype):
+    torch.manual_seed(1)
+    return Tied().to(getattr(torch, dtype))
+
+
+def single_tied(dtype="float32"):
+    return training(tied(dtype), batches=documents(dtype, 4))
+
+
+def tied_gradients_mix(dtype="float32"):
+    """The first end's gradient is reduced before the last end's is added to it (NVIDIA/Megatron-LM#844)."""
+
+    def step(model, optimizer, batch):
+        first, last = (
+            torch.autograd.grad((model(batch[:, :4], end) - batch[:, 4:]).square().mean(), model.weight)[0]
+            for end in ("first", "last")
+        )
+        all_reduce(first)
+        model.weight.grad = first / get_world_size() + last
+        optimizer.step()
+
+    model = tied(dtype)
+    batches = [own(d)[0] for d in documents(dtype, 4)]
+    return Training(model, torch.optim.AdamW(model.parameters(), lr=1e-2), step=step, batches=batches)
+
+
+class SplitNorm(nn.Module):
+    """The root mean square over a width of which every rank knows the squares of a part. count: how many they are."""
+
+    def __init__(self, count):
+        super().__init__()
+        self.count = count
+
+    def forward(self, x):
+        own_part = x.chunk(get_world_size(), -1)[get_rank()]
+        squares = functional.all_reduce(own_part.square().sum(-1, keepdim=True))
+        return x * (squares / self.count + 1e-5) ** -0.5
+
+
+def normed(norm, dtype):
+    torch.manual_seed(1)
+    return nn.Sequential(nn.Linear(4, 6), norm, nn.Linear(6, 3)).to(getattr(torch, dtype))
+
+
+def single_normed(dtype="float32"):
+    return training(normed(nn.RMSNorm(6, 1e-5, elementwise_affine=False), dtype), batches=documents(dtype))
+
+
+def split_norm(dtype="float32"):
+    return training(DistributedDataParallel(normed(SplitNorm(6), dtype)), batches=documents(dtype))
+
+
+def split_norm_of_sums(dtype="float32"):
+    """The squares are summed over the ranks, and not divided by their number (tenstorrent/tt-mlir#8798)."""
+    return training(DistributedDataParallel(normed(SplitNorm(1), dtype)), batches=documents(dtype))
+
+
+class Fused(nn.Module):
+    """Three projections in one, whose outputs are taken apart by their place."""
+
+    def __init__(self):
+        super().__init__()
+        self.qkv, self.out = nn.Linear(4, 12), nn.Linear(4, 3)
+
+    def forward(self, x):
+        q, k, v = self.qkv(x).chunk(3, -1)
+        return self.out(q * k.sigmoid() + v)
+
+
+def fused(dtype):
+    torch.manual_seed(1)
+    return Fused().to(getattr(torch, dtype))
+
+
+def single_fused(dtype="float32"):
+    return training(fused(dtype), batches=documents(dtype))
+
+
+def fused_projections_cut_across(dtype="float32"):
+    """Rank 0 has all queries and half of the keys, and takes them for a third each (awslabs/slapo#46)."""
+    model = fused(dtype)
+    mesh = init_device_mesh("cpu", (get_world_size(),))
+    parallelize_module(model, mesh, {"qkv": ColwiseParallel(), "out": RowwiseParallel()})
+    return training(model, batches=documents(dtype))
 
 
 def rounded_apart(dtype="float32"):

@@ -16,7 +16,7 @@ from parity.subjects.imports import imported
 from parity.subjects.process import Limits
 from parity.training.checking import TrainingOptions
 from parity.verdict import Verdict
-from tests.ranks import EXAMPLES
+from tests.ranks import TECHNIQUES
 
 MISTAKES = Path(__file__).with_name("mistakes.py")
 _REDUCED_AGAIN = "    model.norm.weight.register_hook(lambda grad: torch.distributed.all_reduce(grad) or grad)\n"
@@ -55,18 +55,22 @@ def checked(warm, name, against=f"{MISTAKES}:single", dtype="float64", **options
 @pytest.mark.parametrize(
     ("technique", "against"),
     [
-        ("data_parallel", "single.py:make"),
+        ("uneven_data_parallel", "single.py:make"),
+        ("no_sync", "single.py:accumulated"),
+        ("bfloat16_reduction", "single.py:make"),
         ("zero", "single.py:make"),
         ("fully_sharded", "single.py:make"),
         ("tensor_parallel", "single.py:unclipped"),
+        ("sharded_clipping", "single.py:make"),
         ("sequence_parallel", "single.py:unclipped"),
         ("pipeline", "pipeline.py:of_one_process"),
     ],
 )
 def test_technique_is_the_same_function(technique, against, warm):
-    result = checked(warm, f"{EXAMPLES / technique}.py:make", f"{EXAMPLES}/{against}")
+    result = checked(warm, f"{TECHNIQUES / technique}.py:make", f"{TECHNIQUES}/{against}")
     assert result.verdict is Verdict.PARITY, result.reason
     compared = {name: row.compared for name, row in result.modes[0].quantities.items()}
+    assert compared["loss"] == 1
     assert {compared[name] for name in ("grad", "param", "exp_avg", "exp_avg_sq")} == {result.parameters}
     assert result.parameters == (1920 if technique == "pipeline" else 1080)
     assert result.remarks == []
@@ -77,11 +81,42 @@ def test_technique_is_the_same_function(technique, against, warm):
     ("technique", "edits", "against", "begins", "said"),
     [
         (
-            "data_parallel",
+            "uneven_data_parallel",
             [("single.loss(model, documents) * share", "single.loss(model, documents)")],
             "single.py:make",
-            "grad wte.weight",
+            "loss",
             "the mean of the ranks' own means, as if they had equally many documents",
+        ),
+        (
+            "no_sync",
+            [("if number == len(batches)", "if number < len(batches)")],
+            "single.py:accumulated",
+            "grad rank0.wte.weight",
+            "reduced but for the last batch that is accumulated, of which it is the rank's own",
+        ),
+        (  # NVIDIA-NeMo/RL#3788, ROCm/TransformerEngine#715
+            "sharded_clipping",
+            [("hypot(shards, alike)", "hypot(shards, alike * torch.distributed.get_world_size() ** 0.5)")],
+            "single.py:make",
+            "grad wte.weight",
+            "clipped by a norm in which every rank counts the gradients that all have alike",
+        ),
+        (
+            "sharded_clipping",
+            [("hypot(shards, alike)", "hypot(shards - shards, alike)")],
+            "single.py:make",
+            "grad wte.weight",
+            "clipped by a norm of the gradients that all have alike, without the shards",
+        ),
+        (
+            "sharded_clipping",
+            [
+                ("[grad for grad in gradients if isinstance", "[grad.to_local() for grad in gradients if isinstance"),
+                (".full_tensor()", ""),
+            ],
+            "single.py:make",
+            "grad rank0.wte.weight",
+            "On rank 0 the gradient is clipped by a norm of rank 0's gradients alone",
         ),
         (
             "fully_sharded",
@@ -91,7 +126,7 @@ def test_technique_is_the_same_function(technique, against, warm):
                 ("loss, b", "single.loss, b"),
             ],
             "single.py:make",
-            "grad wte.weight",
+            "loss",
             "the mean of the ranks' own means, as if they had equally many documents",
         ),
         (
@@ -109,7 +144,7 @@ def test_technique_is_the_same_function(technique, against, warm):
             "the gradient is a part whose sum over the ranks is right: that reduction is missing",
         ),
         (
-            "pipeline",
+            "pipeline",  # pytorch/torchtitan#2972
             [("loss_fn=loss)", "loss_fn=loss, scale_grads=False)")],
             "pipeline.py:of_one_process",
             "grad wte.weight",
@@ -118,13 +153,13 @@ def test_technique_is_the_same_function(technique, against, warm):
     ],
 )
 def test_mistake_of_a_technique_is_located(technique, edits, against, begins, said, warm, tmp_path):
-    text = (EXAMPLES / f"{technique}.py").read_text()
+    text = (TECHNIQUES / f"{technique}.py").read_text()
     for old, new in edits:
         assert old in text
         text = text.replace(old, new)
     file = tmp_path / f"{technique}_edited.py"
-    file.write_text(f"import sys\nsys.path.append({str(EXAMPLES)!r})\n{text}")
-    result = checked(warm, f"{file}:make", f"{EXAMPLES}/{against}")
+    file.write_text(text)
+    result = checked(warm, f"{file}:make", f"{TECHNIQUES}/{against}")
     assert result.verdict is Verdict.DIVERGED
     assert result.located[0].startswith(f"{begins}:")
     assert said in result.explanation
@@ -149,9 +184,27 @@ def test_own_format_is_compared_beside_float64(warm):
         ("other_weights", "single", "param rank1.first.weight", "parameters of rank 1 differ from rank 0's"),
         ("not_broadcast", "single", "param rank1.first.weight", "rank 1 keeps 3 parameters as they were"),
         ("no_sync_at_last", "single_of_four", "grad rank0.first.weight", "reduced but for the last batch"),
+        ("sync_flag_after_forward", "single_of_four", "grad rank0.first.weight", "reduced but for the last batch"),
         ("never_in_sync", "single_of_four", "grad rank0.first.weight", "and the reduction is missing"),
         ("clipped_by_shard", "single_clipped", "grad first.weight", "clipped by that shard's own norm"),
         ("not_clipped", "single_clipped", "grad first.weight", "not clipped"),
+        (
+            "summed_and_clipped",
+            "single_clipped",
+            "grad first.weight",
+            "or reduced twice before it is clipped, which hides",
+        ),
+        (
+            "divided_twice_and_clipped",
+            "single_clipped",
+            "grad first.weight",
+            "too often, or not summed before it is clip",
+        ),
+        ("scaled_and_clipped", "single_clipped", "grad first.weight", "but for its scale before it was clipped, which"),
+        ("tied_gradients_mix", "single_tied", "grad rank0.weight", "a part whose mean over the ranks is right"),
+        ("loss_declared_as_mean", "single", "loss", ""),
+        ("split_norm_of_sums", "single_normed", "grad 0.weight", ""),
+        ("fused_projections_cut_across", "single_fused", "grad qkv.weight", ""),
     ],
 )
 def test_mistake_is_located_and_explained(name, against, begins, said, warm):
@@ -176,12 +229,20 @@ def test_what_each_rank_has_is_told_tensor_by_tensor(warm):
 
 @pytest.mark.parametrize(
     ("name", "against"),
-    [("no_sync_but_at_last", "single_of_four"), ("clipped", "single_clipped"), ("wrapped", "single_frozen")],
+    [
+        ("no_sync_but_at_last", "single_of_four"),
+        ("clipped", "single_clipped"),
+        ("wrapped", "single_frozen"),
+        ("split_norm", "single_normed"),
+        ("loss_weighed_by_documents", "single"),
+    ],
 )
 def test_right_one_beside_a_mistake_passes(name, against, warm):
     result = checked(warm, name, against)
     assert result.verdict is Verdict.PARITY, result.reason
-    assert result.modes[0].quantities["grad"].compared == (57 if name == "wrapped" else 63)
+    compared = {name: row.compared for name, row in result.modes[0].quantities.items()}
+    assert compared["grad"] == {"wrapped": 57, "split_norm": 51}.get(name, 63)
+    assert compared.get("loss", 0) == (name != "no_sync_but_at_last")
     assert not [phrase for phrase in result.not_exercised if "only one of the two" in phrase]
 
 
@@ -195,10 +256,41 @@ def test_ranks_that_rounding_sets_apart_are_each_judged_by_their_own_gradients(w
     assert "rank 1 keeps 1 parameter as they were" in result.reason
 
 
-def test_what_is_lost_in_the_ranks_own_format_is_no_other_function(warm):
-    result = checked(warm, "reduced_in_bfloat16", dtype=None)
+@pytest.mark.parametrize(
+    ("name", "against"),
+    [
+        ("reduced_in_bfloat16", "single"),
+        ("reduced_in_float8_and_declared_as_bfloat16", "single"),
+        ("accumulated_in_bfloat16", "single_of_four"),
+    ],
+)
+def test_what_is_lost_in_the_ranks_own_format_is_no_other_function(name, against, warm):
+    result = checked(warm, name, against, dtype=None)
     assert result.verdict is Verdict.PRECISION_LOSS, result.reason
     assert [bool(mode.wrong) for mode in result.modes] == [False, True]
+
+
+@pytest.mark.parametrize("name", ["reduced_in_bfloat16_as_declared", f"{TECHNIQUES}/bfloat16_reduction.py:make"])
+def test_reduction_in_a_short_format_passes_where_it_is_declared(name, warm):
+    against = "single" if ":" not in name else f"{TECHNIQUES}/single.py:make"
+    result = checked(warm, name, against, dtype=None)
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert 0.5 < result.modes[1].quantities["grad"].largest_z.z < 5
+
+
+def test_loss_that_is_not_declared_and_does_not_fit_is_said_not_to_be_compared(warm):
+    result = checked(warm, "loss_of_its_own")
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert "loss" not in result.modes[0].quantities
+    assert any(phrase.startswith("the loss: that of the whole batch is neither") for phrase in result.not_exercised)
+
+
+def test_training_that_is_not_dealt_out_is_remarked(warm):
+    result = checked(warm, "not_dealt_out")
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert [remark.partition(",")[0] for remark in result.remarks] == [
+        "nothing is dealt out: every rank's model was given all documents"
+    ]
 
 
 def test_other_format_is_refused(warm):

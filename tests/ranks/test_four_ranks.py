@@ -9,9 +9,9 @@ from parity.subjects.imports import imported
 from parity.subjects.process import Limits
 from parity.training.checking import TrainingOptions
 from parity.verdict import Verdict
-from tests.ranks import EXAMPLES
+from tests.ranks import TECHNIQUES
 
-TECHNIQUE = EXAMPLES / "sharded_tensor_parallel.py"
+TECHNIQUE = TECHNIQUES / "sharded_tensor_parallel.py"
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +22,7 @@ def four():
 
 
 def checked(ranks, file):
-    names = f"{file}:make", f"{EXAMPLES}/single.py:unclipped"
+    names = f"{file}:make", f"{TECHNIQUES}/single.py:unclipped"
     sides = Sides(names[0], imported(names[0]), names[1], imported(names[1]), dtype="float64")
     return check_ranks(sides, TrainingOptions(steps=1, replicas=4), ranks)
 
@@ -37,8 +37,7 @@ def test_documents_counted_as_if_every_rank_had_its_own_are_caught(four, tmp_pat
     text = TECHNIQUE.read_text()
     assert text.count("* pairs / len(d)") == 1
     file = tmp_path / "shares.py"
-    edited = text.replace("* pairs / len(d)", "* 4 / len(d)")
-    file.write_text(f"import sys\nsys.path.append({str(EXAMPLES)!r})\n{edited}")
+    file.write_text(text.replace("* pairs / len(d)", "* 4 / len(d)"))
     result = checked(four, file)
     assert result.verdict is Verdict.DIVERGED
     assert "On every rank the gradient is 2 times as large" in result.explanation

@@ -1,7 +1,7 @@
 """The training of one process that the others here spread over ranks: a small GPT, on batches of uneven documents."""
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn import functional
 
 from parity.training import Training
@@ -45,7 +45,7 @@ class GPT(nn.Module):
         return self.head(self.norm(x))
 
 
-def loss(model, documents) -> Tensor:
+def loss(model, documents):
     """The mean over documents, of which each is the mean over its tokens."""
     targets = documents[:, 1:]
     losses = functional.cross_entropy(
@@ -54,13 +54,13 @@ def loss(model, documents) -> Tensor:
     return (losses.sum(1) / (targets != PADDING).sum(1)).mean()
 
 
-def model(dtype="float32", device="cpu", layers=1) -> GPT:
+def model(dtype="float32", device="cpu", layers=1):
     """Always the same weights."""
     torch.manual_seed(1)
     return GPT(layers).to(device, getattr(torch, dtype))
 
 
-def batches(steps=3, documents=5, device="cpu") -> list[Tensor]:
+def batches(steps=3, documents=5, device="cpu"):
     """An uneven number of documents of unequal length: (documents, LENGTH + 1) tokens, padded at the end."""
     generator = torch.Generator().manual_seed(3)
     tokens = torch.randint(0, VOCABULARY, (steps, documents, LENGTH + 1), generator=generator)
@@ -68,13 +68,19 @@ def batches(steps=3, documents=5, device="cpu") -> list[Tensor]:
     return list(tokens.where(torch.arange(LENGTH + 1) < lengths, torch.tensor(PADDING)).to(device))
 
 
-def make(dtype="float32", device="cpu", clip_grad_norm=0.5):
+def make(dtype="float32", device="cpu", clip_grad_norm=0.5, accumulation=1):
     """The training."""
     gpt = model(dtype, device)
     optimizer = torch.optim.AdamW(gpt.parameters(), lr=1e-2)
-    return Training(gpt, optimizer, loss, batches(device=device), clip_grad_norm=clip_grad_norm)
+    documents = batches(3 * accumulation, device=device)
+    return Training(gpt, optimizer, loss, documents, clip_grad_norm=clip_grad_norm, accumulation=accumulation)
 
 
 def unclipped(dtype="float32", device="cpu"):
     """The same without clipping."""
     return make(dtype, device, clip_grad_norm=None)
+
+
+def accumulated(dtype="float32", device="cpu"):
+    """The same with two batches a step."""
+    return make(dtype, device, accumulation=2)

@@ -1,12 +1,12 @@
 """Fully sharded: every rank keeps a shard of each parameter, gradient and moment, put together where it is needed."""
 
-import single
 import torch
-from data_parallel import loss, own
 from torch.distributed import get_world_size
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
+from parity.ladder.parallel import single
+from parity.ladder.parallel.uneven_data_parallel import loss, own
 from parity.training import Training
 
 
@@ -19,4 +19,4 @@ def make(dtype="float32", device="cpu"):
     fully_shard(model, mesh=mesh)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     batches = [own(documents) for documents in single.batches(device=device)]
-    return Training(model, optimizer, loss, batches, clip_grad_norm=0.5)
+    return Training(model, optimizer, loss, batches, clip_grad_norm=0.5, ranks_loss="mean")

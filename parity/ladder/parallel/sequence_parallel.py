@@ -1,12 +1,12 @@
 """Sequence parallel: tensor parallel, and between the blocks every rank has some of the positions of all documents."""
 
-import single
 import torch
 from torch.distributed import get_world_size
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor import Replicate, Shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, SequenceParallel, parallelize_module
 
+from parity.ladder.parallel import single
 from parity.training import Training
 
 POSITIONS = Shard(1)

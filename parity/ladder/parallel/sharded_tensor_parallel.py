@@ -1,13 +1,13 @@
 """Two techniques at once: tensor parallel over pairs of ranks, and each shard of it fully sharded over the others."""
 
-import single
 import torch
-from data_parallel import loss
 from torch.distributed import get_world_size
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
+from parity.ladder.parallel import single
+from parity.ladder.parallel.uneven_data_parallel import loss
 from parity.training import Training
 
 
@@ -26,4 +26,4 @@ def make(dtype="float32", device="cpu"):
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2, foreach=False)
     pairs, pair = mesh["documents"].size(), mesh["documents"].get_local_rank()
     batches = [(d[pair::pairs], len(d[pair::pairs]) * pairs / len(d)) for d in single.batches(device=device)]
-    return Training(model, optimizer, loss, batches)
+    return Training(model, optimizer, loss, batches, ranks_loss="mean")

@@ -1,12 +1,12 @@
 """Pipeline: every rank has some of the blocks, and microbatches go through all ranks, forward and back again."""
 
-import single
 import torch
 from torch import nn
 from torch.distributed import get_rank, get_world_size
 from torch.distributed.pipelining import PipelineStage, ScheduleGPipe
 from torch.nn import functional
 
+from parity.ladder.parallel import single
 from parity.training import Training
 
 MICROBATCHES = 2

@@ -1,10 +1,10 @@
 """Data parallel: every rank has some of the documents, and DistributedDataParallel averages the gradients."""
 
-import single
 import torch
 from torch.distributed import get_rank, get_world_size
 from torch.nn.parallel import DistributedDataParallel
 
+from parity.ladder.parallel import single
 from parity.training import Training
 
 
@@ -25,4 +25,4 @@ def make(dtype="float32", device="cpu"):
     model = DistributedDataParallel(single.model(dtype, device))
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
     batches = [own(documents) for documents in single.batches(device=device)]
-    return Training(model, optimizer, loss, batches, clip_grad_norm=0.5)
+    return Training(model, optimizer, loss, batches, clip_grad_norm=0.5, ranks_loss="mean")

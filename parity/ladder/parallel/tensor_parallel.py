@@ -1,11 +1,11 @@
 """Tensor parallel: every rank has all documents, and some heads and some hidden units of every block."""
 
-import single
 import torch
 from torch.distributed import get_world_size
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.parallel import ColwiseParallel, RowwiseParallel, parallelize_module
 
+from parity.ladder.parallel import single
 from parity.training import Training
 
 

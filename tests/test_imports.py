@@ -67,7 +67,17 @@ MAY_BE_HEAVY = {
     "parity/catalogue/fixed_rules.py": {"torch"},
     **{
         f"parity/ranks/{name}.py": {"torch"}
-        for name in ("explanation", "gathered", "observation", "processes", "running", "single", "worker")
+        for name in (
+            *("dealing", "explanation", "gathered", "observation", "parts", "processes", "reduction", "running"),
+            *("shares", "single", "worker"),
+        )
+    },
+    **{
+        f"parity/ladder/parallel/{name}.py": {"torch"}
+        for name in (
+            *("bfloat16_reduction", "fully_sharded", "no_sync", "pipeline", "sequence_parallel", "sharded_clipping"),
+            *("sharded_tensor_parallel", "single", "tensor_parallel", "uneven_data_parallel", "zero"),
+        )
     },
     "parity/subjects/frozen.py": {"torch"},
     "parity/judging/chain/expected.py": {"torch"},

@@ -11,7 +11,7 @@ import pytest
 
 import torch_twin
 from parity.errors import UsageError
-from parity.ladder import RUNGS, Rung, chosen
+from parity.ladder import RUNGS, Rung, chosen, parallel
 
 TWIN = Path(torch_twin.__file__).parent
 MODULES = {path.stem for path in TWIN.glob("*.py")} - {"__init__"}
@@ -86,6 +86,13 @@ def test_docstring_says_which_rung_it_builds_on(rung):
 
 def test_every_module_beside_the_twin_is_a_rung():
     assert {module(rung) for rung in RUNGS} - {""} == MODULES
+
+
+def test_every_technique_over_ranks_is_a_rung_held_to_one_process():
+    files = {path.stem for path in Path(parallel.__file__).parent.glob("*.py")} - {"__init__", "single"}
+    over_ranks = [rung for rung in RUNGS if rung.single]
+    assert {rung.factory for rung in over_ranks} == {f"parity.ladder.parallel.{name}:make" for name in files}
+    assert {rung.name for rung in over_ranks} == files
 
 
 def test_every_rung_says_what_it_changed():

@@ -1,14 +1,19 @@
 """Trainings over two ranks, right and wrong ones, held to the training of one process."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
 from parity.cli import main
+from parity.cli.ladder_table import markdown, rendered
+from parity.cli.terminal import console
 from parity.errors import SubjectError, UsageError
-from parity.ranks import processes
+from parity.ladder import RUNGS, Rung, chosen, climb
+from parity.ladder.comparison import compared
+from parity.ranks import checking, processes
 from parity.ranks.checking import check_ranks
 from parity.ranks.processes import Ranks
 from parity.ranks.sides import Sides
@@ -53,26 +58,15 @@ def checked(warm, name, against=f"{MISTAKES}:single", dtype="float64", **options
 
 @pytest.mark.filterwarnings("ignore:`torch.jit.* is deprecated:DeprecationWarning")  # torch's own, of ZeRO
 @pytest.mark.parametrize(
-    ("technique", "against"),
-    [
-        ("uneven_data_parallel", "single.py:make"),
-        ("no_sync", "single.py:accumulated"),
-        ("bfloat16_reduction", "single.py:make"),
-        ("zero", "single.py:make"),
-        ("fully_sharded", "single.py:make"),
-        ("tensor_parallel", "single.py:unclipped"),
-        ("sharded_clipping", "single.py:make"),
-        ("sequence_parallel", "single.py:unclipped"),
-        ("pipeline", "pipeline.py:of_one_process"),
-    ],
+    "rung", [rung for rung in RUNGS if rung.single and rung.ranks == 2], ids=lambda rung: rung.name
 )
-def test_technique_is_the_same_function(technique, against, warm):
-    result = checked(warm, f"{TECHNIQUES / technique}.py:make", f"{TECHNIQUES}/{against}")
+def test_technique_is_the_same_function(rung, warm):
+    result = checked(warm, rung.factory, rung.single)
     assert result.verdict is Verdict.PARITY, result.reason
     compared = {name: row.compared for name, row in result.modes[0].quantities.items()}
     assert compared["loss"] == 1
     assert {compared[name] for name in ("grad", "param", "exp_avg", "exp_avg_sq")} == {result.parameters}
-    assert result.parameters == (1920 if technique == "pipeline" else 1080)
+    assert result.parameters == (1920 if rung.name == "pipeline" else 1080)
     assert result.remarks == []
     assert not [phrase for phrase in result.not_exercised if "only one of the two" in phrase]
 
@@ -322,6 +316,30 @@ def test_command_prints_the_verdict_and_writes_the_result(warm, monkeypatch, cap
     page = (tmp_path / "result.html").read_text()
     assert "Rank by rank" in page
     assert '<th scope="row" class="mono">grad first.weight</th><td class="miss"' in page
+
+
+def test_training_over_ranks_is_a_rung_with_a_verdict_and_no_speed(warm, monkeypatch):
+    monkeypatch.setattr(processes, "Ranks", warm.started)
+    monkeypatch.setattr(Ranks, "close", lambda self: None)
+    monkeypatch.setattr(checking, "REPLICAS", 4)
+    wrong = Rung("wrong", "tests.ranks.mistakes:summed", title="Wrong: summed.", single="tests.ranks.mistakes:single")
+    unfit = replace(
+        wrong, factory="tests.ranks.mistakes:right_in_float32", single="tests.ranks.mistakes:single_in_float64"
+    )
+    right, diverged, broken = climb([*chosen("uneven_data_parallel"), wrong, unfit], case=None)
+    assert (right.verdict, diverged.verdict, broken.verdict) == (Verdict.PARITY, Verdict.DIVERGED, Verdict.ERROR)
+    assert [found.timing for found in (right, diverged, broken)] == [None] * 3
+    assert (right.dtype, right.results[0].modes[0].mode) == ("float32", "float64")
+    assert 0 < right.power < 1
+    assert "sum" in diverged.reason
+    assert broken.reason.startswith("The ranks' parameters lie in float32")
+    row = right.to_dict()
+    assert (row["ranks"], row["against"]) == (2, "parity.ladder.parallel.single:make")
+    assert markdown(compared([row], RUNGS)).splitlines()[-1].startswith("| **Uneven data parallel**: ")
+    shown = console()
+    with shown.capture() as capture:
+        shown.print(rendered(compared([row], RUNGS)))
+    assert "are held to one process and not timed" in " ".join(capture.get().split())
 
 
 @pytest.mark.parametrize(

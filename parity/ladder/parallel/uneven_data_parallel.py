@@ -1,4 +1,4 @@
-"""Data parallel: every rank has some of the documents, and DistributedDataParallel averages the gradients."""
+"""Uneven data parallel: DistributedDataParallel averages over ranks, whose documents are unequally many and count alike."""
 
 import torch
 from torch.distributed import get_rank, get_world_size

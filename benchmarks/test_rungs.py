@@ -31,6 +31,7 @@ every_rung = pytest.mark.parametrize(
             marks=pytest.mark.skipif(bool(lacking := missing(rung)), reason=lacking),
         )
         for rung in (*RUNGS, PORT)
+        if not rung.single  # ranks are not timed
     ],
 )
 

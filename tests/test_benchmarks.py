@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1]
 
 SIZES = ("16", "32", "64", "128", "256", "4096", "4]", "8]")
 LARGE = (*SIZES, "first_use", "extrapolation", "thousand_steps", "free-running")
-ALIKE = [rung.name for rung in RUNGS if rung.name not in ("twin", "batched_step")]
+ALIKE = [rung.name for rung in RUNGS if rung.name not in ("twin", "batched_step") and not rung.single]
 ALIKE += ["numpy_port", "batch_size", "small_cases and twin", "small_cases and record", "time_goes and played"]
 ALIKE += ["by_size and 2]", "shape0", "shape1", "shape3"]
 """What takes long, and what is measured like the others."""

@@ -21,6 +21,7 @@ from parity.subjects.timing import SECONDS, Timing, batch_of
 from parity.verdict import Verdict, worst
 
 if TYPE_CHECKING:
+    from parity.ranks.processes import Ranks
     from parity.ranks.result import RanksResult
 
 BATCH_SIZES = (1, 4, 16, 64, 256, 1024, 4096, 16384)
@@ -79,7 +80,11 @@ class RungResult:
         """Of the verdict, in the check whose z is the largest."""
         if self.failure:
             return self.failure
-        return max((r for r in self.results if r.verdict is self.verdict), key=lambda r: r.largest_z or 0).reason
+        found = max((r for r in self.results if r.verdict is self.verdict), key=lambda r: r.largest_z or 0)
+        if isinstance(found, Result):
+            return found.reason
+        modes = " and ".join(mode.mode for mode in found.modes)
+        return f"{found.ranks} ranks in {modes}, held to {self.rung.single} of one process: {found.reason}"
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: infinities stand as strings. `compared` adds what needs the other rungs."""
@@ -112,21 +117,23 @@ def climb(
     round_seconds: float = SECONDS,
     started: Callable[[Rung], None] = lambda rung: None,
 ) -> Iterator[RungResult]:
-    """Check and time rung after rung, each in a process of its own; a result as soon as it is there.
+    """Check and time rung after rung, each in a process of its own, or over ranks; a result as soon as it is there.
 
     case: the run to check, document by document. It is checked in batches of three, too, and one step in a batch of
     the size that turned out to be the best, up to _LARGEST_CHECKED.
     """
-    for rung in rungs:
-        started(rung)
-        yield _climbed(rung, case, sizes or BATCH_SIZES, threads or os.cpu_count() or 1, round_seconds)
+    with closing(_Started()) as ranks:
+        for rung in rungs:
+            started(rung)
+            if reason := missing(rung):
+                yield RungResult(rung, Verdict.INCONCLUSIVE, [], failure=reason, skipped=True)
+            elif rung.single:
+                yield _over_ranks(rung, rung.single, ranks)
+            else:
+                yield _climbed(rung, case, sizes or BATCH_SIZES, threads or os.cpu_count() or 1, round_seconds)
 
 
 def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int, round_seconds: float) -> RungResult:
-    if reason := missing(rung):
-        return RungResult(rung, Verdict.INCONCLUSIVE, [], failure=reason, skipped=True)
-    if rung.single:
-        return _over_ranks(rung, rung.single)
     options = {"dtype": rung.dtype, "device": "cuda" if rung.cuda else None}
     sizes = [size for size in sizes if size <= _LARGEST_CHECKED or not rung.static]
     environment = {**os.environ, "OMP_NUM_THREADS": str(threads)}
@@ -153,16 +160,33 @@ def _climbed(rung: Rung, case: Case, sizes: Sequence[int], threads: int, round_s
     return RungResult(rung, verdict, results, timing if verdict.passes else None)
 
 
-def _over_ranks(rung: Rung, single: str) -> RungResult:
+class _Started:
+    """The ranks of the rung before, for the next one that has so many; others take seconds to start."""
+
+    def __init__(self) -> None:
+        self.ranks: Ranks | None = None
+
+    def of(self, count: int) -> "Ranks":
+        from parity.ranks import processes
+
+        if self.ranks is None or self.ranks.count != count or not self.ranks.alive:
+            self.close()
+            self.ranks = processes.Ranks(count, _SLOW)
+        return self.ranks
+
+    def close(self) -> None:
+        if self.ranks is not None:
+            self.ranks.close()
+
+
+def _over_ranks(rung: Rung, single: str, ranks: _Started) -> RungResult:
     from parity.ranks.checking import check_ranks
-    from parity.ranks.processes import Ranks
     from parity.ranks.sides import Sides
     from parity.training.checking import TrainingOptions
 
-    sides = Sides(rung.factory, imported(rung.factory), single, imported(single))
     try:
-        with closing(Ranks(rung.ranks, _SLOW)) as ranks:
-            result = check_ranks(sides, TrainingOptions(), ranks)
+        sides = Sides(rung.factory, imported(rung.factory), single, imported(single))
+        result = check_ranks(sides, TrainingOptions(), ranks.of(rung.ranks))
     except (SubjectError, UsageError) as error:
         return RungResult(rung, Verdict.ERROR, [], failure=str(error))
     return RungResult(rung, result.verdict, [result])

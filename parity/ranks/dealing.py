@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
@@ -34,7 +35,8 @@ def inputs_of(training: Training) -> Iterator[Inputs]:
     found = Inputs()
 
     def note(module: Any, args: Any, kwargs: Any) -> None:
-        found.take((args, kwargs))
+        if not torch.compiler.is_compiling():  # what is compiled shows nothing, and stays in one piece
+            found.take((args, kwargs))
 
     handle = training.model.register_forward_pre_hook(note, with_kwargs=True)
     try:

@@ -306,7 +306,11 @@ def raises():
 
 
 def hangs():
-    return failing(lambda: time.sleep(1000))
+    def hang():
+        sys.stderr.write("waiting for the loader\n")
+        time.sleep(1000)
+
+    return failing(hang)
 
 
 def makes_its_own_group():

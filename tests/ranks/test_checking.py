@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from parity.cli import main
 from parity.cli.ladder_table import markdown, rendered
@@ -22,6 +23,7 @@ from parity.subjects.process import Limits
 from parity.training.checking import TrainingOptions
 from parity.verdict import Verdict
 from tests.ranks import TECHNIQUES
+from tests.thinning import THOROUGH
 
 MISTAKES = Path(__file__).with_name("mistakes.py")
 _REDUCED_AGAIN = "    model.norm.weight.register_hook(lambda grad: torch.distributed.all_reduce(grad) or grad)\n"
@@ -49,10 +51,10 @@ def warm():
         found.ranks.close()
 
 
-def checked(warm, name, against=f"{MISTAKES}:single", dtype="float64", **options):
+def checked(warm, name, against=f"{MISTAKES}:single", dtype="float64", device=None, **options):
     name = name if ":" in name else f"{MISTAKES}:{name}"
     against = against if ":" in against else f"{MISTAKES}:{against}"
-    sides = Sides(name, imported(name), against, imported(against), dtype=dtype)
+    sides = Sides(name, imported(name), against, imported(against), dtype=dtype, device=device)
     return check_ranks(sides, TrainingOptions(**{"steps": 1, "replicas": 4, **options}), warm.started())
 
 
@@ -143,6 +145,17 @@ def test_technique_is_the_same_function(rung, warm):
             "pipeline.py:of_one_process",
             "grad wte.weight",
             "(factor 2;",
+        ),
+        (  # pytorch/torchtitan#1733: in two goes, the first one's gradient is scaled once more by the second
+            "pipeline",
+            [
+                ("schedule.step(batch[:, :-1])", "[schedule.step(half[:, :-1]) for half in batch.chunk(2)]"),
+                ("schedule.step(target=batch[:, 1:]", "[schedule.step(target=half[:, 1:]"),
+                ("losses=losses)", "losses=losses) for half in batch.chunk(2)]"),
+            ],
+            "pipeline.py:of_one_process",
+            "grad wte.weight",
+            "",
         ),
     ],
 )
@@ -331,7 +344,7 @@ def test_training_over_ranks_is_a_rung_with_a_verdict_and_no_speed(warm, monkeyp
     assert [found.timing for found in (right, diverged, broken)] == [None] * 3
     assert (right.dtype, right.results[0].modes[0].mode) == ("float32", "float64")
     assert 0 < right.power < 1
-    assert "sum" in diverged.reason
+    assert "On every rank the gradient is summed" in diverged.reason
     assert broken.reason.startswith("The ranks' parameters lie in float32")
     row = right.to_dict()
     assert (row["ranks"], row["against"]) == (2, "parity.ladder.parallel.single:make")
@@ -392,4 +405,41 @@ def test_rank_that_hangs_is_named_with_the_line_that_it_is_at(warm):
     with pytest.raises(SubjectError, match=r"^Rank 1 did not answer within 2 s in step 0: rank 1 is at mist") as raised:
         ranks.ask({"type": "step", "number": 0}, "step", "step 0")
     assert "; rank 0 is in torch's " in str(raised.value)
+    assert "rank 1: waiting for the loader" in raised.value.last_words
     assert not any(psutil.pid_exists(pid) for pid in pids)
+
+
+@pytest.mark.skipif(not THOROUGH, reason="starts ranks anew; the one above says most of it")
+def test_rank_that_takes_part_in_fewer_reductions_is_told_from_the_one_that_waits(warm):
+    ranks = warm.started()
+    ranks.ask({"type": "make", "factory": f"{MISTAKES}:out_of_step", "options": {}}, "made", "making the training")
+    ranks.seconds = 3.0
+    with pytest.raises(SubjectError, match=r"^Rank 0 did not answer within 3 s in step 0: rank 0 is in torch's all_r"):
+        ranks.ask({"type": "step", "number": 0}, "step", "step 0")
+
+
+@pytest.mark.skipif(not THOROUGH, reason="starts ranks anew; the one that dies says most of it")
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("raises", r"^Rank 1 raised ValueError: the loader has no documents left \(mistakes.py, line \d+\) in step 0"),
+        ("makes_its_own_group", r"^Rank \d raised .* make one only if not torch.distributed.is_initialized\(\)"),
+    ],
+)
+def test_rank_that_raises_is_named_with_its_line(name, said, warm):
+    with pytest.raises(SubjectError, match=said):
+        checked(warm, name, "single_in_float64", dtype=None)
+
+
+def test_rank_beyond_the_limit_of_memory_is_named():
+    ranks = Ranks(2, Limits(60.0, memory=1 << 20))
+    with pytest.raises(SubjectError, match=r"^Rank \d used .* GiB of memory in making the training, more than the lim"):
+        ranks.ask({"type": "make", "factory": f"{MISTAKES}:right", "options": {}}, "made", "making the training")
+    assert not ranks.alive
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="nccl takes a GPU for each rank")
+@pytest.mark.parametrize("rung", chosen("uneven_data_parallel,fully_sharded,zero"), ids=lambda rung: rung.name)
+def test_technique_is_the_same_function_over_nccl(rung, warm):
+    result = checked(warm, rung.factory, rung.single, device="cuda")
+    assert result.verdict is Verdict.PARITY, result.reason

@@ -1,4 +1,4 @@
-"""Uneven data parallel: DistributedDataParallel averages over ranks, whose documents are unequally many and count alike."""
+"""Uneven data parallel: DistributedDataParallel averages over ranks, but documents count alike, not ranks."""
 
 import torch
 from torch.distributed import get_rank, get_world_size

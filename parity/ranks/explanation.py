@@ -149,8 +149,8 @@ def _of_scale(factor: float, measured: str, known: Known, ranks: int) -> str:
     norm, limit = _norm(known.unclipped), known.limit or math.inf
     clipping = _clip(norm, limit)
 
-    def gives(expected: float) -> bool:
-        return abs(factor - expected) <= 0.02 * abs(expected - 1)
+    def gives(expected: float, within: float = 0.02) -> bool:
+        return abs(factor - expected) <= within * abs(expected - 1)
 
     sums = "the gradient is summed over the ranks where their mean is due, or reduced twice"
     divides = "the gradient is divided by the number of ranks once too often, or not summed"
@@ -162,7 +162,7 @@ def _of_scale(factor: float, measured: str, known: Known, ranks: int) -> str:
     if clipping < 1 and gives(1 / clipping):
         return f"the gradient is not clipped, which would make it {clipping:.4g} times as large"
     for said, other in _other_norms(known, ranks):
-        if gives(_clip(other, limit) / clipping):
+        if gives(_clip(other, limit) / clipping, 1e-3):  # there are many of them
             return f"the gradient is clipped by a norm {said}: {other:.4g} in place of {norm:.4g}"
     if clipping < 1 and abs(factor - 1) < 1e-3:
         return "the gradient is the whole batch's but for its scale before it was clipped, which clipping hides"

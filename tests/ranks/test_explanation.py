@@ -1,4 +1,4 @@
-"""What wrong gradients of ranks are made of, without any ranks: each sentence from a gradient that is wrong in its way."""
+"""What wrong gradients of ranks are made of, without ranks: each sentence from a gradient that is wrong in its way."""
 
 import math
 

@@ -215,3 +215,7 @@ class Run:
             parts = [f"rank {rank} keeps {counted(n, 'parameter')} as they were" for rank, n in unchanged.items()]
             self.explanation = f"After the step {', '.join(parts)}: another rank's update has not reached it."
             self.explained = dict.fromkeys(unchanged, "another rank's update has not reached it")
+        elif [entry.key for entry in self.mode.wrong] == [_LOSS]:
+            self.explanation = (
+                f"Nothing else differs: the {self.made['ranks_loss']} of the ranks' losses is another loss."
+            )

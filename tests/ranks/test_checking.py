@@ -209,7 +209,7 @@ def test_own_format_is_compared_beside_float64(warm):
         ),
         ("scaled_and_clipped", "single_clipped", "grad first.weight", "but for its scale before it was clipped, which"),
         ("tied_gradients_mix", "single_tied", "grad rank0.weight", "a part whose mean over the ranks is right"),
-        ("loss_declared_as_mean", "single", "loss", ""),
+        ("loss_declared_as_mean", "single", "loss", "Nothing else differs: the mean of the ranks' losses is"),
         ("split_norm_of_sums", "single_normed", "grad 0.weight", ""),
         ("fused_projections_cut_across", "single_fused", "grad qkv.weight", ""),
     ],

@@ -15,10 +15,12 @@ def weighed(whole: Gradient, parts: Sequence[Gradient]) -> list[dict[str, Tensor
     """
     if any(name not in part for part in parts for name in whole):
         return []
-    columns = torch.stack([_flat(part, whole) for part in parts], 1)
-    weights = torch.linalg.lstsq(columns, _flat(whole, whole)[:, None], driver="gelsd").solution.flatten().tolist()
+    products = torch.tensor([[_product(one, other, whole) for other in parts] for one in parts], dtype=torch.float64)
+    with_whole = torch.tensor([_product(part, whole, whole) for part in parts], dtype=torch.float64)
+    # Parts that are alike count alike; a copy of them all for a factorization would take as much memory again.
+    weights = (torch.linalg.pinv(products, rtol=1e-12, hermitian=True) @ with_whole).tolist()
     return [{name: weight * part[name].double() for name in whole} for weight, part in zip(weights, parts, strict=True)]
 
 
-def _flat(gradient: Gradient, names: Gradient) -> Tensor:
-    return torch.cat([gradient[name].double().cpu().flatten() for name in names])
+def _product(one: Gradient, other: Gradient, names: Gradient) -> float:
+    return sum(float((one[name].double() * other[name].double()).sum()) for name in names)

@@ -100,6 +100,10 @@ def _remark(result: RanksResult, runs: list[Run]) -> None:
         result.not_exercised.append(
             "the ranks in float64, where rounding hides nothing: let both factories take a dtype"
         )
+        if last.single.clips:
+            result.not_exercised.append(
+                "the scale of gradients before they are clipped, as of a sum for the mean: float64 alone would show it"
+            )
     result.not_exercised.append("what modules give: every rank has documents or shards of its own")
     if last.single.idle_clipping:
         result.not_exercised.append(last.single.idle_clipping)

@@ -68,6 +68,11 @@ class Single:
         return {name: x.to(torch.float64) for name, x in seen.gradients().items()}
 
     @property
+    def clips(self) -> bool:
+        """Whether any gradient was clipped."""
+        return self.runs.on_shadows.clip_grad_norm is not None and not self.idle_clipping
+
+    @property
     def idle_clipping(self) -> str:
         """What to say of a clipping that nothing reached; empty where there is none, or it was reached."""
         most, largest = self.runs.on_shadows.clip_grad_norm, self.runs.on_shadows.largest_norm

@@ -129,6 +129,14 @@ def summed_and_clipped(dtype="float32"):
     return reduced(seeded(dtype), dtype=dtype, by=get_world_size(), clip=0.1)
 
 
+def summed_and_clipped_in_float32():
+    return summed_and_clipped()
+
+
+def single_clipped_in_float32():
+    return single_clipped()
+
+
 def divided_twice_and_clipped(dtype="float32"):
     return reduced(seeded(dtype), dtype=dtype, by=1 / get_world_size(), clip=0.1)
 

@@ -292,6 +292,12 @@ def test_loss_that_is_not_declared_and_does_not_fit_is_said_not_to_be_compared(w
     assert any(phrase.startswith("the loss: that of the whole batch is neither") for phrase in result.not_exercised)
 
 
+def test_scale_that_clipping_hides_is_said_not_to_be_seen(warm):
+    result = checked(warm, "summed_and_clipped_in_float32", "single_clipped_in_float32", dtype=None)
+    assert result.verdict is Verdict.PARITY, result.reason
+    assert any(phrase.startswith("the scale of gradients before they are clipped") for phrase in result.not_exercised)
+
+
 def test_training_that_is_not_dealt_out_is_remarked(warm):
     result = checked(warm, "not_dealt_out")
     assert result.verdict is Verdict.PARITY, result.reason

@@ -3,10 +3,10 @@
 import argparse
 import io
 import json
-from collections.abc import Callable
 from contextlib import redirect_stdout
 from pathlib import Path
 
+from parity.cli.streams import complain
 from parity.errors import UsageError
 from parity.files import require_folder, require_writable, write_whole
 
@@ -16,7 +16,6 @@ RUNS = {"twin": "about a minute", "ladder": "some ten minutes", "mutants": "some
 
 def report_command(arguments: argparse.Namespace) -> int:
     """Write the page of the stored evidence, of which some is made first if that is asked for."""
-    from parity.cli.terminal import console
     from parity.page.evidence_page import evidence_page
     from parity.page.stored import read
 
@@ -29,10 +28,9 @@ def report_command(arguments: argparse.Namespace) -> int:
         require_folder(arguments.results)
         arguments.results.mkdir(exist_ok=True)
         wanted = [name for name in RUNS if name in (arguments.run_results or ["twin"])]
-        with console(stderr=True).status("") as status:  # only a terminal shows it
-            for number, name in enumerate(wanted, 1):
-                said = f"{name}, {number} of {len(wanted)}, {RUNS[name]}"
-                _make(name, arguments, lambda doing, said=said: status.update(f"{said}: {doing}"))  # type: ignore[misc]
+        for number, name in enumerate(wanted, 1):
+            complain(f"Making {name}.json, {number} of {len(wanted)}, which takes {RUNS[name]}.")
+            _make(name, arguments)
     stored = read(arguments.results)
     page = evidence_page(stored)
     write_whole(arguments.out, page)
@@ -41,14 +39,15 @@ def report_command(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _make(name: str, arguments: argparse.Namespace, progress: Callable[[str], None]) -> None:
+def _make(name: str, arguments: argparse.Namespace) -> None:
     """One of the results, into the folder of the others."""
     file: Path = arguments.results / f"{name}.json"
-    progress("begins")
     if name == "twin":
+        from parity.cli.bars import progress
         from parity.ladder.line_by_line import line_by_line
 
-        found = line_by_line(arguments.names, progress=progress)
+        with progress() as phase:
+            found = line_by_line(arguments.names, progress=phase)
         write_whole(file, json.dumps(found, indent=1, allow_nan=False) + "\n")
         return
     from parity.cli.command_line import run  # which knows this command, too

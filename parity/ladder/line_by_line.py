@@ -25,6 +25,7 @@ from parity.judging.exchange import Exchange, Run
 from parity.judging.judge import Judge, offered_elements
 from parity.ladder.this_machine import machine
 from parity.number_formats import FORMATS
+from parity.progress import each
 from parity.subjects.timing import frozen_garbage
 from reference.microgpt import Value, elementwise, without_gc
 
@@ -121,11 +122,10 @@ def shares(taken: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
     }
 
 
-def drift(case: Case, progress: Progress) -> list[dict[str, Any]]:
+def drift(case: Case) -> list[dict[str, Any]]:
     """Of the loss and the parameters, free-running."""
     run, last, rows = run_of(case, sites=False), None, []
-    for number, batch in enumerate(case.batches(), 1):
-        progress(f"drift: step {number:,} of {case.steps:,}")
+    for number, batch in enumerate(each("steps", list(case.batches())), 1):
         last = run.ask(case.state, batch) if last is None else run.go_on(last, batch)
         if number in KEPT:
             row: dict[str, Any] = {"step": number}
@@ -160,8 +160,8 @@ def line_by_line(names: str | None, steps: int = 1000, progress: Progress = lamb
         checked = replace(few, steps=CHECKED_STEPS)
         progress("times of every line")
         taken = seconds(few)
-        progress("z of every line")
-        return {
+        progress("z of every line, and what is seen of all elements together")
+        found = {
             "machine": machine(),
             "lock_steps": LOCK_STEPS,
             "limit": run_of(few, sites=True).judge.limit,
@@ -170,8 +170,8 @@ def line_by_line(names: str | None, steps: int = 1000, progress: Progress = lamb
             "percent": shares(taken),
             "check": check(case=checked, probes=False).to_dict(),
             "evidence": evidence(checked),
-            "drift_limit": run_of(many, sites=False).judge.limit,
-            "drift": drift(many, progress),
         }
+        progress("drift of a training")
+        return {**found, "drift_limit": run_of(many, sites=False).judge.limit, "drift": drift(many)}
     finally:
         torch.set_num_threads(threads)

@@ -230,7 +230,7 @@ def test_unknown_device_is_not_blamed_on_the_subject(isolated, capsys):
 
 
 def test_json_file_is_written_whole_beside_the_table(tmp_path, capsys):
-    path = tmp_path / "results" / "result.json"
+    path = tmp_path / "result.json"
     assert main(["check", *SMALL, "--json", str(path)]) == 0
     assert "PARITY" in capsys.readouterr().out
     assert json.loads(path.read_text())["verdict"] == "PARITY"

@@ -26,6 +26,6 @@ def test_what_is_measured_has_the_parts_of_what_is_stored(monkeypatch, tmp_path)
         }
     assert [row["step"] for row in found["drift"]] == [1, 2, 3]
     assert all(not along["beyond"] for along in found["evidence"]["float32"])
-    assert said[-1] == "drift: step 3 of 3"
+    assert said[-1] == "drift of a training"
     (tmp_path / "twin.json").write_text(json.dumps(found), encoding="utf-8")
     assert "Line for line" in evidence_page(read(tmp_path))

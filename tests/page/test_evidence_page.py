@@ -216,6 +216,7 @@ def test_results_are_made_where_that_is_asked_for(tmp_path, monkeypatch, capsys)
     monkeypatch.setattr("parity.ladder.line_by_line.line_by_line", instead)
     results, out = tmp_path / "results", tmp_path / "report.html"
     assert main(["report", "--run", "--results", str(results), "--out", str(out), "--names", "mine.txt"]) == 0
+    assert capsys.readouterr().err == "Making twin.json, 1 of 1, which takes about a minute.\n"
     assert made == ["mine.txt"]
     assert [file.name for file in results.iterdir()] == ["twin.json"]
     assert re.findall(r'<section id="(\w+)"', out.read_text(encoding="utf-8")) == [

@@ -136,7 +136,7 @@ class Summary:
         self.seconds = self.checking = 0.0
         self.workers, self.done = set[str](), list[float]()
         self.items = self.drawn = 0
-        self._seen = set[tuple[str, ...]]()
+        self._seen, self._cases = set[tuple[str, ...]](), set[str]()
         for item, outcome, done in ledger.entries():
             known = self._of_kind(item) and newest[item.subject] == (self.revision, item.code)
             if known and item.revision == self.revision and (keys is None or item.key in keys):
@@ -164,6 +164,7 @@ class Summary:
         if address in self._seen:
             return
         self._seen.add(address)
+        self._cases.add(case.digest)
         self.drawn += 1
         for of in counts:
             of.cases += 1
@@ -218,6 +219,7 @@ class Summary:
             "items": self.items,
             "other_items": self.others,
             "cases": self.drawn,
+            "different_cases": len(self._cases),
             "comparisons": sum(counts.comparisons for counts in self.formats.values()),
             "formats": _listed(sorted(self.formats.items(), key=_by_width), "dtype"),
             "subjects": _listed(self.subjects.items(), "subject"),

@@ -5,11 +5,12 @@ import os
 import socket
 import sys
 import time
-from collections.abc import Callable
-from contextlib import redirect_stdout
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, cast
+from unittest.mock import patch
 
 import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings, target
@@ -59,7 +60,7 @@ def work(task: Work) -> Outcome:
             outcome.case = case.to_json()
         return outcome
 
-    with redirect_stdout(io.StringIO()):
+    with redirect_stdout(io.StringIO()), _draws_alike():
         if task.shrink:
             found = _smallest(task, asked)
         else:
@@ -68,6 +69,27 @@ def work(task: Work) -> Outcome:
                 _keep_the_extreme(task.item, found)
     name = f"{socket.gethostname()}:{os.getpid()}"
     return Outcome(found, time.perf_counter() - started, spent[0], name)
+
+
+@contextmanager
+def _draws_alike() -> Iterator[None]:
+    """Have a seed draw the same in every process.
+
+    Hypothesis also draws constants that stand in modules of the user's own, in those that happen to be imported by
+    then, and has no setting against it.
+    """
+    try:
+        from hypothesis.internal.conjecture import providers
+        from hypothesis.internal.constants_ast import Constants
+    except ImportError:  # a version that does not
+        yield
+        return
+    providers.CONSTANTS_CACHE.cache.clear()
+    try:
+        with patch.object(providers, "_get_local_constants", Constants):
+            yield
+    finally:
+        providers.CONSTANTS_CACHE.cache.clear()
 
 
 def _settings(item: Item, *phases: Phase) -> settings:

@@ -25,9 +25,10 @@ _GROUPS = (5, 3)
 _MISTAKE_COLUMNS = ("mistake", "format", "comparisons", "caught", "smallest z caught")
 _MOST_EXERCISED = 40
 _LEGEND = (
-    "comparisons: a case in one mode, each counted once; undecided: INCONCLUSIVE, nothing could be said; not finite: a "
-    "right subject overflows in its format, and nothing is compared; of limit: the largest z that passed, as a part of "
-    "its limit; rate below: what the rate of refusals lies below with a probability of 95 % (Clopper and Pearson)"
+    "cases: each counted once for every subject and format; comparisons: a case in one mode; undecided: INCONCLUSIVE, "
+    "nothing could be said; not finite: a right subject overflows in its format, and nothing is compared; of limit: "
+    "the largest z that passed, as a part of its limit; rate below: what the rate of refusals lies below with a "
+    "probability of 95 % (Clopper and Pearson)"
 )
 
 
@@ -89,7 +90,7 @@ def sentence(data: Mapping[str, Any]) -> str:
     what = counted(refused, "false alarm" if data["kind"] == "calibrate" else "refusal")
     died = f", and {counted(len(data['died']), 'item')} killed their process" if data["died"] else ""
     drawn = ", drawn towards the largest z" if data["guided"] else ""
-    return f"{what} in {counted(compared, 'comparison')} of {counted(data['cases'], 'case')}{drawn}{died}."
+    return f"{what} in {counted(compared, 'comparison')} of {counted(data['different_cases'], 'case')}{drawn}{died}."
 
 
 def _style(data: Mapping[str, Any]) -> str:

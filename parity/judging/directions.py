@@ -191,7 +191,8 @@ class Sums:
                 effect = np.where(judged[of] & np.isfinite(towards), towards, 0.0) * scale[of]
             effects.append(np.where(np.isfinite(effect), effect, 0.0))
             moved = np.abs(effects[-1][effects[-1] != 0])
-            row[of] = np.clip(effects[-1] / np.median(moved), -BOUND, BOUND) if len(moved) else 0.0
+            with np.errstate(over="ignore"):  # of effects that are subnormal beside the others; they are bounded
+                row[of] = np.clip(effects[-1] / np.median(moved), -BOUND, BOUND) if len(moved) else 0.0
             spans.append(of.indices(len(expected))[:2])
         null = bounded_sums(samples, expected, scale, weights, np.array(spans), BOUND)
         for (direction, of, _), row, effect, sums in zip(directions, weights, effects, null, strict=True):

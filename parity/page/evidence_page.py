@@ -4,6 +4,7 @@ from collections import Counter
 from typing import Any
 
 from parity.page.calibration_view import calibration_view
+from parity.page.campaign_view import campaign_view
 from parity.page.curves import drift_chart, scaling_chart
 from parity.page.detection_view import detection_view
 from parity.page.evidence_view import Intervals, directions, in_words
@@ -38,6 +39,7 @@ def evidence_page(stored: Stored) -> str:
         blocks=stored.part("twin", listing),
         drift=stored.part("twin", drift_chart),
         calibration=stored.part("calibration", lambda found: calibration_view(found, _limit(stored))),
+        campaign=stored.part("campaign_calibration", campaign_view),
         detection=stored.part("probes", detection_view),
         matrix=stored.part("mutants", lambda found: matrix_view(found, right)),
         scores=stored.part("scores", scores_view),

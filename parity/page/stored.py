@@ -13,6 +13,7 @@ COMMANDS = {
     "ladder": "parity ladder --names names.txt --json FILE",
     "ports": "python -m benchmarks.ports CHECKOUTS",
     "calibration": "python -m benchmarks.calibrate",
+    "campaign_calibration": "parity campaign show LEDGER --json FILE",
     "probes": "python -m benchmarks.probes --json FILE",
     "mutants": "parity mutants --json FILE",
     "calibration_evidence": "python -m benchmarks.calibrate_evidence --json FILE",

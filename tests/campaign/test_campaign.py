@@ -5,6 +5,8 @@ import os
 import shlex
 import signal
 import sqlite3
+import subprocess
+import sys
 import time
 from collections import deque
 from concurrent.futures import Future
@@ -132,6 +134,26 @@ def test_the_cases_of_a_seed_are_the_same_again():
     first, second = work(asked), work(asked)
     assert first.cases == second.cases
     assert len(first.cases) == asked.item.cases
+
+
+def test_the_cases_of_a_seed_are_the_same_whatever_else_is_imported(tmp_path):
+    """Hypothesis draws constants of modules that are not installed, once they are imported."""
+    asked = Work(item(kind=CHECK, subject="parity.scalar:make", draw="training", cases=12), 60.0)
+    (tmp_path / "port.py").write_text(f"NUMBERS = {[n / 70 for n in range(60)]}\n", encoding="utf-8")
+    program = (
+        "import sys; from parity.campaign.item import Item; from parity.campaign.working import Work, work\n"
+        f"if sys.argv[1:]: import port\n"
+        f"print(*(case.digest for case in work({asked!r}).cases))"
+    )
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    drawn = [
+        subprocess.run(
+            [sys.executable, "-c", program, *words], env=environment, capture_output=True, text=True, check=True
+        )
+        for words in ([], ["with the port"])
+    ]
+    assert drawn[0].stdout == drawn[1].stdout
+    assert len(set(drawn[0].stdout.split())) > 5
 
 
 def test_other_code_is_another_item(wrong):

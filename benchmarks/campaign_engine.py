@@ -1,6 +1,6 @@
 """What a campaign's engine costs: efficiency of two processes over one, overhead of an item, Ray beside processes.
 
-    python -m benchmarks.campaigns --json benchmarks/results/campaigns.json
+    python -m benchmarks.campaign_engine --json benchmarks/results/campaign_engine.json
 
 The same items, the eager positions rung on small drawn cases in float64, are done with an empty ledger by one process,
 by two, and by two of a Ray cluster on this machine, in turns; processes are started, and have done some items of other

@@ -30,15 +30,15 @@ CORES_OF_THE_PLAN, CASES_OF_THE_PLAN = 1_000, 10**8
 
 
 def plan(seeds: range) -> Plan:
-    return Plan(CALIBRATE, [SUBJECT], ["float64"], ["edges"], seeds)
+    return Plan(CALIBRATE, [SUBJECT], ["float64"], ["edges"], seeds, 60.0)
 
 
 def measured(workers: Workers, items: int, ledger: Path) -> dict[str, float]:
     """Seconds that the items take, and those that they say they took."""
     with Ledger(ledger) as found:
-        run(plan(range(items, items + 6 * workers.number)), found, workers, 60.0)  # everybody has loaded everything
+        run(plan(range(items, items + 6 * workers.number)), found, workers)  # everybody has loaded everything
         started = time.perf_counter()
-        run(plan(range(items)), found, workers, 60.0)
+        run(plan(range(items)), found, workers)
         wall = time.perf_counter() - started
         said = [outcome for item, outcome, _ in found.entries() if item.seed < items]
         return {

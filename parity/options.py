@@ -235,8 +235,8 @@ OPTIONS: dict[str, Details] = {
     "--seeds": {
         "metavar": "FIRST[:END]",
         "type": _seeds,
-        "help": "from which seed on cases are drawn, 20 of each, and before which to end, so that machines can share "
-        "the work (default: from 0, as many as --cases needs)",
+        "help": "from which seed on cases are drawn, 20 of each (200 where --guided), and before which to end, so that "
+        "machines can share the work (default: from 0, as many as --cases needs)",
     },
     "--draw": {
         "nargs": "+",
@@ -377,7 +377,8 @@ _DEVIATIONS: dict[tuple[str, str], Details] = {
             "metavar": "N",
             "type": _positive,
             "default": None,
-            "help": "how many are drawn for each subject and format in each way, in twenties (default: 200)",
+            "help": "how many are drawn for each subject and format in each way, in twenties, with --guided in two "
+            "hundreds (default: 200)",
         }
         for action in ("check", "calibrate", "mutants")
     },

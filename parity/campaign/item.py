@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -11,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from parity.errors import UsageError
+from parity.subjects.subject import command_words
 
 CHECK, CALIBRATE, MUTANTS = "check", "calibrate", "mutants"
 """The kinds of campaigns: whether subjects are right, how often right ones are refused, which mistakes are caught."""
@@ -33,7 +35,8 @@ class Item:
     """Some cases of a seed, put to a subject.
 
     subject: its name on the command line, or that of a known mistake. dtype: empty for the subject's own. draw: one of
-    `parity.campaign.drawing.DRAWS`. guided: whether drawing climbs towards extremes. code: a digest of the subject.
+    `parity.campaign.drawing.DRAWS`. guided: whether drawing climbs towards extremes. seconds: the limit for each
+    answer. code: a digest of the subject.
     """
 
     kind: str
@@ -43,6 +46,7 @@ class Item:
     seed: int
     cases: int
     guided: bool
+    seconds: float
     code: str
     revision: str
 
@@ -74,6 +78,7 @@ class Plan:
     dtypes: Sequence[str]
     draws: Sequence[str]
     seeds: range
+    seconds: float
     guided: bool = False
 
     @property
@@ -84,9 +89,9 @@ class Plan:
     def items(self) -> list[Item]:
         """All of them, seed by seed, so that what is done of an interrupted campaign is of all kinds."""
         now = revision()
-        codes = {name: "" if self.kind == MUTANTS else _code(name) for name in self.subjects}
+        codes = {name: code_of(self.kind, name) for name in self.subjects}
         return [
-            Item(self.kind, name, dtype, draw, seed, self.cases, self.guided, codes[name], now)
+            Item(self.kind, name, dtype, draw, seed, self.cases, self.guided, self.seconds, codes[name], now)
             for seed in self.seeds
             for draw in self.draws
             for name in self.subjects
@@ -105,13 +110,17 @@ def revision() -> str:
     return _digest(files, *(f"{name} {version(name)}" for name in _PACKAGES))
 
 
-def _code(subject: str) -> str:
-    """A digest of the file that a factory lies in; of a command, of those of its words that are files.
+def code_of(kind: str, subject: str) -> str:
+    """A digest of the file that a factory lies in; of a command, of its program and those of its words that are files.
 
-    What it imports is not followed.
+    What these import or run is not followed. Of a known mistake, nothing: the revision has it.
     """
-    if subject.startswith("-- "):
-        return _digest([Path(word) for word in subject.split()[1:] if Path(word).is_file()])
+    if kind == MUTANTS:
+        return ""
+    words = command_words(subject)
+    if words:
+        program = shutil.which(words[0])
+        return _digest([Path(word) for word in (*([program] if program else []), *words[1:]) if Path(word).is_file()])
     place = subject.rpartition(":")[0]
     if not place.endswith(".py"):
         try:

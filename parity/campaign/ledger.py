@@ -5,11 +5,11 @@ import json
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from parity.campaign.item import Item
 from parity.campaign.outcome import Outcome
@@ -56,15 +56,14 @@ class Ledger:
 
     def _open(self, read_only: bool) -> None:
         ask = self.connection.execute
+        fresh = not ask("SELECT count(*) FROM sqlite_master").fetchone()[0]  # first: both are written at once
         (application,), (version,) = (ask(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version"))
-        fresh = not ask("SELECT count(*) FROM sqlite_master").fetchone()[0]
         if not fresh and (application, version) != (_APPLICATION, _VERSION):
             raise UsageError(f"{self.path} is no ledger of a campaign, or one of another version.")
         if read_only and fresh:
             raise UsageError(f"{self.path} is an empty file, and no ledger.")
         if not fresh:
             return
-        ask("PRAGMA journal_mode = WAL")  # whoever is killed while writing leaves all that was written before
         ask("BEGIN EXCLUSIVE")
         if not ask("SELECT count(*) FROM sqlite_master").fetchone()[0]:  # nobody else has made it meanwhile
             for statement in _SCHEMA.strip().split("\n"):
@@ -114,35 +113,55 @@ class Ledger:
             ]
         )
 
+    def _read(self, question: str, *values: object) -> list[tuple[Any, ...]]:
+        try:
+            return self.connection.execute(question, values).fetchall()
+        except sqlite3.Error as error:
+            raise UsageError(f"The ledger {self.path} cannot be read: {error}.") from None
+
     def keys(self) -> set[str]:
         """The addresses of all items that are done."""
-        return {key for (key,) in self.connection.execute("SELECT key FROM items")}
+        return {key for (key,) in self._read("SELECT key FROM items")}
 
     def items(self) -> Iterator[Item]:
         """All items, oldest first."""
-        for (item,) in self.connection.execute("SELECT item FROM items ORDER BY done, key"):
-            yield Item(**json.loads(item))
+        for (item,) in self._read("SELECT item FROM items ORDER BY done, key"):
+            with self._understood():
+                found = Item(**json.loads(item))
+            yield found
 
     def entries(self) -> Iterator[tuple[Item, Outcome, float]]:
         """All items, oldest first, with their outcomes and when they were done, in seconds since 1970."""
-        for item, outcome, done in self.connection.execute("SELECT item, outcome, done FROM items ORDER BY done, key"):
-            yield Item(**json.loads(item)), Outcome.from_dict(json.loads(outcome)), done
+        for row in self._read("SELECT item, outcome, done FROM items ORDER BY done, key"):
+            with self._understood():
+                found = Item(**json.loads(row[0])), Outcome.from_dict(json.loads(row[1])), float(row[2])
+            yield found
+
+    @contextmanager
+    def _understood(self) -> Iterator[None]:
+        """UsageError where a row is none that a campaign wrote."""
+        try:
+            yield
+        except (ValueError, TypeError, LookupError, AttributeError):
+            raise UsageError(f"The ledger {self.path} holds something that no campaign wrote.") from None
 
     def shrunk(self) -> dict[str, tuple[str, str, str]]:
         """By what they are cases of: signature, digest of the smallest case found, and its reason."""
-        return {key: (signature, *rest) for key, signature, *rest in self.connection.execute("SELECT * FROM shrunk")}
+        return {key: (signature, *rest) for key, signature, *rest in self._read("SELECT * FROM shrunk")}
 
     def case_text(self, digest: str) -> str:
         """A stored case as JSON; digest: its first digits will do. UsageError where there is none, or several."""
         if len(digest) < _LEAST_DIGITS or set(digest) - set("0123456789abcdef"):
             raise UsageError(f"{digest!r} is no case's address: it has {_LEAST_DIGITS} or more of the digits 0 to f.")
-        found = self.connection.execute("SELECT text FROM cases WHERE digest GLOB ?", (f"{digest}*",)).fetchall()
+        found = self._read("SELECT text FROM cases WHERE digest GLOB ?", f"{digest}*")
         if len(found) != 1:
             raise UsageError(f"{self.path} has {len(found) or 'no'} cases whose address begins with {digest}.")
         return str(found[0][0])
 
     def merge(self, path: Path) -> int:
-        """Take in all that another ledger has; how many items were new."""
+        """Take in all that another ledger has; how many items were new. UsageError where it is this one."""
+        if path.exists() and path.samefile(self.path):
+            raise UsageError(f"{path} cannot be merged into itself.")
         with Ledger(path, read_only=True):
             pass  # a sentence where it is none
         before = len(self.keys())

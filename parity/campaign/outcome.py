@@ -9,7 +9,7 @@ from parity.verdict import Verdict
 CAUGHT, MISSED = "CAUGHT", "MISSED"
 """In place of a verdict, what became of a known mistake in a case."""
 OUT_OF_RANGE = "NOT FINITE"
-"""In place of a verdict, where a right program overflows or has no number left in its format: nothing is compared."""
+"""In place of a verdict, where a program that is right in exact arithmetic overflows in its format."""
 
 
 class Comparison(NamedTuple):

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from parity.campaign.item import Item, Plan, revision
 from parity.campaign.ledger import Ledger
-from parity.campaign.outcome import Outcome
+from parity.campaign.outcome import CaseOutcome, Outcome
 from parity.campaign.workers import Workers
 from parity.campaign.working import Work
 from parity.progress import work
@@ -20,10 +20,10 @@ _SHRUNK_AT_MOST = 20
 """Signatures of failures whose cases are made small: more of them are one mistake, most probably."""
 
 
-def run(plan: Plan, ledger: Ledger, workers: Workers, seconds: float) -> list[Item]:
+def run(plan: Plan, ledger: Ledger, workers: Workers) -> list[Item]:
     """Do what of a plan is not in the ledger, and shrink what failed; the items of the plan, those first that failed.
 
-    seconds: the limit for each answer. UsageError where there is no such subject.
+    UsageError where there is no such subject.
     """
     items, known = plan.items(), ledger.keys()
     failed = list(_failed_before(plan, items, ledger))
@@ -31,14 +31,16 @@ def run(plan: Plan, ledger: Ledger, workers: Workers, seconds: float) -> list[It
     items = [*failed, *(item for item in items if item.key not in again)]
     missing = [item for item in items if item.key not in known]
     with work("items", len(missing)) as item_is_done:
-        for task, outcome in _done(workers, (Work(item, seconds) for item in missing)):
+        for task, outcome in _done(workers, (Work(item) for item in missing)):
             ledger.append(task.item, outcome)
             item_is_done()
-    tasks = list(_to_shrink(items, ledger, seconds))
-    with work("making failing cases small", len(tasks)) as case_is_done:
-        for task, outcome in _done(workers, tasks):
-            for case in outcome.cases:
-                ledger.append_shrunk(task.item.failure(task.shrink), task.shrink, case.case, case.reason)
+    failing = dict(_to_shrink(items, ledger))
+    with work("making failing cases small", len(failing)) as case_is_done:
+        for task, outcome in _done(workers, failing):
+            found = outcome.cases[0] if outcome.cases else None  # None: it was not come by again, and stays as it is
+            text = found.case if found else ledger.case_text(failing[task].digest)
+            reason = (found or failing[task]).reason
+            ledger.append_shrunk(task.item.failure(task.shrink), task.shrink, text, reason)
             case_is_done()
     return items
 
@@ -48,18 +50,19 @@ def _failed_before(plan: Plan, items: Iterable[Item], ledger: Ledger) -> Iterato
     codes = {(item.subject, item.dtype): item.code for item in items}
     seen = set()
     for item, outcome, _ in ledger.entries():
-        asked = (item.subject, item.dtype) in codes and item.draw in plan.draws and item.kind == plan.kind
+        of_plan = (item.kind, item.guided) == (plan.kind, plan.guided) and item.draw in plan.draws
+        asked = of_plan and (item.subject, item.dtype) in codes
         if asked and item.question not in seen and _fails(outcome):
             seen.add(item.question)
-            yield replace(item, code=codes[item.subject, item.dtype], revision=revision())
+            yield replace(item, seconds=plan.seconds, code=codes[item.subject, item.dtype], revision=revision())
 
 
 def _fails(outcome: Outcome) -> bool:
     return bool(outcome.died) or any(case.signature for case in outcome.cases)
 
 
-def _to_shrink(items: Iterable[Item], ledger: Ledger, seconds: float) -> Iterator[Work]:
-    """Once for each signature of a subject in a format."""
+def _to_shrink(items: Iterable[Item], ledger: Ledger) -> Iterator[tuple[Work, CaseOutcome]]:
+    """Once for each signature of a subject in a format, with the first case that has it."""
     shrunk, keys = set(ledger.shrunk()), {item.key for item in items}
     found = Counter[tuple[str, str]]()
     for item, outcome, _ in ledger.entries():
@@ -68,7 +71,7 @@ def _to_shrink(items: Iterable[Item], ledger: Ledger, seconds: float) -> Iterato
             if case.signature and key not in shrunk and found[item.subject, item.dtype] < _SHRUNK_AT_MOST:
                 shrunk.add(key)
                 found[item.subject, item.dtype] += 1
-                yield Work(item, seconds, case.signature)
+                yield Work(item, case.signature), case
 
 
 def _done(workers: Workers, tasks: Iterable[Work]) -> Iterator[tuple[Work, Outcome]]:

@@ -46,7 +46,7 @@ class Counts:
         self.modes[found.mode] += 1
         self.refused += found.refused
         part = found.z / found.limit if found.limit else 0.0
-        if not found.refused:  # the largest that passed
+        if Verdict(found.verdict).passes:
             self.z, self.closeness = max(self.z, found.z), max(self.closeness, part)
         self.histogram[min(int(part * _BINS), _BINS) if part == part and part < _BINS else _BINS] += 1
 
@@ -122,8 +122,9 @@ class Summary:
 
     def __init__(self, ledger: Ledger, kind: str, guided: bool = False, items: Iterable[Item] | None = None) -> None:
         self.ledger, self.shrunk, self.kind, self.guided = ledger, ledger.shrunk(), kind, guided
-        newest = {item.subject: (item.revision, item.code) for item in ledger.items() if self._of_kind(item)}
-        self.revision = next(reversed(newest.values()), ("", ""))[0]
+        newest, self.revision = dict[str, tuple[str, str]](), ""
+        for item in filter(self._of_kind, ledger.items()):
+            newest[item.subject], self.revision = (item.revision, item.code), item.revision
         keys = None if items is None else {item.key for item in items}
         self.others = 0
         self.formats = defaultdict[str, Counts](Counts)
@@ -138,8 +139,8 @@ class Summary:
         self.items = self.drawn = 0
         self._seen, self._cases = set[tuple[str, ...]](), set[str]()
         for item, outcome, done in ledger.entries():
-            known = self._of_kind(item) and newest[item.subject] == (self.revision, item.code)
-            if known and item.revision == self.revision and (keys is None or item.key in keys):
+            of_newest = self._of_kind(item) and newest[item.subject] == (item.revision, item.code)
+            if of_newest if keys is None else item.key in keys:
                 self._add(item, outcome, done)
             else:
                 self.others += 1
@@ -160,7 +161,7 @@ class Summary:
             self._add_case(item, case, (by_format, by_subject))
 
     def _add_case(self, item: Item, case: CaseOutcome, counts: tuple[Counts, ...]) -> None:
-        address = (item.kind, item.subject, item.dtype, case.digest)
+        address = (item.subject, item.dtype, case.digest, case.signature)  # one that passed may fail another time
         if address in self._seen:
             return
         self._seen.add(address)
@@ -214,6 +215,9 @@ class Summary:
         wall = max(self.done) - min(self.done) if self.done else 0.0
         return {
             "kind": self.kind,
+            "exit_status": self.exit_status,
+            "refused": self.refused,
+            "undecided": sum(counts.verdicts[Verdict.INCONCLUSIVE.value] for counts in self.formats.values()),
             "guided": self.guided,
             "revision": self.revision,
             "items": self.items,
@@ -256,6 +260,6 @@ def _mistake(name: str, dtype: str, found: list[Comparison]) -> dict[str, Any]:
         "dtype": dtype,
         "comparisons": len(found),
         "caught": len(caught),
-        "smallest_z_caught": min((one.z for one in caught), default=None),
+        "smallest_z_caught": min((one.z for one in caught if math.isfinite(one.z)), default=None),
         "limit": max((one.limit for one in found), default=None),
     }

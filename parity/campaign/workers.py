@@ -107,7 +107,7 @@ class RayWorkers:
     def died(self, error: BaseException) -> str:
         """As the protocol says."""
         known = self.ray.exceptions
-        died = isinstance(error, (known.WorkerCrashedError, known.NodeDiedError, known.OutOfMemoryError))
+        died = isinstance(error, known.RayError) and not isinstance(error, known.RayTaskError)
         return f"in Ray's words {type(error).__name__}" if died else ""
 
 

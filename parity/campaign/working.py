@@ -1,6 +1,7 @@
 """Doing an item: its cases are drawn from its seed by Hypothesis and put to the subject; what is found is kept."""
 
 import io
+import math
 import os
 import socket
 import sys
@@ -16,15 +17,16 @@ import numpy as np
 from hypothesis import HealthCheck, Phase, given, seed, settings, target
 
 from parity.campaign.drawing import DRAWS, exercised
-from parity.campaign.item import CALIBRATE, MUTANTS, Item
+from parity.campaign.item import CALIBRATE, MUTANTS, Item, code_of, revision
 from parity.campaign.ledger import case_digest
 from parity.campaign.outcome import CAUGHT, MISSED, OUT_OF_RANGE, CaseOutcome, Comparison, Outcome
 from parity.case import Case
 from parity.catalogue.detection import AskedCase
 from parity.catalogue.mutants import ALL, EQUIVALENT
 from parity.catalogue.remembering import RememberingMutant
-from parity.errors import NoExpectation
+from parity.errors import NoExpectation, UsageError
 from parity.judging.checking import check
+from parity.judging.exact_arithmetic import EXACT
 from parity.judging.result import Result
 from parity.subjects.process import Limits
 from parity.subjects.subject import Named, find_factory, is_command
@@ -39,16 +41,16 @@ _GUIDED_TOWARDS = "z as a part of the limit"
 
 @dataclass(frozen=True)
 class Work:
-    """An item to be done, and seconds for each answer of its subject. shrink: a signature, to make its case small."""
+    """An item to be done. shrink: a signature, of which a case is to be made small."""
 
     item: Item
-    seconds: float
     shrink: str = ""
 
 
 def work(task: Work) -> Outcome:
-    """Do it; UsageError where there is no such subject. What the subject prints is dropped."""
+    """Do it; UsageError where there is no such subject, or not the one that was meant. What it prints is dropped."""
     started, spent = time.perf_counter(), [0.0]
+    _require_the_same(task.item)
     ask = _question(task)
     found: list[CaseOutcome] = []
 
@@ -92,6 +94,15 @@ def _draws_alike() -> Iterator[None]:
         providers.CONSTANTS_CACHE.cache.clear()
 
 
+def _require_the_same(item: Item) -> None:
+    """UsageError where this process has other code than the one that made the item: its outcome would be another's."""
+    if (revision(), code_of(item.kind, item.subject)) != (item.revision, item.code):
+        raise UsageError(
+            f"{socket.gethostname()} has another version of microgpt-parity, of a package that it computes with, or of "
+            f"{item.subject}; or its file has been changed meanwhile."
+        )
+
+
 def _settings(item: Item, *phases: Phase) -> settings:
     aims = (Phase.target,) if item.guided else ()
     return settings(
@@ -122,7 +133,7 @@ def _height(item: Item, outcome: CaseOutcome) -> float:
 
     A case in which a mistake does not show at all is no extreme of it.
     """
-    closeness = min(outcome.closeness, _HIGHEST)
+    closeness = min(outcome.closeness, _HIGHEST) if not math.isnan(outcome.closeness) else 0.0
     if item.kind != MUTANTS:
         return closeness
     return -closeness if closeness > 1 else -_HIGHEST
@@ -147,6 +158,8 @@ def _smallest(task: Work, ask: Callable[[Case], CaseOutcome]) -> list[CaseOutcom
         if found and time.monotonic() > until:
             return
         outcome = ask(case)
+        if task.item.guided and not found:  # the same way up
+            target(_height(task.item, outcome), label=_GUIDED_TOWARDS)
         if outcome.signature == task.shrink:
             if not found or len(outcome.case) <= len(found[0].case):
                 found[:] = [outcome]
@@ -169,7 +182,7 @@ def _question(task: Work) -> Callable[[Case], CaseOutcome]:
         mutant, dtype = _mutant(item.subject), item.dtype or "float64"
         return lambda case: _mutant_outcome(mutant, case, dtype)
     named = _found(item.subject)
-    limits = Limits(task.seconds)
+    limits = Limits(item.seconds)
     return lambda case: _outcome(item, check(named, case, dtype=item.dtype or None, probes=False, limits=limits), case)
 
 
@@ -186,12 +199,16 @@ def _found(subject: str) -> Named:
 
 
 def _outcome(item: Item, result: Result, case: Case) -> CaseOutcome:
+    if result.unsupported:  # it has no such model, and says so
+        return _case_outcome(case, [])
+    right = any(mode.mode == EXACT and mode.verdict.passes for mode in result.modes)
     comparisons = []
     for mode in result.modes:
         elements = sum(row.compared for row in mode.quantities.values())
         z = max((row.largest_z.z for row in mode.quantities.values() if row.largest_z), default=0.0)
         first = mode.first_divergence
-        beyond = item.kind == CALIBRATE and first is not None and not np.isfinite(first.actual)
+        # That the function is right has to be seen otherwise: a right one has numbers in float64.
+        beyond = item.kind == CALIBRATE and right and first is not None and not np.isfinite(first.actual)
         verdict = OUT_OF_RANGE if beyond else mode.verdict.value
         comparisons.append(Comparison(mode.mode, verdict, float(z), float(result.judge.limit), elements))
     found = _case_outcome(case, comparisons)

@@ -52,7 +52,7 @@ class Bars(Progress):
     def __init__(self, console: Console, **options: Any) -> None:
         width = max(4, min(_BAR, console.width - _BESIDE))
         what = TextColumn(
-            "{task.description}", table_column=Column()
+            "{task.description}", markup=False, table_column=Column()
         )  # it is wrapped where room is short, nothing else
         numbers = (number(table_column=Column(no_wrap=True)) for number in (_Done, _Left))
         columns = (SpinnerColumn(), what, BarColumn(width), *numbers)

@@ -116,7 +116,7 @@ def _run(arguments: argparse.Namespace, action: str, report: Report) -> int:
     with Ledger(arguments.ledger) as ledger:
         try:
             with progress(), watched(_Lines()) if not is_terminal() else nullcontext(), workers:
-                items = run(plan, ledger, workers, arguments.time_limit)
+                items = run(plan, ledger, workers)
         except KeyboardInterrupt:
             complain(f"What is done is in {arguments.ledger}; the same command goes on from there.")
             raise
@@ -192,7 +192,15 @@ def _plan(arguments: argparse.Namespace, action: str) -> "Plan":
     if last is not None and arguments.cases:
         raise UsageError("--cases and the end of --seeds say the same; give one of them.")
     draws = list(dict.fromkeys(arguments.draw))
-    return Plan(action, list(dict.fromkeys(subjects)), list(dict.fromkeys(dtypes)), draws, seeds, arguments.guided)
+    return Plan(
+        action,
+        list(dict.fromkeys(subjects)),
+        list(dict.fromkeys(dtypes)),
+        draws,
+        seeds,
+        arguments.time_limit,
+        arguments.guided,
+    )
 
 
 def _require_subjects(subjects: list[str]) -> None:

@@ -86,16 +86,17 @@ def sentence(data: Mapping[str, Any]) -> str:
         asked, missed = len(data["mistakes"]), [found for found in data["mistakes"] if not found["caught"]]
         nowhere = f"; shown in no case: {', '.join(found['mistake'] for found in missed)}" if missed else ""
         return f"{asked - len(missed):,} of {asked:,} mistakes, format by format, show in some drawn case{nowhere}."
-    refused, compared = sum(row["refused"] for row in data["formats"]), data["comparisons"]
+    refused, compared = data["refused"], data["comparisons"]
     what = counted(refused, "false alarm" if data["kind"] == "calibrate" else "refusal")
-    died = f", and {counted(len(data['died']), 'item')} killed their process" if data["died"] else ""
+    died = f", {len(data['died'])} of them by killing its process" if data["died"] else ""
+    undecided = f", {data['undecided']:,} undecided" if data["undecided"] else ""
     drawn = ", drawn towards the largest z" if data["guided"] else ""
-    return f"{what} in {counted(compared, 'comparison')} of {counted(data['different_cases'], 'case')}{drawn}{died}."
+    of_cases = f"{counted(compared, 'comparison')} of {counted(data['different_cases'], 'case')}"
+    return f"{what}{died} in {of_cases}{drawn}{undecided}."
 
 
 def _style(data: Mapping[str, Any]) -> str:
-    bad = data["died"] or any(row["refused"] for row in data["formats"])
-    return "bold red" if bad else "bold yellow" if not data["items"] else "bold green"
+    return {0: "bold green", 3: "bold yellow"}.get(data["exit_status"], "bold red")
 
 
 def _rows(found: Sequence[Mapping[str, Any]], name: str) -> Iterator[tuple[str, ...]]:

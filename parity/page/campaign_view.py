@@ -34,7 +34,7 @@ def campaign_view(found: dict[str, Any]) -> CampaignView:
     return CampaignView(
         data["comparisons"],
         data["different_cases"],
-        sum(row["refused"] for row in data["formats"]),
+        data["refused"],
         _table(data["formats"], "dtype", "format"),
         _table(data["subjects"], "subject", "implementation"),
         [f"{words} {count:,}" for words, count in data["exercised"].items()],

@@ -382,6 +382,10 @@ _DEVIATIONS: dict[tuple[str, str], Details] = {
         }
         for action in ("check", "calibrate", "mutants")
     },
+    **{
+        (f"campaign {action}", "--time-limit"): {"help": "for each answer of the subject (default: %(default)s)"}
+        for action in ("check", "calibrate", "mutants")
+    },
     ("campaign show", "--cases"): {
         "action": "store",
         "metavar": "DIR",

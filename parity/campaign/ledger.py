@@ -4,7 +4,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -20,10 +20,11 @@ _APPLICATION = 0x70617269
 _VERSION = 1
 _SCHEMA = """
 CREATE TABLE items (key TEXT PRIMARY KEY, item TEXT NOT NULL, outcome TEXT NOT NULL, done REAL NOT NULL);
+CREATE TABLE asked (item TEXT NOT NULL, at REAL NOT NULL);
 CREATE TABLE cases (digest TEXT PRIMARY KEY, text TEXT NOT NULL);
 CREATE TABLE shrunk (key TEXT PRIMARY KEY, signature TEXT NOT NULL, digest TEXT NOT NULL, reason TEXT NOT NULL);
 """
-_TABLES = ("items", "cases", "shrunk")
+_TABLES = ("items", "asked", "cases", "shrunk")
 _APPEND_ONLY = "CREATE TRIGGER no_{verb}_{table} BEFORE {verb} ON {table} BEGIN SELECT RAISE(ABORT, 'append-only'); END"
 _ADD_CASE = "INSERT OR IGNORE INTO cases VALUES (?, ?)"
 _TAKE_IN = "INSERT OR IGNORE INTO main.{table} SELECT * FROM other.{table}"
@@ -102,6 +103,18 @@ class Ledger:
         statements = [(_ADD_CASE, (digest, text)) for digest, text in texts if text]
         said = (item.key, json.dumps(asdict(item)), json.dumps(found, allow_nan=False), time.time())
         self._write([*statements, ("INSERT OR IGNORE INTO items VALUES (?, ?, ?, ?)", said)])
+
+    def append_asked(self, items: Iterable[Item]) -> None:
+        """Note that items are asked for, done or not: what their code is, is the newest of their subjects."""
+        now = time.time()
+        self._write([("INSERT INTO asked VALUES (?, ?)", (json.dumps(asdict(item)), now)) for item in items])
+
+    def asked(self) -> Iterator[Item]:
+        """What was asked for, oldest first."""
+        for (item,) in self._read("SELECT item FROM asked ORDER BY at, rowid"):
+            with self._understood():
+                found = Item(**json.loads(item))
+            yield found
 
     def append_shrunk(self, key: str, signature: str, text: str, reason: str) -> None:
         """Note the smallest case found that fails with a signature; key: what it is a case of."""

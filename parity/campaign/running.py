@@ -30,6 +30,7 @@ def run(plan: Plan, ledger: Ledger, workers: Workers) -> list[Item]:
     again = {item.key for item in failed}
     items = [*failed, *(item for item in items if item.key not in again)]
     missing = [item for item in items if item.key not in known]
+    ledger.append_asked({item.subject: item for item in items}.values())
     with work("items", len(missing)) as item_is_done:
         for task, outcome in _done(workers, (Work(item) for item in missing)):
             ledger.append(task.item, outcome)

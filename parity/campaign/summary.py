@@ -11,6 +11,7 @@ from parity.campaign.item import MUTANTS, Item
 from parity.campaign.ledger import Ledger
 from parity.campaign.outcome import CAUGHT, OUT_OF_RANGE, CaseOutcome, Comparison, Outcome
 from parity.number_formats import FORMATS
+from parity.subjects.process import Limits
 from parity.verdict import Verdict
 
 _BINS = 20
@@ -94,7 +95,9 @@ class _Failure:
     def to_dict(self, ledger: str) -> dict[str, Any]:
         """For JSON; ledger: the file's name, for the command that repeats it."""
         item, digest = self.item, self.shrunk or self.digest
+        verdict, mode, *_ = [*self.signature.split(", "), ""]
         options = ["--dtype", item.dtype] if item.dtype else []
+        options += [] if item.seconds == Limits().seconds else ["--time-limit", f"{item.seconds:g}"]
         # A command comes last, for all that follows it is its own.
         subject = item.subject if item.subject.startswith("-- ") else shlex.quote(item.subject)
         words = ["parity", "replay", f"{ledger}#{digest[:12]}", *options]
@@ -104,6 +107,8 @@ class _Failure:
             "draw": item.draw,
             "seed": item.seed,
             "cases": self.count,
+            "verdict": verdict,
+            "mode": mode,
             "signature": self.signature,
             "reason": self.reason,
             "case": digest,
@@ -123,7 +128,7 @@ class Summary:
     def __init__(self, ledger: Ledger, kind: str, guided: bool = False, items: Iterable[Item] | None = None) -> None:
         self.ledger, self.shrunk, self.kind, self.guided = ledger, ledger.shrunk(), kind, guided
         newest, self.revision = dict[str, tuple[str, str]](), ""
-        for item in filter(self._of_kind, ledger.items()):
+        for item in filter(self._of_kind, (*ledger.items(), *ledger.asked())):
             newest[item.subject], self.revision = (item.revision, item.code), item.revision
         keys = None if items is None else {item.key for item in items}
         self.others = 0
@@ -229,7 +234,11 @@ class Summary:
             "subjects": _listed(self.subjects.items(), "subject"),
             "mistakes": [_mistake(name, dtype, found) for (name, dtype), found in sorted(self.mistakes.items())],
             "failures": [failure.to_dict(str(self.ledger.path)) for failure in self.failures.values()],
-            "extremes": [_extreme(*key, case) for key, case in self.extremes.items()],
+            "extremes": [
+                _extreme(*key, case)
+                for key, case in self.extremes.items()
+                if self.kind == MUTANTS or not case.signature
+            ],
             "died": [{"item": str(item), "why": why} for item, why in self.died],
             "exercised": dict(self.exercised.most_common()),
             "sizes": {name: [min(found), max(found)] for name, found in zip(_SIZES, self.sizes) if found},

@@ -25,6 +25,7 @@ from parity.catalogue.detection import AskedCase
 from parity.catalogue.mutants import ALL, EQUIVALENT
 from parity.catalogue.remembering import RememberingMutant
 from parity.errors import NoExpectation, UsageError
+from parity.judging.causes import LosesPrecision
 from parity.judging.checking import check
 from parity.judging.exact_arithmetic import EXACT
 from parity.judging.result import Result
@@ -206,9 +207,9 @@ def _outcome(item: Item, result: Result, case: Case) -> CaseOutcome:
     for mode in result.modes:
         elements = sum(row.compared for row in mode.quantities.values())
         z = max((row.largest_z.z for row in mode.quantities.values() if row.largest_z), default=0.0)
-        first = mode.first_divergence
         # That the function is right has to be seen otherwise: a right one has numbers in float64.
-        beyond = item.kind == CALIBRATE and right and first is not None and not np.isfinite(first.actual)
+        lost = any(isinstance(cause, LosesPrecision) and cause.overflows for cause in mode.causes)
+        beyond = item.kind == CALIBRATE and right and lost
         verdict = OUT_OF_RANGE if beyond else mode.verdict.value
         comparisons.append(Comparison(mode.mode, verdict, float(z), float(result.judge.limit), elements))
     found = _case_outcome(case, comparisons)

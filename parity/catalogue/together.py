@@ -34,6 +34,8 @@ _TRIED = 40
 def found_together(question: "Question", end: float) -> list[tuple[Mutant, ...]]:
     """The sets of mistakes that an answer fits, of two or of three; none where there is no such, or no time is left."""
     none = question.explained(question.pairs)
+    if none == len(question.pairs.keys):  # what is wrong is not to be seen in this question
+        return []
     bases: list[tuple[int, tuple[Mutant, ...]]] = [(none, ())]
     for size in range(1, _MOST + 1):
         farther: list[tuple[int, tuple[Mutant, ...]]] = []

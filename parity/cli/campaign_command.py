@@ -114,6 +114,9 @@ def _run(arguments: argparse.Namespace, action: str, report: Report) -> int:
     plan, workers = _plan(arguments, action), _workers(arguments)
     _make_room(arguments.ledger)
     with Ledger(arguments.ledger) as ledger:
+        done = ledger.keys() & {item.key for item in plan.items()}
+        if done:
+            complain(f"{counted(len(done), 'item')} of {len(plan.items()):,} stand in {arguments.ledger} already.")
         try:
             with progress(), watched(_Lines()) if not is_terminal() else nullcontext(), workers:
                 items = run(plan, ledger, workers)
@@ -142,6 +145,8 @@ def _reported(arguments: argparse.Namespace, summaries: "list[Summary]", report:
     from parity.ladder.this_machine import machine
 
     campaigns = [summary.to_dict() for summary in summaries]
+    if not campaigns:
+        complain("Nothing is done yet.")
     parts = [part for data in campaigns for part in (*campaign_report(data), "")]
     report({"machine": machine(), "campaigns": campaigns}, Group(*parts[:-1]), arguments.json)
     if arguments.markdown:

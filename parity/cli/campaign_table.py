@@ -45,7 +45,7 @@ def campaign_report(data: Mapping[str, Any]) -> list[RenderableType]:
         parts += [Rows(_MISTAKE_COLUMNS, _MISTAKE_COLUMNS[:2], _mistake_rows(data))]
     for failure in data["failures"]:
         parts += [
-            Text(f"{failure['cases']} × {_where(failure)}: {failure['reason']}"),
+            Text(f"{_failed(failure)}: {failure['reason']}"),
             Text(f"  {_repeat(failure)}"),
             Text(),
         ]
@@ -71,7 +71,7 @@ def campaign_markdown(data: Mapping[str, Any]) -> str:
     if data["mistakes"]:
         lines += [*markdown_table(_MISTAKE_COLUMNS, [False, False, True, True, True], _mistake_rows(data)), ""]
     for failure in data["failures"]:
-        lines += [f"- {failure['cases']} × {_where(failure)}: {failure['reason']} `{_repeat(failure)}`"]
+        lines += [f"- {_failed(failure)}: {failure['reason']} `{_repeat(failure)}`"]
     lines += [f"- {died['item']}: {died['why']}." for died in data["died"]]
     lines += [f"- {line}" for line in _extremes(data)]
     lines += ["", *(f"- {label}: {text}" for label, text in _facts(data)), f"- exercised: {_exercised(data)}"]
@@ -123,6 +123,11 @@ def _mistake_rows(data: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         )
 
 
+def _failed(failure: Mapping[str, Any]) -> str:
+    cases = counted(failure["cases"], "case")
+    return f"{failure['verdict']} in {failure['mode']}, in {cases}: {_where(failure)}"
+
+
 def _where(failure: Mapping[str, Any]) -> str:
     form = f" in {failure['dtype']}" if failure["dtype"] else ""
     return f"{failure['subject']}{form} ({failure['draw']}, seed {failure['seed']})"
@@ -134,9 +139,10 @@ def _repeat(failure: Mapping[str, Any]) -> str:
 
 def _extremes(data: Mapping[str, Any]) -> Iterator[str]:
     for found in data["extremes"]:
-        part = "any" if found["part_of_the_limit"] is None else f"{found['part_of_the_limit']:.2f} of"
+        part = found["part_of_the_limit"]
+        top = "as far as z has numbers" if part is None else f"{part:.2f} of the limit"
         form = f" in {found['dtype']}" if found["dtype"] else ""
-        yield f"climbed to {part} the limit: {found['subject']}{form}, case {found['case'][:12]}"
+        yield f"climbed to {top}: {found['subject']}{form}, case {found['case'][:12]}"
 
 
 def _facts(data: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -292,6 +292,10 @@ def _stored_case(path: Path) -> Case:
     """The case in a file, or of LEDGER#DIGITS the one that a campaign's ledger has under an address."""
     ledger, mark, digits = str(path).rpartition("#")
     if not mark or path.exists():
+        if path.is_file() and path.read_bytes()[:15] == b"SQLite format 3":
+            raise UsageError(
+                f"{path} is a ledger; of its cases name one, as `parity campaign show` does: {path}#ADDRESS."
+            )
         return Case.load(path)
     from parity.campaign.ledger import Ledger
 

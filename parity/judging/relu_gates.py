@@ -75,6 +75,11 @@ def with_own_gates(
         found = _attempt(oracle, judge, expectation, pairs, compare, with_input)
         if found is not None:
             return found
+    if judge.form.digits <= SHORT_DIGITS and oracle.config.n_embd == 1 and _may_have_either_sign(oracle, expectation):
+        raise UndecidedAnswer(
+            f"Rounding decides the sign of a position's only number at step {expectation.before.number}, and the norm "
+            "makes that of it; n_embd 2 or more has no such positions."
+        )
     if judge.form.digits <= SHORT_DIGITS and _may_explain(oracle, judge, expectation, _early(pairs), compare):
         raise UndecidedAnswer(_undecided(expectation, "which of them, if any, explain the answer was not found"))
     return expectation, pairs
@@ -222,6 +227,21 @@ def _may_explain(oracle: Oracle, judge: Judge, expectation: Expectation, pairs: 
     # Effects of gates that feed each other do not just add up.
     room = judge.limit * pairs.sigma + 2 * np.abs(effects).sum(axis=0)
     return bool(np.all(pairs.error <= room))
+
+
+def _may_have_either_sign(oracle: Oracle, expectation: Expectation) -> bool:
+    """Whether, of models of one dimension, all gates of some position in a layer are near to their kink.
+
+    The norm makes 1 or -1 of a number, and what is near to 0 goes from the one to the other within the rounding of what
+    it was added up from: so do its gradients, which no standard deviation tells.
+    """
+    near = {(number, slot) for number, slot in expectation.near}
+    for number, tokens in enumerate(expectation.batch):
+        for layer in range(oracle.config.n_layer):
+            for slots in oracle.program(tokens).sites[f"layer{layer}.mlp.post"]:
+                if all((number, int(slot)) in near for slot in slots):
+                    return True
+    return False
 
 
 def _early(pairs: Pairs) -> Pairs:

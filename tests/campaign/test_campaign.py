@@ -197,6 +197,8 @@ def test_the_command_that_repeats_a_failure_does(wrong, capsys):
     assert main(["replay", "ledger.db#000000", wrong]) == 2
     assert main(["replay", "none.db#000000", wrong]) == 2
     assert "There is no ledger none.db" in capsys.readouterr().err
+    assert main(["replay", "ledger.db", wrong]) == 2
+    assert "name one" in capsys.readouterr().err
 
 
 def test_what_failed_before_comes_first_when_the_code_has_changed(wrong):
@@ -366,6 +368,18 @@ def test_a_failure_hides_behind_no_newer_subject_and_no_earlier_pass(tmp_path):
         assert Summary(ledger, CALIBRATE, items=[item(subject="a", revision="1")]).items == 1
         ledger.append(item(subject="b", revision="1", seed=1), wrong)  # the same case once more
         assert Summary(ledger, CALIBRATE).refused == 2
+
+
+def test_code_that_was_before_is_the_newest_again(wrong):
+    """As where a mistake is put back: its items are done already."""
+    run_here(plan([wrong], CHECK, seeds=range(1)), Path("ledger.db"))
+    Path("wrong.py").write_text(f"{WRONG}\n", encoding="utf-8")
+    Path("mended").touch()
+    assert run_here(plan([wrong], CHECK, seeds=range(1)), Path("ledger.db")).exit_status == 0
+    Path("wrong.py").write_text(WRONG, encoding="utf-8")
+    assert run_here(plan([wrong], CHECK, seeds=range(1)), Path("ledger.db")).exit_status == 1
+    with Ledger(Path("ledger.db")) as ledger:
+        assert Summary(ledger, CHECK).exit_status == 1
 
 
 def test_infinities_are_written_as_json(tmp_path, capsys):

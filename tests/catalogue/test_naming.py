@@ -1,11 +1,15 @@
 """A failing check names the known mistake that the answer fits."""
 
+import math
+from types import SimpleNamespace
+
 import pytest
 
 from parity import Case, Step, Verdict, check
 from parity.catalogue import naming
 from parity.catalogue.mutants import ALL, MUTANTS
 from parity.catalogue.naming import name_mistakes
+from parity.catalogue.together import found_together
 from parity.cli import main
 from parity.cli.check_markdown import check_markdown
 from tests.faults import planted
@@ -120,3 +124,9 @@ def test_command_names_the_mistake_in_terminal_and_markdown(tmp_path, monkeypatc
 
 def test_markdown_says_nothing_where_nothing_is_named():
     assert "behaves like" not in check_markdown(checked(MUTANTS["gelu"].make), "")
+
+
+def test_nothing_is_looked_for_where_nothing_is_wrong():
+    """An answer whose mistake shows in another question than the one that is asked."""
+    question = SimpleNamespace(pairs=SimpleNamespace(keys=["loss", "grad"]), explained=lambda pairs: 2)
+    assert found_together(question, math.inf) == []

@@ -98,9 +98,9 @@ def test_example_subject_has_the_shape_of_the_protocol():
 
 def test_options_that_the_readme_names_exist(capsys):
     text = "--pyargs --junitxml --benchmark-only --ranges --fast " + " ".join(parity.plugin.PYTEST_OPTIONS)
-    for command in ("check", "gate", "ladder", "mutants", "new-subject"):
+    for command in ("check", "gate", "ladder", "mutants", "new-subject", "campaign check"):
         with pytest.raises(SystemExit):
-            main([command, "--help"])
+            main([*command.split(), "--help"])
         text += capsys.readouterr().out
     for option in set(re.findall(r"--[a-z][\w-]+", README)):
         assert option in text, option

@@ -18,11 +18,12 @@ _COUNTED = {
 
 @dataclass(frozen=True)
 class CampaignView:
-    """comparisons, cases, alarms: of all. formats, subjects: tables. exercised: in how many cases, in words."""
+    """comparisons, cases, alarms: of all. refused: each refusal in words. exercised: in how many cases, in words."""
 
     comparisons: int
     cases: int
     alarms: int
+    refused: list[str]
     formats: Table
     subjects: Table
     exercised: list[str]
@@ -35,6 +36,7 @@ def campaign_view(found: dict[str, Any]) -> CampaignView:
         data["comparisons"],
         data["different_cases"],
         data["refused"],
+        [f"{found['subject']} in {found['dtype']}: {found['reason']}" for found in data["failures"]],
         _table(data["formats"], "dtype", "format"),
         _table(data["subjects"], "subject", "implementation"),
         [f"{words} {count:,}" for words, count in data["exercised"].items()],

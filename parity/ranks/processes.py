@@ -41,7 +41,7 @@ class Ranks:
         self.folder = Path(tempfile.mkdtemp(prefix="parity-ranks-"))
         self._numbers = itertools.count()
         # The limit of time is kept for all of them together, below.
-        own = Limits(min(limits.seconds + 60, MOST_SECONDS), limits.memory)
+        own = Limits(min(limits.seconds + 10, MOST_SECONDS), limits.memory)
         port = _free_port()  # of those who make a store of their own; the ranks meet by a file
         self.commands = [self._command(rank, own, port) for rank in range(count)]
         self._pool = ThreadPoolExecutor(count)

@@ -240,6 +240,7 @@ OPTIONS: dict[str, Details] = {
     },
     "--draw": {
         "nargs": "+",
+        "metavar": "WAY",
         "choices": list(DRAWS),
         "default": list(DRAWS),
         "help": "which cases: edges are small ones that mostly lie at an edge of sizes, documents, weights or "
@@ -364,7 +365,12 @@ _DEVIATIONS: dict[tuple[str, str], Details] = {
     },
     ("mutants", "--steps"): {"help": "training steps of the case (default: %(default)s)"},
     **{
-        (f"campaign {action}", "--dtype"): {"nargs": "+", "default": None, "help": f"number formats ({by_itself})"}
+        (f"campaign {action}", "--dtype"): {
+            "nargs": "+",
+            "metavar": "DTYPE",
+            "default": None,
+            "help": f"some of float64, float32, bfloat16, float16 ({by_itself})",
+        }
         for action, by_itself in (
             ("check", "default: the subject's own"),
             ("calibrate", "default: float64 float32 bfloat16"),

@@ -39,6 +39,17 @@ _STATUSES = {
 """What a process ends with, if its command does not say otherwise."""
 
 
+_OF_CAMPAIGNS: dict[str, dict[int, str]] = {
+    "check": {
+        0: "nothing was refused",
+        1: "a subject was refused; or a known mistake shows in no case, in float64",
+        2: _STATUSES[2],
+        3: "nothing could be decided",
+    },
+    "merge": {0: "all is taken in", 2: _STATUSES[2]},
+}
+"""What those of campaigns end with; by default as `check`."""
+
 _SUBJECT: dict[str, Details] = {
     "subject": {
         "metavar": "SUBJECT",
@@ -171,7 +182,15 @@ _COMMANDS = (
         {0: _WRITTEN, 2: _STATUSES[2]},
     ),
     *(
-        _Command(f"campaign {action}", commands.campaign_command, summary, description, example, arguments)
+        _Command(
+            f"campaign {action}",
+            commands.campaign_command,
+            summary,
+            description,
+            example,
+            arguments,
+            _OF_CAMPAIGNS.get(action, _OF_CAMPAIGNS["check"]),
+        )
         for action, (summary, description, example, arguments) in campaign_command.ACTIONS.items()
     ),
     _Command(

@@ -13,7 +13,7 @@ from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderR
 from rich.measure import Measurement
 from rich.padding import Padding
 from rich.segment import Segment
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from parity.verdict import Verdict
@@ -86,7 +86,7 @@ def verdict_line(verdict: Verdict, reason: str) -> Text:
 
 def labelled(lines: Iterable[tuple[str, str]]) -> Table:
     """Lines with a label each; what does not fit goes on below, beside the label."""
-    grid = Table.grid(padding=(0, 2))
+    grid = Table.grid("", Column(overflow="fold"), padding=(0, 2))
     before = None
     for label, text in lines:
         grid.add_row(Text("" if label == before else label), Text(text))

@@ -48,7 +48,10 @@ def test_more_documents_are_asked_for_where_they_would_decide():
     assert (weighed.excluded, weighed.more_documents) == (False, 300)
     assert Weighed(0.0, 0.2, 1.0, 10.0, 20).more_documents is None
     told = undecided(Exclusion(2, {"a": "First.", "b": "Second."}, {"a": weighed}))
-    assert told == ["First. (alpha 0 ± 0.2: some 300 more documents would decide)", "Second."]
+    assert told == [
+        "First. (alpha 0 ± 0.2: some 300 more documents would decide)",
+        "Second. (no alpha: these answers show nothing of it, made or not)",
+    ]
 
 
 def test_pass_in_a_short_format_excludes_by_all_elements_together():

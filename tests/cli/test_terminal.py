@@ -116,7 +116,7 @@ def test_failure_fits_sixty_columns():
 
 @pytest.mark.parametrize("name", [command.name for command in _COMMANDS])
 def test_help_of_commands_fits_sixty_columns_but_for_commands_to_copy(terminal, name):
-    text = terminal(name, "--help")
+    text = terminal(*name.split(), "--help")
     assert fits("\n".join(line for line in text.splitlines() if not line.startswith("  parity ")))
 
 
@@ -270,7 +270,7 @@ def test_exit_statuses_are_those_of_the_command(capsys):
     said = {}
     for command in _COMMANDS:
         with pytest.raises(SystemExit):
-            main([command.name, "--help"])
+            main([*command.name.split(), "--help"])
         said[command.name] = " ".join(capsys.readouterr().out.partition("exit status:")[2].split())
     assert "3 INCONCLUSIVE" in said["check"]
     assert "or the change is accepted" in said["gate"]

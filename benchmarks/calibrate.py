@@ -28,6 +28,7 @@ import torch
 from scipy import stats
 
 from parity import Case, Config, Hyper, State, Verdict, check
+from parity.campaign.drawing import trained
 from parity.errors import NoExpectation, UsageError
 from parity.files import write_whole
 from parity.judging.exchange import Run
@@ -149,15 +150,6 @@ def drawn_cases(rng: random.Random, ranges: Range) -> Iterator[Case]:
         state = trained(config, hyper, state, documents, steps)
         rng.shuffle(documents)
         yield Case(config, hyper, state, documents, batch_size=rng.randint(1, 4), steps=rng.randint(1, 4))
-
-
-def trained(config: Config, hyper: Hyper, state: State, documents: list[list[int]], steps: int) -> State:
-    """The state after some steps of one document each."""
-    oracle = Scalar(config, hyper)
-    oracle.load(state)
-    for step in range(steps):
-        oracle.train_step([documents[step % len(documents)]])
-    return oracle.replay.state
 
 
 def within(case: Case, make: Callable[..., Any], dtype: str, storage: str | None = None) -> dict[str, bool]:

@@ -50,6 +50,12 @@ def require_writable(path: Path) -> None:
         raise UsageError(f"{path} cannot be written: {reason}.") from None
 
 
+def make_store(folder: Path) -> None:
+    """Make a folder, where it is missing, for what is of use to nobody else, and that git does not look at."""
+    if not folder.exists():
+        write_whole(folder / ".gitignore", "# Written by microgpt-parity.\n*\n")
+
+
 def require_folder(path: Path) -> None:
     """UsageError for a file whose folder does not exist, which is a name that was mistyped as often as not."""
     if not path.parent.exists():

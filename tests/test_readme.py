@@ -166,6 +166,14 @@ def test_ports_are_those_that_were_judged():
         assert any((of["port"], f"{of['verdict']} {of['dtype']}") == (repository, verdict) for of in stored), of_all
 
 
+def test_campaign_is_told_as_it_was_measured():
+    (found,) = json.loads((ROOT / "benchmarks/results/campaign_calibration.json").read_text(encoding="utf-8"))[
+        "campaigns"
+    ]
+    told = f"refused {found['refused']} of {found['comparisons']:,} comparisons of right implementations"
+    assert told in " ".join(README.split())
+
+
 def test_calibration_is_told_as_it_was_measured():
     found = json.loads((ROOT / "benchmarks" / "results" / "calibration.json").read_text(encoding="utf-8"))
     text, by_hand = " ".join(README.split()), found["false_alarms"]["absolute 2e-2"]["bfloat16"]

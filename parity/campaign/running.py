@@ -9,10 +9,10 @@ from parity.campaign.item import Item, Plan, revision
 from parity.campaign.ledger import Ledger
 from parity.campaign.outcome import CaseOutcome, Outcome
 from parity.campaign.workers import Workers
-from parity.campaign.working import Work
+from parity.campaign.working import Task
 from parity.progress import work
 
-MOST_TRIES = 2
+_MOST_TRIES = 2
 """How often an item is given to a worker: what kills two is not to be blamed on the machine."""
 _IN_HAND = 2
 """Tasks for each worker that are handed out, so that none waits for the next one."""
@@ -32,7 +32,7 @@ def run(plan: Plan, ledger: Ledger, workers: Workers) -> list[Item]:
     missing = [item for item in items if item.key not in known]
     ledger.append_asked({item.subject: item for item in items}.values())
     with work("items", len(missing)) as item_is_done:
-        for task, outcome in _done(workers, (Work(item) for item in missing)):
+        for task, outcome in _done(workers, (Task(item) for item in missing)):
             ledger.append(task.item, outcome)
             item_is_done()
     failing = dict(_to_shrink(items, ledger))
@@ -62,7 +62,7 @@ def _fails(outcome: Outcome) -> bool:
     return bool(outcome.died) or any(case.signature for case in outcome.cases)
 
 
-def _to_shrink(items: Iterable[Item], ledger: Ledger) -> Iterator[tuple[Work, CaseOutcome]]:
+def _to_shrink(items: Iterable[Item], ledger: Ledger) -> Iterator[tuple[Task, CaseOutcome]]:
     """Once for each signature of a subject in a format, with the first case that has it."""
     shrunk, keys = set(ledger.shrunk()), {item.key for item in items}
     found = Counter[tuple[str, str]]()
@@ -72,14 +72,14 @@ def _to_shrink(items: Iterable[Item], ledger: Ledger) -> Iterator[tuple[Work, Ca
             if case.signature and key not in shrunk and found[item.subject, item.dtype] < _SHRUNK_AT_MOST:
                 shrunk.add(key)
                 found[item.subject, item.dtype] += 1
-                yield Work(item, case.signature), case
+                yield Task(item, case.signature), case
 
 
-def _done(workers: Workers, tasks: Iterable[Work]) -> Iterator[tuple[Work, Outcome]]:
+def _done(workers: Workers, tasks: Iterable[Task]) -> Iterator[tuple[Task, Outcome]]:
     """The tasks with their outcomes, as they are done."""
-    waiting, left = iter(tasks), deque[Work]()
-    in_hand: dict[Future[Outcome], Work] = {}
-    tries = Counter[Work]()
+    waiting, left = iter(tasks), deque[Task]()
+    in_hand: dict[Future[Outcome], Task] = {}
+    tries = Counter[Task]()
     while True:
         while len(in_hand) < _IN_HAND * workers.number:
             task = left.popleft() if left else next(waiting, None)
@@ -99,7 +99,7 @@ def _done(workers: Workers, tasks: Iterable[Work]) -> Iterator[tuple[Work, Outco
             if not how:
                 raise getattr(error, "cause", None) or error  # which Ray wraps
             tries[task] += 1
-            if tries[task] < MOST_TRIES:
+            if tries[task] < _MOST_TRIES:
                 left.append(task)
             else:
-                yield task, Outcome(died=f"it ended its process {MOST_TRIES} times, {how}")
+                yield task, Outcome(died=f"it ended its process {_MOST_TRIES} times, {how}")

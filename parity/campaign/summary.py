@@ -18,8 +18,8 @@ _BINS = 20
 """Of the histogram of z as a part of the limit, from 0 to 1."""
 _BEYOND = "beyond"
 _SIZES = ("n_layer", "n_embd", "n_head", "block_size", "vocab_size")
-CONFIDENCE = 0.95
-OWN_FORMAT = "own format"
+_CONFIDENCE = 0.95
+_OWN_FORMAT = "own format"
 
 
 @dataclass
@@ -28,11 +28,9 @@ class Counts:
 
     items: int = 0
     cases: int = 0
-    comparisons: int = 0
     elements: int = 0
     verdicts: Counter[str] = field(default_factory=Counter)
     modes: Counter[str] = field(default_factory=Counter)
-    refused: int = 0
     z: float = 0.0
     closeness: float = 0.0
     histogram: list[int] = field(default_factory=lambda: [0] * (_BINS + 1))
@@ -42,14 +40,22 @@ class Counts:
         self.verdicts[found.verdict] += 1
         if found.verdict == OUT_OF_RANGE:
             return
-        self.comparisons += 1
         self.elements += found.elements
         self.modes[found.mode] += 1
-        self.refused += found.refused
         part = found.z / found.limit if found.limit else 0.0
         if Verdict(found.verdict).passes:
             self.z, self.closeness = max(self.z, found.z), max(self.closeness, part)
-        self.histogram[min(int(part * _BINS), _BINS) if part == part and part < _BINS else _BINS] += 1
+        self.histogram[int(part * _BINS) if part < 1 else _BINS] += 1  # NaN is beyond
+
+    @property
+    def comparisons(self) -> int:
+        """What was compared: all but what is not finite in its format."""
+        return self.verdicts.total() - self.verdicts[OUT_OF_RANGE]
+
+    @property
+    def refused(self) -> int:
+        """Of them, those in which the subject was refused."""
+        return sum(self.verdicts[verdict.value] for verdict in Verdict if verdict.exit_status == 1)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -75,10 +81,10 @@ class Counts:
 
 
 def rate_below(refused: int, comparisons: int) -> float | None:
-    """What the rate of refusals lies below with a probability of CONFIDENCE, by Clopper and Pearson; None of none."""
+    """What the rate of refusals lies below with a probability of _CONFIDENCE, by Clopper and Pearson; None of none."""
     from scipy.stats import beta
 
-    return float(beta.ppf(CONFIDENCE, refused + 1, comparisons - refused)) if comparisons > refused else None
+    return float(beta.ppf(_CONFIDENCE, refused + 1, comparisons - refused)) if comparisons > refused else None
 
 
 @dataclass
@@ -136,7 +142,7 @@ class Summary:
         self.subjects = defaultdict[str, Counts](Counts)
         self.mistakes = defaultdict[tuple[str, str], list[Comparison]](list)
         self.exercised, self.sizes = Counter[str](), [Counter[int]() for _ in _SIZES]
-        self.failures: dict[tuple[str, ...], _Failure] = {}
+        self.failures: dict[str, _Failure] = {}
         self.died: list[tuple[Item, str]] = []
         self.extremes: dict[tuple[str, str], CaseOutcome] = {}
         self.seconds = self.checking = 0.0
@@ -160,7 +166,7 @@ class Summary:
         self.done += [done - outcome.seconds, done]
         if outcome.died:
             self.died.append((item, outcome.died))
-        by_format, by_subject = self.formats[item.dtype or OWN_FORMAT], self.subjects[item.subject]
+        by_format, by_subject = self.formats[item.dtype or _OWN_FORMAT], self.subjects[item.subject]
         by_format.items, by_subject.items = by_format.items + 1, by_subject.items + 1
         for case in outcome.cases:
             self._add_case(item, case, (by_format, by_subject))
@@ -191,7 +197,7 @@ class Summary:
             key = item.failure(case.signature)
             _, smallest, reason = self.shrunk.get(key, ("", "", case.reason))
             failure = _Failure(item, case.signature, reason, case.digest, shrunk=smallest)
-            self.failures.setdefault((key,), failure).count += 1
+            self.failures.setdefault(key, failure).count += 1
 
     @property
     def refused(self) -> int:

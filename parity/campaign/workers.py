@@ -54,9 +54,9 @@ class LocalWorkers:
 
     def submit(self, task: Any) -> "Future[Outcome]":
         """As the protocol says."""
-        from parity.campaign.working import work
+        from parity.campaign.working import do
 
-        future: Future[Outcome] = self.pool.schedule(work, args=(task,))
+        future: Future[Outcome] = self.pool.schedule(do, args=(task,))
         return future
 
     def died(self, error: BaseException) -> str:
@@ -112,6 +112,6 @@ class RayWorkers:
 
 
 def _work_elsewhere(task: Any) -> Outcome:
-    from parity.campaign.working import work
+    from parity.campaign.working import do
 
-    return work(task)
+    return do(task)

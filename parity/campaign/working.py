@@ -34,21 +34,21 @@ from parity.subjects.subject import Named, find_factory, is_command
 from parity.testing.assertions import error_class, signature
 from parity.verdict import Verdict
 
-SHRINKING_SECONDS = 120.0
+_SHRINKING_SECONDS = 120.0
 """After which a failing case is taken as it is: what fails may take long."""
 _HIGHEST = 1e6
 _GUIDED_TOWARDS = "z as a part of the limit"
 
 
 @dataclass(frozen=True)
-class Work:
+class Task:
     """An item to be done. shrink: a signature, of which a case is to be made small."""
 
     item: Item
     shrink: str = ""
 
 
-def work(task: Work) -> Outcome:
+def do(task: Task) -> Outcome:
     """Do it; UsageError where there is no such subject, or not the one that was meant. What it prints is dropped."""
     started, spent = time.perf_counter(), [0.0]
     _require_the_same(task.item)
@@ -61,13 +61,14 @@ def work(task: Work) -> Outcome:
         spent[0] += time.perf_counter() - begun
         if outcome.signature:
             outcome.case = case.to_json()
+        found.append(outcome)
         return outcome
 
     with redirect_stdout(io.StringIO()), _draws_alike():
         if task.shrink:
             found = _smallest(task, asked)
         else:
-            _draw(task.item, lambda case: found.append(asked(case)) or found[-1])  # type: ignore[func-returns-value]
+            _draw(task.item, asked)
             if task.item.guided:
                 _keep_the_extreme(task.item, found)
     name = f"{socket.gethostname()}:{os.getpid()}"
@@ -85,6 +86,9 @@ def _draws_alike() -> Iterator[None]:
         from hypothesis.internal.conjecture import providers
         from hypothesis.internal.constants_ast import Constants
     except ImportError:  # a version that does not
+        yield
+        return
+    if not hasattr(providers, "_get_local_constants"):  # one that does it otherwise, as a test will tell
         yield
         return
     providers.CONSTANTS_CACHE.cache.clear()
@@ -149,10 +153,10 @@ def _keep_the_extreme(item: Item, found: list[CaseOutcome]) -> None:
             outcome.case = ""
 
 
-def _smallest(task: Work, ask: Callable[[Case], CaseOutcome]) -> list[CaseOutcome]:
+def _smallest(task: Task, ask: Callable[[Case], CaseOutcome]) -> list[CaseOutcome]:
     """The smallest case found that fails with the signature; none where the item's cases do not fail so any more."""
     found: list[CaseOutcome] = []
-    until = time.monotonic() + SHRINKING_SECONDS
+    until = time.monotonic() + _SHRINKING_SECONDS
     failure = error_class((task.shrink,))
 
     def one(case: Case) -> None:
@@ -176,7 +180,7 @@ def _smallest(task: Work, ask: Callable[[Case], CaseOutcome]) -> list[CaseOutcom
     return found
 
 
-def _question(task: Work) -> Callable[[Case], CaseOutcome]:
+def _question(task: Task) -> Callable[[Case], CaseOutcome]:
     """What is asked of a case."""
     item = task.item
     if item.kind == MUTANTS:
@@ -184,7 +188,9 @@ def _question(task: Work) -> Callable[[Case], CaseOutcome]:
         return lambda case: _mutant_outcome(mutant, case, dtype)
     named = _found(item.subject)
     limits = Limits(item.seconds)
-    return lambda case: _outcome(item, check(named, case, dtype=item.dtype or None, probes=False, limits=limits), case)
+    return lambda case: checked_outcome(
+        item, check(named, case, dtype=item.dtype or None, probes=False, limits=limits), case
+    )
 
 
 @cache
@@ -199,7 +205,8 @@ def _found(subject: str) -> Named:
     return cast("Named", factory)
 
 
-def _outcome(item: Item, result: Result, case: Case) -> CaseOutcome:
+def checked_outcome(item: Item, result: Result, case: Case) -> CaseOutcome:
+    """What is kept of a check; what a right subject's format cannot hold is told from refusals in a calibration."""
     if result.unsupported:  # it has no such model, and says so
         return _case_outcome(case, [])
     right = any(mode.mode == EXACT and mode.verdict.passes for mode in result.modes)
@@ -249,9 +256,6 @@ def _mutant_outcome(mutant: RememberingMutant, case: Case, dtype: str) -> CaseOu
                 z = float("inf")
                 break
             # A z that is NaN says that the noise floor is not finite: there, nobody knows.
-            z, elements = (
-                max(z, float(np.nan_to_num(pairs.z, nan=0.0, posinf=np.inf).max(initial=0.0))),
-                elements + len(pairs.z),
-            )
+            z, elements = max(z, float(np.fmax.reduce(pairs.z, initial=0.0))), elements + len(pairs.z)
         comparisons.append(Comparison(mode, CAUGHT if caught else MISSED, z, asked.limit, elements))
     return _case_outcome(case, comparisons)

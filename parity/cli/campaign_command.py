@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from parity.cli.streams import complain
 from parity.errors import UsageError
-from parity.files import require_writable, write_whole
+from parity.files import make_store, require_folder, require_writable, write_whole
+from parity.options import OPTIONS
 from parity.progress import watched
 from parity.words import counted
 
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
     from parity.campaign.summary import Summary
     from parity.campaign.workers import Workers
 
-LEDGER = Path(".parity/campaign.db")
-"""Where a campaign is noted if nobody says otherwise."""
-CASES = 200
+_CASES = 200
 """Drawn for each subject and format in each way, if nobody says otherwise."""
-CORRECT = tuple(
+_CORRECT = tuple(
     f"torch_twin.{name}:make"
     for name in ("microgpt", "positions", "padded", "packed", "fused_attention", "fused_adam", "accumulation")
 )
@@ -186,14 +185,14 @@ def _plan(arguments: argparse.Namespace, action: str) -> "Plan":
         subjects = [mutant.name for mutant in chosen(arguments.mutant, arguments.stage) if not mutant.equivalent]
         dtypes = arguments.dtype or ["float64"]
     else:
-        subjects = arguments.subjects or (list(CORRECT) if action == "calibrate" else [])
+        subjects = arguments.subjects or (list(_CORRECT) if action == "calibrate" else [])
         dtypes = arguments.dtype or ([""] if action == "check" else ["float64", "float32", "bfloat16"])
         if not subjects:
             raise UsageError("Name a subject to check: parity campaign check my_port.py:make.")
         _require_subjects(subjects)
     first, last = arguments.seeds or (0, None)
     drawn = CASES_OF_A_CLIMB if arguments.guided else CASES_OF_AN_ITEM
-    seeds = range(first, -(-(arguments.cases or CASES) // drawn) + first if last is None else last)
+    seeds = range(first, -(-(arguments.cases or _CASES) // drawn) + first if last is None else last)
     if last is not None and arguments.cases:
         raise UsageError("--cases and the end of --seeds say the same; give one of them.")
     draws = list(dict.fromkeys(arguments.draw))
@@ -231,11 +230,10 @@ def _workers(arguments: argparse.Namespace) -> "Workers":
 
 def _make_room(path: Path) -> None:
     """UsageError where no ledger can be written; the default one's folder is made, and git does not look there."""
-    if path == LEDGER and not path.parent.exists():
-        write_whole(path.parent / ".gitignore", "# Written by microgpt-parity.\n*\n")
+    if path == OPTIONS["--ledger"]["default"]:
+        make_store(path.parent)
+    require_folder(path)
     require_writable(path)
-    if not path.resolve().parent.is_dir():
-        raise UsageError(f"The folder of {path} does not exist.")
 
 
 class _Lines:

@@ -235,11 +235,10 @@ def _may_have_either_sign(oracle: Oracle, expectation: Expectation) -> bool:
     The norm makes 1 or -1 of a number, and what is near to 0 goes from the one to the other within the rounding of what
     it was added up from: so do its gradients, which no standard deviation tells.
     """
-    near = {(number, slot) for number, slot in expectation.near}
     for number, tokens in enumerate(expectation.batch):
         for layer in range(oracle.config.n_layer):
             for slots in oracle.program(tokens).sites[f"layer{layer}.mlp.post"]:
-                if all((number, int(slot)) in near for slot in slots):
+                if all((number, int(slot)) in expectation.near for slot in slots):
                     return True
     return False
 

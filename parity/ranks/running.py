@@ -1,5 +1,6 @@
 """All steps of the ranks in one format, each beside what the single training makes of where they stood."""
 
+import math
 import re
 from collections.abc import Callable
 from contextlib import suppress
@@ -182,7 +183,7 @@ class Run:
         most = self.judge.limit * float(floor[_LOSS])
         errors = {how: abs(loss - float(expected[_LOSS])) for how, loss in together.items()}
         how = min(errors, key=lambda how: errors[how])
-        if not declared and not errors[how] <= most:
+        if not declared and math.isfinite(together[how]) and errors[how] > most:  # what is no number fits nothing
             self.losses_fit = False
             return
         actual.tensors[_LOSS] = torch.tensor(together[how], dtype=found.loss_dtype)

@@ -13,7 +13,7 @@ from unittest import SkipTest
 
 from parity.case import Case
 from parity.errors import UsageError
-from parity.files import write_whole
+from parity.files import make_store
 from parity.judging.causes import Failed
 from parity.judging.check_options import CheckKeywords, CheckOptions
 from parity.judging.checking import check
@@ -157,8 +157,8 @@ def _store(result: Result, kind: tuple[str, ...], folder: Path) -> Path:
     key = "\n".join((str(folder), test, result.subject, *kind))
     digest = hashlib.sha256("\n".join((key, result.deciding.case.to_json())).encode()).hexdigest()
     path = folder / f"{digest[:12]}.json"
-    if folder.name == STORE.name and not folder.exists():  # what failed here is of no use to others, as pytest's cache
-        write_whole(folder / ".gitignore", "# Written by microgpt-parity.\n*\n")
+    if folder.name == STORE.name:  # what failed here is of no use to others, as pytest's cache
+        make_store(folder)
     result.deciding.case.save(path)
     last = _stored.get(key, path)
     if test and last != path:

@@ -23,10 +23,11 @@ from parity.campaign.outcome import CaseOutcome, Comparison, Outcome
 from parity.campaign.running import run
 from parity.campaign.summary import Summary, rate_below
 from parity.campaign.workers import LocalWorkers
-from parity.campaign.working import Work, work
+from parity.campaign.working import Task, do
 from parity.case import Case
 from parity.cli import main
 from parity.errors import UsageError
+from parity.options import OPTIONS
 from parity.progress import watched
 
 TWIN = "torch_twin.microgpt:make"
@@ -75,7 +76,7 @@ class Here:
             future.set_exception(KeyboardInterrupt())
         else:
             self.done.append(task)
-            future.set_result(work(task))
+            future.set_result(do(task))
         return future
 
     def died(self, error):
@@ -137,20 +138,20 @@ def test_an_item_is_done_once_and_an_interrupted_campaign_goes_on(tmp_path):
 
 
 def test_the_cases_of_a_seed_are_the_same_again():
-    asked = Work(plan(seeds=range(1)).items()[0])
-    first, second = work(asked), work(asked)
+    asked = Task(plan(seeds=range(1)).items()[0])
+    first, second = do(asked), do(asked)
     assert first.cases == second.cases
     assert len(first.cases) == asked.item.cases
 
 
 def test_the_cases_of_a_seed_are_the_same_whatever_else_is_imported(tmp_path):
     """Hypothesis draws constants of modules that are not installed, once they are imported."""
-    asked = Work(real_item(subject="parity.scalar:make", draw="training", cases=12))
+    asked = Task(real_item(subject="parity.scalar:make", draw="training", cases=12))
     (tmp_path / "port.py").write_text(f"NUMBERS = {[n / 70 for n in range(60)]}\n", encoding="utf-8")
     program = (
-        "import sys; from parity.campaign.item import Item; from parity.campaign.working import Work, work\n"
+        "import sys; from parity.campaign.item import Item; from parity.campaign.working import Task, do\n"
         f"if sys.argv[1:]: import port\n"
-        f"print(*(case.digest for case in work({asked!r}).cases))"
+        f"print(*(case.digest for case in do({asked!r}).cases))"
     )
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     drawn = [
@@ -296,7 +297,7 @@ def test_a_mistake_that_shows_nowhere_is_a_failure(tmp_path):
 
 def test_guided_drawing_keeps_the_case_at_the_top(tmp_path):
     asked = replace(plan(seeds=range(1), dtypes=("float32",)).items()[0], guided=True)
-    found = work(Work(asked))
+    found = do(Task(asked))
     (top,) = [case for case in found.cases if case.extreme]
     assert top.closeness == max(case.closeness for case in found.cases)
     assert Case.from_json(top.case)
@@ -315,7 +316,7 @@ def test_code_that_is_not_the_items_is_refused():
     """As on another machine of a cluster, whose outcome would be noted under this one's address."""
     for other in (replace(real_item(), revision="other"), replace(real_item(), code="other")):
         with pytest.raises(UsageError, match="has another version of"):
-            work(Work(other))
+            do(Task(other))
 
 
 def test_a_program_that_is_edited_is_another_item(tmp_path, monkeypatch):
@@ -350,7 +351,7 @@ def test_a_subject_that_answers_nan_is_refused_and_a_model_that_it_has_not_is_pa
     monkeypatch.chdir(tmp_path)
     Path("nan.py").write_text(NAN, encoding="utf-8")
     for dtype in ("float64", "float32"):
-        found = work(Work(real_item(subject="nan.py:make", dtype=dtype, cases=8)))
+        found = do(Task(real_item(subject="nan.py:make", dtype=dtype, cases=8)))
         verdicts = {one.verdict for case in found.cases for one in case.comparisons}
         assert "NOT FINITE" not in verdicts
         assert any(case.signature for case in found.cases)
@@ -520,9 +521,13 @@ def test_refusals_are_counted_and_undecided_alone_are_nothing(tmp_path):
         json.dumps(summary.to_dict(), allow_nan=False)
 
 
+def test_every_way_of_drawing_is_an_option():
+    assert list(DRAWS) == OPTIONS["--draw"]["choices"] == OPTIONS["--draw"]["default"]
+
+
 @pytest.mark.parametrize("draw", DRAWS)
 def test_drawn_cases_exercise_much(draw):
-    found = work(Work(real_item(draw=draw, cases=20)))
+    found = do(Task(real_item(draw=draw, cases=20)))
     done = {words for case in found.cases for words in case.exercised}
     wanted = {"several layers", "batches of several documents", "documents longer than the block", "mid-training"}
     assert wanted <= done
@@ -536,5 +541,5 @@ def test_what_a_case_exercises_is_said():
 
 def test_the_time_of_work_is_noted(tmp_path):
     started = time.perf_counter()
-    found = work(Work(plan(seeds=range(1)).items()[0]))
+    found = do(Task(plan(seeds=range(1)).items()[0]))
     assert 0 < found.checking <= found.seconds <= time.perf_counter() - started

@@ -172,6 +172,15 @@ def loss_of_its_own(dtype="float32"):
     return training(DistributedDataParallel(seeded(dtype)), reported(mean_loss), [own(d) for d in documents(dtype)])
 
 
+def loss_without_a_number(dtype="float32"):
+    """The gradients are right, and what a rank calls the loss is none."""
+
+    def of(model, batch):
+        return mean_loss(model, batch) * float("nan")
+
+    return training(DistributedDataParallel(seeded(dtype)), reported(of), [own(d) for d in documents(dtype)])
+
+
 def loss_declared_as_mean(dtype="float32"):
     made = loss_of_its_own(dtype)
     made.ranks_loss = "mean"

@@ -285,6 +285,12 @@ def test_reduction_in_a_short_format_passes_where_it_is_declared(name, warm):
     assert 0.5 < result.modes[1].quantities["grad"].largest_z.z < 5
 
 
+def test_loss_that_is_no_number_is_judged_though_nothing_is_declared(warm):
+    result = checked(warm, "loss_without_a_number")
+    assert result.verdict is Verdict.DIVERGED
+    assert result.modes[0].wrong[0].key.quantity == "loss"
+
+
 def test_loss_that_is_not_declared_and_does_not_fit_is_said_not_to_be_compared(warm):
     result = checked(warm, "loss_of_its_own")
     assert result.verdict is Verdict.PARITY, result.reason
